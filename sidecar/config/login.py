@@ -1,0 +1,118 @@
+"""Sections about signing in: providers, what an identity is made of, roles."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sidecar.config.section import Section
+from sidecar.config.values import Duration, FilePath, OneOrMany, SecretText, TemplateText, Text
+
+# Asymmetric only: an HMAC algorithm would turn a public key into a signing key (RFC 8725, section 3.1).
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+
+class IdentityTemplates(Section):
+    """How an identity is read from the provider's claims; each login may override single lines.
+
+    A line whose claim is missing gives an empty value, for ``groups`` "unknown"; ``username`` must not be empty.
+    """
+
+    username: TemplateText | None = None
+    email: TemplateText | None = None
+    name: TemplateText | None = None
+    groups: TemplateText | None = None
+
+
+class Bearer(Section):
+    """Accept this provider's JWT access tokens from API callers (RFC 9068)."""
+
+    audience: Annotated[tuple[Text, ...], OneOrMany] = Field(
+        min_length=1, description="required: who the token is for"
+    )
+    issuer: Text | None = Field(None, description="issuer of the tokens when it differs from the login's")
+    types: tuple[Text, ...] = Field(
+        ("at+jwt", "application/at+jwt"), description='accepted typ headers; add "JWT" where needed'
+    )
+    max_age: Duration = Field(timedelta(hours=1), description="longest lifetime of a token that is accepted")
+
+
+class OidcLogin(Section):
+    """Sign-in at one OpenID provider (OpenID Connect Core 1.0, authorization code with PKCE)."""
+
+    type: Literal["oidc"]
+    title: Text = Field("", description="what the button says; the name when left out")
+    issuer: Text
+    discovery: Text | None = Field(
+        None, description="address of the discovery document when it is not the standard one"
+    )
+    client_id: Text
+    client_secret: SecretText | None = None
+    client_auth: Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"] | None = (
+        Field(
+            None, description="client_secret_basic with a secret, private_key_jwt with a key, none otherwise"
+        )
+    )
+    private_key: SecretText | None = Field(None, description="PEM or JWK for private_key_jwt")
+    private_key_id: Text | None = None
+    scopes: tuple[Text, ...] = ("openid", "profile", "email")
+    algorithms: tuple[Algorithm, ...] = Field(("RS256",), min_length=1)
+    userinfo: Literal["auto", "always", "never"] = "auto"
+    parameters: dict[str, Text] = Field(
+        default_factory=dict, description="extra parameters of the authorization request"
+    )
+    domains: tuple[Text, ...] = Field((), description="e-mail domains whose people sign in here")
+    identity: IdentityTemplates = IdentityTemplates()
+    trust_email: bool = Field(False, description="believe e-mail addresses without email_verified")
+    leeway: Duration = Field(timedelta(seconds=30), description="tolerated clock difference")
+    timeout: Duration = timedelta(seconds=10)
+    max_login_age: Duration | None = Field(
+        None, description="ask for a sign-in at the provider not older than this"
+    )
+    refresh: bool = Field(True, description="keep claims fresh with the refresh token, when there is one")
+    sign_out: bool = Field(True, description="also sign out at the provider")
+    bearer: Bearer | None = None
+    ca: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OidcLogin:
+        how = self.client_authentication
+        if how.startswith("client_secret") and self.client_secret is None:
+            message = f"{how} needs client_secret"
+            raise ValueError(message)
+        if how == "private_key_jwt" and self.private_key is None:
+            message = "private_key_jwt needs private_key"
+            raise ValueError(message)
+        if "openid" not in self.scopes:
+            message = "scopes must contain openid"
+            raise ValueError(message)
+        return self
+
+    @property
+    def client_authentication(self) -> str:
+        """The token endpoint authentication method in force."""
+        if self.client_auth:
+            return self.client_auth
+        if self.client_secret is not None:
+            return "client_secret_basic"
+        return "private_key_jwt" if self.private_key is not None else "none"
+
+
+class Assertion(Section):
+    """A signed JWT about the person, in a header, for applications that verify it."""
+
+    header: Text = "X-Sidecar-Assertion"
+    audience: Text
+    lifetime: Duration = timedelta(minutes=2)
+    key: SecretText = Field(description="PEM of an EC P-256, Ed25519 or RSA private key")
+    claims: dict[str, TemplateText] = Field(default_factory=dict)
+
+
+class HeaderLine(Section):
+    """One header for the application, with its limits."""
+
+    value: TemplateText
+    encoding: Literal["utf-8", "ascii", "latin-1", "percent", "rfc2047", "base64"] = "utf-8"
+    max: int = Field(8192, ge=1)

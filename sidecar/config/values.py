@@ -1,0 +1,275 @@
+"""The kinds of value that the configuration is made of: durations, sizes, secrets, templates, networks."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
+
+from sidecar.core.template import Compiler, Template
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_SECRET_FILE_LIMIT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a configuration file may refer to beyond itself; handed to the parser as its validation context.
+
+    ``base`` is the folder that relative paths start from. ``needs_secrets`` False lets unresolved secrets pass
+    (for editors and schema checks); the value is then empty.
+    """
+
+    base: Path
+    environment: Mapping[str, str]
+    compiler: Compiler
+    needs_secrets: bool = True
+
+
+def surroundings_of(info: ValidationInfo) -> Surroundings:
+    """Surroundings handed to this validation; a default one when a model is built in code."""
+    if isinstance(info.context, Surroundings):
+        return info.context
+    return Surroundings(Path.cwd(), os.environ, Compiler())
+
+
+class Secret:
+    """A text that is never printed; read it with ``reveal()`` at the place of use."""
+
+    __slots__ = ("_text", "origin")
+
+    def __init__(self, text: str, origin: str = "code") -> None:
+        """Wrap *text*; *origin* says where it came from, for messages (``env NAME``, ``file PATH``)."""
+        self._text = text
+        self.origin = origin
+
+    def reveal(self) -> str:
+        """Give the text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        """Show the origin only."""
+        return f"Secret({self.origin})"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the texts."""
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        """Hash the text."""
+        return hash(self._text)
+
+
+class Dsn(Secret):
+    """The address of a database or store, which may carry a password; prints without it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Show the address without its password."""
+        return f"Dsn({self.redacted})"
+
+    @property
+    def redacted(self) -> str:
+        """The address with ``***`` in place of the password."""
+        parts = urlsplit(self._text)
+        if parts.password is None:
+            return self._text
+        place = parts.netloc.replace(f":{parts.password}@", ":***@")
+        return urlunsplit(parts._replace(netloc=place))
+
+    @property
+    def has_inline_password(self) -> bool:
+        """True when the password stands in the configuration file itself."""
+        return self.origin == "code" and urlsplit(self._text).password is not None
+
+
+def _from_environment(name: Any, around: Surroundings) -> str:
+    if not isinstance(name, str) or not name:
+        message = "env takes the name of an environment variable"
+        raise ValueError(message)
+    value = around.environment.get(name)
+    if value is None:
+        if not around.needs_secrets:
+            return ""
+        message = f"the environment variable {name} is not set"
+        raise ValueError(message)
+    return value
+
+
+def _from_file(name: Any, around: Surroundings) -> str:
+    if not isinstance(name, str) or not name:
+        message = "file takes a path"
+        raise ValueError(message)
+    path = around.base / name
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(_SECRET_FILE_LIMIT + 1)
+        if len(raw) > _SECRET_FILE_LIMIT:
+            message = f"the file {path} is larger than {_SECRET_FILE_LIMIT} bytes"
+            raise ValueError(message)
+        return raw.decode().rstrip("\r\n")
+    except OSError as error:
+        if not around.needs_secrets:
+            return ""
+        message = f"the file {path} cannot be read: {error.strerror}"
+        raise ValueError(message) from None
+    except UnicodeDecodeError:
+        message = f"the file {path} is not UTF-8 text"
+        raise ValueError(message) from None
+
+
+_SOURCES: dict[str, Callable[[Any, Surroundings], str]] = {"env": _from_environment, "file": _from_file}
+
+
+def _reference(value: Any, info: ValidationInfo) -> tuple[str, str] | None:
+    """(text, origin) of ``{env: NAME}`` or ``{file: PATH}``; None when the value is not such a mapping."""
+    if not (isinstance(value, Mapping) and len(value) == 1):
+        return None
+    kind, name = next(iter(value.items()))
+    if kind not in _SOURCES:
+        return None
+    return _SOURCES[kind](name, surroundings_of(info)), f"{kind} {name}"
+
+
+def _secret(value: Any, info: ValidationInfo) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    found = _reference(value, info)
+    if found is None:
+        message = "a secret is written {env: NAME} or {file: PATH}, never in the file itself"
+        raise ValueError(message)
+    if not found[0] and surroundings_of(info).needs_secrets:
+        message = f"the secret from {found[1]} is empty"
+        raise ValueError(message)
+    return Secret(*found)
+
+
+def _dsn(value: Any, info: ValidationInfo) -> Dsn:
+    if isinstance(value, Dsn):
+        return value
+    if isinstance(value, str):
+        return Dsn(value)
+    found = _reference(value, info)
+    if found is None:
+        message = "an address is written as text, {env: NAME} or {file: PATH}"
+        raise ValueError(message)
+    return Dsn(*found)
+
+
+def _plain(value: Any, info: ValidationInfo) -> Any:
+    found = _reference(value, info)
+    return value if found is None else found[0]
+
+
+def parse_duration(value: Any) -> timedelta:
+    """Parse ``90s``, ``30m``, ``12h``, ``1d12h``, ``500ms``; raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) and value else None
+    if match is None:
+        message = "a duration is written like 90s, 30m, 12h, 7d or 500ms"
+        raise ValueError(message)
+    days, hours, minutes, seconds, milliseconds = (int(part or 0) for part in match.groups())
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+
+
+def parse_size(value: Any) -> int:
+    """Parse ``64KiB``, ``1MiB`` or a number of bytes; raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        message = "a size is written like 64KiB, 1MiB or a number of bytes"
+        raise ValueError(message)
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def _template(value: Any, info: ValidationInfo) -> Template:
+    if isinstance(value, Template):
+        return value
+    if isinstance(value, bool | int | float):
+        value = str(value).lower() if isinstance(value, bool) else str(value)
+    if not isinstance(value, str):
+        message = "a template is text with {{ expressions }} in it"
+        raise ValueError(message)  # noqa: TRY004 - pydantic collects ValueError
+    return surroundings_of(info).compiler.compile(value)
+
+
+def _json_template(value: Any, info: ValidationInfo) -> Any:
+    """JSON-like tree in which every text is a template; the shape is kept, mappings and lists stay as they are."""
+    if isinstance(value, Mapping):
+        return {str(name): _json_template(part, info) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_json_template(part, info) for part in value)
+    return _template(value, info) if isinstance(value, str) else value
+
+
+def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    try:
+        return ipaddress.ip_network(str(value))
+    except ValueError as error:
+        message = f"a network is written like 10.0.0.0/8 or fd00::/8: {error}"
+        raise ValueError(message) from None
+
+
+def _path(value: Any, info: ValidationInfo) -> Path:
+    text = _plain(value, info)
+    if not isinstance(text, str | Path) or not str(text):
+        message = "a path is text"
+        raise ValueError(message)
+    return surroundings_of(info).base / text
+
+
+def _one_or_many(value: Any) -> Any:
+    return value if isinstance(value, list | tuple | frozenset | set) else (value,)
+
+
+_REFERENCE_SCHEMA: dict[str, Any] = {
+    "oneOf": [
+        {"type": "object", "properties": {"env": {"type": "string"}}, "required": ["env"], "additionalProperties": False},
+        {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": False},
+    ],
+}  # fmt: skip
+_TEXT_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string"}, *_REFERENCE_SCHEMA["oneOf"]]}
+
+SecretText = Annotated[Secret, PlainValidator(_secret), WithJsonSchema(_REFERENCE_SCHEMA)]
+DsnText = Annotated[Dsn, PlainValidator(_dsn), WithJsonSchema(_TEXT_SCHEMA)]
+Text = Annotated[str, BeforeValidator(_plain), WithJsonSchema(_TEXT_SCHEMA)]
+Duration = Annotated[
+    timedelta,
+    PlainValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$", "examples": ["30m", "12h"]}),
+]  # fmt: skip
+Size = Annotated[
+    int,
+    PlainValidator(parse_size),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\d+\s*(B|KiB|MiB|GiB)?$"}]}
+    ),
+]
+TemplateText = Annotated[
+    Template,
+    PlainValidator(_template),
+    WithJsonSchema({"type": ["string", "number", "boolean"], "description": "text with {{ expressions }}"}),
+]
+JsonTemplate = Annotated[Any, PlainValidator(_json_template), WithJsonSchema({})]
+Network = Annotated[
+    ipaddress.IPv4Network | ipaddress.IPv6Network,
+    PlainValidator(_network),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]}),
+]
+FilePath = Annotated[Path, PlainValidator(_path), WithJsonSchema(_TEXT_SCHEMA)]
+OneOrMany = BeforeValidator(_one_or_many)

@@ -1,0 +1,111 @@
+"""Make an identity out of verified claims."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.core.template import MissingValueError, Template, TemplateError
+from sidecar.model import Identity, Reason, Refused
+
+_LONGEST_TEXT = 1024
+_MOST_GROUPS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityPlan:
+    """The templates of one login and which claims the rest of the configuration reads.
+
+    ``claims`` None keeps all of them. ``trust_email`` believes an address without ``email_verified``.
+    """
+
+    username: Template
+    email: Template | None
+    name: Template | None
+    groups: Template | None
+    claims: frozenset[str] | None
+    trust_email: bool = False
+
+
+def identity_from(provider: str, issuer: str, claims: Mapping[str, Any], plan: IdentityPlan) -> Identity:
+    """Build the identity that *claims* (verified, JSON values) describe.
+
+    Raises ``Refused(IDENTITY_INCOMPLETE)`` when subject or user name are missing, empty or not text.
+    """
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not subject or len(subject) > _LONGEST_TEXT:
+        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, "no usable subject")
+    context = {"claims": dict(claims)}
+    username = _line(plan.username, context)
+    if not username:
+        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"{plan.username.source} gave no user name")
+    kept = claims if plan.claims is None else {name: claims[name] for name in plan.claims if name in claims}
+    return Identity(
+        provider=provider,
+        issuer=issuer,
+        subject=subject,
+        username=username,
+        email=_email(_line(plan.email, context), claims, trusted=plan.trust_email),
+        name=_line(plan.name, context),
+        groups=groups_of(plan.groups, claims),
+        claims=dict(kept),
+    )
+
+
+def _line(template: Template | None, context: Mapping[str, Any]) -> str:
+    if template is None:
+        return ""
+    try:
+        text = template.text(context)
+    except MissingValueError:
+        return ""
+    except TemplateError as error:
+        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, str(error)) from None
+    # One canonical form, made once and used everywhere: two spellings of a name must not be two people.
+    text = unicodedata.normalize("NFC", text).strip()
+    if len(text) > _LONGEST_TEXT or any(
+        unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in text
+    ):
+        raise Refused(
+            Reason.IDENTITY_INCOMPLETE, 403, f"{template.source} gave control characters or too much text"
+        )
+    return text
+
+
+def _email(text: str, claims: Mapping[str, Any], *, trusted: bool) -> str:
+    """Keep the address only when it is verified and plainly one mailbox; "" otherwise."""
+    if not (trusted or claims.get("email_verified") is True):
+        return ""
+    local, _, domain = text.partition("@")
+    plain = text.isascii() and local and domain and "@" not in domain
+    if not plain or any(letter in text for letter in '"<>(),;:\\[] \t') or domain.startswith("."):
+        return ""
+    return f"{local}@{domain.lower()}"
+
+
+def groups_of(template: Template | None, claims: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Read the groups; None when the provider did not say: claim missing, or only a reference to it.
+
+    An overflowing provider sends ``_claim_names`` in place of the groups (OpenID Connect Core 1.0, section 5.6.2).
+    """
+    if template is None:
+        return None
+    overflow = claims.get("_claim_names")
+    if isinstance(overflow, Mapping) and (template.claims is None or set(overflow) & template.claims):
+        return None
+    try:
+        value = template.value({"claims": dict(claims)})
+    except MissingValueError:
+        return None
+    except TemplateError as error:
+        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, str(error)) from None
+    if value is None:
+        return None
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(group, str) for group in values):
+        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"{template.source} did not give a list of texts")
+    if len(values) > _MOST_GROUPS:
+        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"more than {_MOST_GROUPS} groups")
+    return tuple(dict.fromkeys(group for group in values if group))

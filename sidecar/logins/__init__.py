@@ -1,0 +1,1 @@
+"""Signing in at providers, and recognising those who bring a token."""

@@ -1,0 +1,91 @@
+"""The seams of signing in: how a login begins and ends, and how a request identifies itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sidecar.model import Grant, Identity, Session, Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What this sign-in must achieve; empty values ask for nothing.
+
+    ``max_age`` in seconds, None for none; ``login_hint`` is what the person typed in the chooser.
+    """
+
+    max_age: float | None = None
+    acr: tuple[str, ...] = ()
+    login_hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Where to send the browser, and what to keep (sealed, in the store) until the answer comes."""
+
+    url: str
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A sign-in that was verified. Times are epoch seconds; ``refresh_at`` is 0.0 when nothing can be refreshed."""
+
+    identity: Identity
+    auth_time: float
+    acr: str = ""
+    amr: tuple[str, ...] = ()
+    sid: str = ""
+    grant: Grant = Grant()
+    refresh_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """What a provider's logout token says: which of its sessions, or all of which subject, must end."""
+
+    issuer: str
+    subject: str = ""
+    sid: str = ""
+
+
+class Login(Protocol):
+    """One provider. Returns values; never sees a request or writes a response.
+
+    All coroutines raise Refused when the provider or the browser sent something that may not pass, and
+    ``Unavailable(Reason.PROVIDER_DOWN)`` when the provider is down, slow or answers nonsense.
+    """
+
+    name: str
+    title: str
+    domains: tuple[str, ...]
+
+    async def begin(self, state: str, ask: Ask) -> Begin:
+        """Begin a sign-in; *state* is random and comes back with the answer."""
+
+    async def finish(self, kept: Mapping[str, str], answer: Mapping[str, str], now: float) -> SignedIn:
+        """Verify the *answer* (query or form parameters, each once) to what was *kept*; the code is redeemed last."""
+
+    async def refresh(self, session: Session, grant: Grant, now: float) -> SignedIn:
+        """Ask the provider for the present state; ``Refused(REFRESH_REFUSED)`` when it ended the session."""
+
+    async def sign_out_url(self, session: Session, grant: Grant, return_to: str, state: str) -> str | None:
+        """Where the browser goes to sign out at the provider too; None when the provider has no such place."""
+
+    async def logged_out(self, token: str, now: float) -> LoggedOut:
+        """Verify a logout token (OpenID Connect Back-Channel Logout 1.0, section 2.6)."""
+
+    async def probe(self) -> str:
+        """Reach the provider and describe it in a line; raises Unavailable."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class Authenticator(Protocol):
+    """Finds out who sends a request, by one kind of credential."""
+
+    async def identify(self, visit: Visit, now: float) -> Session | None:
+        """None: nothing of mine here. Refused: mine, and bad."""

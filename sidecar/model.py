@@ -1,0 +1,282 @@
+"""The nouns that every room shares; this module imports nothing of ours.
+
+Times are seconds since the Unix epoch as ``float``; they come in as arguments, nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Effect(Enum):
+    """What happens to a request."""
+
+    ALLOW = "allow"
+    CHALLENGE = "challenge"
+    STEP_UP = "step_up"
+    DENY = "deny"
+
+
+class Reason(Enum):
+    """Why something was decided or refused: the closed catalogue that pages, audit lines and the docs share.
+
+    The value is what operators see and search for; docs/reasons.md explains each one.
+    """
+
+    # Decisions
+    PUBLIC = "public"
+    RULE = "rule"
+    NOT_SIGNED_IN = "not-signed-in"
+    NO_RULE = "no-rule"
+    ROLE_MISSING = "role-missing"
+    RULE_DENIES = "rule-denies"
+    REAUTHENTICATION = "reauthentication-needed"
+    # The request itself
+    PATH_AMBIGUOUS = "path-ambiguous"
+    TARGET_INVALID = "target-invalid"
+    METHOD_REFUSED = "method-refused"
+    HOST_UNKNOWN = "host-unknown"
+    ORIGIN_FOREIGN = "origin-foreign"
+    HEADERS_INVALID = "headers-invalid"
+    HEADER_VALUE = "header-value"
+    BODY_TOO_LARGE = "body-too-large"
+    RATE_LIMITED = "rate-limited"
+    NOT_FOUND = "not-found"
+    # Credentials
+    SESSION_EXPIRED = "session-expired"
+    TOKEN_INVALID = "token-invalid"
+    TOKEN_EXPIRED = "token-expired"
+    TOKEN_ISSUER = "token-issuer"
+    TOKEN_AUDIENCE = "token-audience"
+    TOKEN_ALGORITHM = "token-algorithm"
+    TOKEN_KEY = "token-key"
+    TOKEN_NONCE = "token-nonce"
+    TOKEN_TIME = "token-time"
+    TOKEN_CLAIM = "token-claim"
+    # Signing in
+    LOGIN_STATE_UNKNOWN = "login-state-unknown"
+    LOGIN_COOKIE_MISSING = "login-cookie-missing"
+    LOGIN_LOOP = "login-loop"
+    LOGIN_PROVIDER_UNKNOWN = "login-provider-unknown"
+    LOGIN_PROVIDER_ERROR = "login-provider-error"
+    LOGIN_ANSWER_INVALID = "login-answer-invalid"
+    LOGIN_ISSUER_MIXED = "login-issuer-mixed"
+    LOGIN_CODE_REFUSED = "login-code-refused"
+    IDENTITY_INCOMPLETE = "identity-incomplete"
+    REFRESH_REFUSED = "refresh-refused"
+    CSRF = "csrf"
+    # Accounts
+    ACCOUNT_EXISTS = "account-exists"
+    ACCOUNT_AMBIGUOUS = "account-ambiguous"
+    ACCOUNT_PROTECTED = "account-protected"
+    ACCOUNT_BOUND = "account-bound-to-another"
+    ACCOUNT_ATTRIBUTE = "account-attribute-missing"
+    ACCOUNT_REFUSED = "account-refused-by-application"
+    ACCOUNT_GONE = "account-gone"
+    PERSON_DISABLED = "person-disabled"
+    # Something that we need is down
+    STORE_DOWN = "store-unavailable"
+    DIRECTORY_DOWN = "directory-unavailable"
+    PROVIDER_DOWN = "provider-unavailable"
+    UPSTREAM_DOWN = "application-unavailable"
+    UPSTREAM_SLOW = "application-slow"
+    UPSTREAM_ANSWER = "application-answer-invalid"
+    PROVISIONING_DOWN = "provisioning-unavailable"
+    STOPPING = "stopping"
+    INTERNAL = "internal"
+
+
+class Refused(Exception):  # noqa: N818 - the domain's word
+    """They were wrong: the caller sent something that may not pass. Answered with ``status`` (4xx) and audited.
+
+    ``detail`` is for the operator's log only: never a secret, never shown to the end user.
+    """
+
+    def __init__(self, reason: Reason, status: int = 403, detail: str = "") -> None:
+        """Refuse because of *reason*; *status* is the HTTP status, 400..499."""
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.status = status
+        self.detail = detail
+
+
+class Unavailable(Exception):  # noqa: N818 - the domain's word
+    """Something that we need is down, slow or answers nonsense: 502/503/504, never read as "signed out"."""
+
+    def __init__(self, reason: Reason, detail: str = "", status: int = 503) -> None:
+        """Give up because of *reason*; *status* is the HTTP status, 500..599."""
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.status = status
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a provider says somebody is.
+
+    ``email`` is empty unless the provider verified it. ``groups`` is None when the provider did not say (claim
+    missing, or an overflow reference in its place): unknown never removes anything. ``claims`` holds the raw
+    claims that the configuration's templates refer to, JSON values only.
+    """
+
+    provider: str
+    issuer: str
+    subject: str
+    username: str
+    email: str = ""
+    name: str = ""
+    groups: tuple[str, ...] | None = None
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Unambiguous text key of (issuer, subject): lengths come first, so no two pairs share one."""
+        return identity_key(self.issuer, self.subject)
+
+
+def identity_key(issuer: str, subject: str) -> str:
+    """Encode (issuer, subject) so that no other pair has the same text (netstring style)."""
+    return f"{len(issuer)}:{issuer}{len(subject)}:{subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the application calls a person: its key, its immutable id, and the outputs that hooks saved.
+
+    ``id`` is empty until a hook has told it. ``outputs`` are text values by name.
+    """
+
+    key: str
+    id: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The directory's durable record of somebody.
+
+    ``id`` is ours (opaque text). ``fingerprint`` is that of the last provisioning that succeeded, "" when none did.
+    ``account`` is None until bound. ``tombstone`` is the time of removal, None while alive. ``disabled_by`` names who
+    switched the person off ("" while active): only the same source may switch it on again.
+    """
+
+    id: str
+    identities: tuple[str, ...]
+    source: str
+    active: bool = True
+    disabled_by: str = ""
+    account: Account | None = None
+    fingerprint: str = ""
+    roles: tuple[str, ...] = ()
+    tombstone: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One sign-in of one person in one browser. A value: no lock, clock or store inside.
+
+    ``id`` names the session in audit lines and store keys and opens nothing. ``created`` and ``expires`` bound it
+    absolutely, ``seen`` is the last use (coalesced), ``auth_time`` when the provider authenticated the person,
+    ``sid`` the provider's own session id ("" when it gave none). ``refresh_at`` is when the provider's tokens want
+    refreshing, 0.0 when never.
+    """
+
+    id: str
+    identity: Identity
+    created: float
+    expires: float
+    seen: float
+    auth_time: float
+    acr: str = ""
+    amr: tuple[str, ...] = ()
+    sid: str = ""
+    refresh_at: float = 0.0
+
+    @property
+    def provider(self) -> str:
+        """Name of the login in the configuration that this session came from."""
+        return self.identity.provider
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The provider's tokens behind a session, stored apart from it because nearly no request needs them."""
+
+    id_token: str = ""
+    refresh_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """The only part of a request that decisions may depend on.
+
+    ``path`` is the canonical path (see core.paths), ``host`` is lower-case without port, ``client`` the address of
+    the person after trusted proxies were taken off, ``cookies`` and ``authorization`` the credentials as sent.
+    """
+
+    method: str
+    path: str
+    host: str
+    client: str
+    secure: bool
+    cookies: tuple[tuple[str, str], ...] = ()
+    authorization: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided on a visit and why. ``Decision()`` denies."""
+
+    effect: Effect = Effect.DENY
+    reason: Reason = Reason.NO_RULE
+    rule: str = ""
+
+    @property
+    def is_public(self) -> bool:
+        """True when nobody needs to be signed in for it."""
+        return self.effect is Effect.ALLOW and self.reason is Reason.PUBLIC
+
+
+class Change(Enum):
+    """What a hook is asked to do to the application's account."""
+
+    LOOKUP = "lookup"
+    CREATE = "create"
+    UPDATE = "update"
+    SET_ROLES = "set_roles"
+    DEACTIVATE = "deactivate"
+    REACTIVATE = "reactivate"
+    DELETE = "delete"
+    LIST = "list"
+
+
+class Result(Enum):
+    """What a hook found or did."""
+
+    FOUND = "found"
+    NOT_FOUND = "not_found"
+    AMBIGUOUS = "ambiguous"
+    CREATED = "created"
+    UPDATED = "updated"
+    CONFLICT = "conflict"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one change: its result and the values that the hook's steps saved, text by name.
+
+    FAILED means that the application answered, and surely did not do it; UNKNOWN that nobody knows whether it did
+    (a time-out, a connection lost after sending): look it up before anything else. ``detail`` is for the log:
+    a status or SQLSTATE and the step's position, never an answer's body.
+    """
+
+    result: Result
+    saved: Mapping[str, str] = field(default_factory=dict)
+    detail: str = ""
