@@ -214,8 +214,10 @@ class Grant:
 class Visit:
     """The only part of a request that decisions may depend on.
 
-    ``path`` is the canonical path (see core.paths), ``host`` is lower-case without port, ``client`` the address of
-    the person after trusted proxies were taken off, ``cookies`` and ``authorization`` the credentials as sent.
+    ``path`` is the canonical path and ``literal`` the same with ``;parameters`` kept (see core.paths); ``host`` is
+    lower-case without port; ``client`` the person's address after trusted proxies were taken off; ``cookies`` and
+    ``authorization`` the credentials as sent; ``wants_page`` whether a human looks at the answer; ``reference``
+    names this request in audit lines and on refusal pages.
     """
 
     method: str
@@ -225,6 +227,9 @@ class Visit:
     secure: bool
     cookies: tuple[tuple[str, str], ...] = ()
     authorization: str = ""
+    literal: str = ""
+    wants_page: bool = False
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)

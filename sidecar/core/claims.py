@@ -65,12 +65,8 @@ def _line(template: Template | None, context: Mapping[str, Any]) -> str:
         raise Refused(Reason.IDENTITY_INCOMPLETE, 403, str(error)) from None
     # One canonical form, made once and used everywhere: two spellings of a name must not be two people.
     text = unicodedata.normalize("NFC", text).strip()
-    if len(text) > _LONGEST_TEXT or any(
-        unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in text
-    ):
-        raise Refused(
-            Reason.IDENTITY_INCOMPLETE, 403, f"{template.source} gave control characters or too much text"
-        )
+    if len(text) > _LONGEST_TEXT or any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in text):
+        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"{template.source} gave control characters or too much text")
     return text
 
 

@@ -110,9 +110,7 @@ class Template:
         Raises TemplateError when a name or claim is missing or the evaluation fails. The message names the template,
         never a value.
         """
-        values = [
-            piece if isinstance(piece, str) else self._evaluate(piece, context) for piece in self._pieces
-        ]
+        values = [piece if isinstance(piece, str) else self._evaluate(piece, context) for piece in self._pieces]
         if len(values) == 1:
             return values[0]
         return _bounded("".join(_text(value) for value in values), self.source)

@@ -1,0 +1,39 @@
+"""Tell a person who looks at a page from a program that wants data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def wants_page(method: str, headers: Mapping[str, str]) -> bool:
+    """True when the answer will be looked at: redirects and HTML make sense.
+
+    Decided by Fetch Metadata where the browser sends it (W3C Fetch Metadata Request Headers), else by Accept and
+    X-Requested-With. WebSocket handshakes and callers with an Authorization header are programs.
+    """
+    if "Upgrade" in headers or "Authorization" in headers:
+        return False
+    if headers.get("X-Requested-With", "").lower() == "xmlhttprequest":
+        return False
+    mode = headers.get("Sec-Fetch-Mode")
+    if mode is not None:
+        return mode == "navigate" and headers.get("Sec-Fetch-Dest", "document") in (
+            "document",
+            "iframe",
+            "frame",
+        )
+    return method in ("GET", "HEAD", "POST") and "text/html" in headers.get("Accept", "")
+
+
+def is_from_here(origin: str, headers: Mapping[str, str]) -> bool:
+    """True when a state-changing request surely comes from a page of *origin* (scheme://host[:port])."""
+    site = headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    sent = headers.get("Origin")
+    return sent is not None and sent.lower() == origin
+
+
+def reads_as_websocket(headers: Mapping[str, str]) -> bool:
+    """True for a WebSocket handshake (RFC 6455, section 4.1)."""
+    return headers.get("Upgrade", "").strip().lower() == "websocket"

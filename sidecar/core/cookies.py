@@ -1,0 +1,67 @@
+"""Read and write cookies: pairs in, header text out (RFC 6265bis)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")
+_MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CookieStyle:
+    """How this deployment's cookies are marked. ``same_site`` is Lax, Strict or None."""
+
+    secure: bool
+    domain: str = ""
+    same_site: str = "Lax"
+
+    def named(self, name: str, *, host_only: bool = False) -> str:
+        """Full name with the safest prefix that browsers will enforce (RFC 6265bis, section 4.1.3)."""
+        if not self.secure:
+            return name
+        return f"__Secure-{name}" if self.domain and not host_only else f"__Host-{name}"
+
+
+def parse_cookies(lines: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pairs of all Cookie header lines in order, duplicates kept; at most 200, the rest is not looked at."""
+    pairs: list[tuple[str, str]] = []
+    for line in lines:
+        for part in line.split(";", _MOST):
+            name, equals, value = part.partition("=")
+            if equals and len(pairs) < _MOST:
+                pairs.append((name.strip(), value.strip()))
+    return tuple(pairs)
+
+
+def values_of(pairs: Sequence[tuple[str, str]], name: str, most: int = 3) -> tuple[str, ...]:
+    """First few distinct values of the cookie *name*: a browser may send one per path or domain."""
+    found = dict.fromkeys(value for key, value in pairs if key == name and value)
+    return tuple(found)[:most]
+
+
+def set_cookie(
+    style: CookieStyle, name: str, value: str, *, max_age: int | None = None, host_only: bool = False, lax: bool = False
+) -> str:
+    """Text of a Set-Cookie header for the full *name*; *max_age* in seconds, None for the browser session.
+
+    *lax* overrides a stricter SameSite for cookies that must come along when a provider sends the browser back.
+    """
+    if not _VALUE.fullmatch(value):
+        message = "a cookie value that would need quoting"
+        raise ValueError(message)
+    parts = [f"{name}={value}", "Path=/", "HttpOnly", f"SameSite={'Lax' if lax else style.same_site}"]
+    if style.secure:
+        parts.append("Secure")
+    if style.domain and not host_only:
+        parts.append(f"Domain={style.domain}")
+    if max_age is not None:
+        parts.append(f"Max-Age={max_age}")
+    return "; ".join(parts)
+
+
+def expire_cookie(style: CookieStyle, name: str, *, host_only: bool = False) -> str:
+    """Text of a Set-Cookie header that removes the cookie."""
+    return set_cookie(style, name, "", max_age=0, host_only=host_only)

@@ -1,0 +1,215 @@
+"""The only place where headers cross from the outside to the application: strip, then inject.
+
+Names are compared after mapping everything but letters and digits to ``_`` and lower-casing, because CGI, WSGI, PHP
+and IIS collapse them so (``X_Remote_User`` and ``X-Remote-User`` reach such an application as one).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.header import Header
+from enum import Enum, auto
+from urllib.parse import quote
+
+from sidecar.model import Reason, Refused
+
+Line = tuple[str, str]
+
+# RFC 9110, section 7.6.1, and the framing that the connection itself owns.
+_HOP_BY_HOP = frozenset(
+    [
+        "connection",
+        "keep_alive",
+        "proxy_authenticate",
+        "proxy_authorization",
+        "proxy_connection",
+        "te",
+        "trailer",
+    ]
+    + ["transfer_encoding", "upgrade", "content_length", "http2_settings"]
+)
+# What applications believe without having been told to: never from the outside. "proxy" is httpoxy.
+_NEVER_FROM_OUTSIDE = frozenset(
+    [
+        "forwarded",
+        "x_real_ip",
+        "x_client_ip",
+        "true_client_ip",
+        "x_cluster_client_ip",
+        "cf_connecting_ip",
+        "proxy",
+    ]
+    + ["remote_user", "remote_groups", "remote_email", "remote_name", "x_scheme", "x_http_method_override"]
+    + [
+        "x_http_method",
+        "x_method_override",
+        "front_end_https",
+        "x_url_scheme",
+        "x_arr_ssl",
+        "x_ssl_client_cert",
+    ]
+)
+_NEVER_PREFIXES = ("x_forwarded_", "x_original_", "x_rewrite_", "x_remote_", "x_auth_request_", "x_webauth_")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_MEMO = 4096
+
+
+class _Fate(Enum):
+    KEEP = auto()
+    DROP = auto()
+    COOKIE = auto()
+    CONNECTION = auto()
+    HOST = auto()
+
+
+def collapsed(name: str) -> str:
+    """Name as the least careful application reads it."""
+    return re.sub(r"[^a-z0-9]", "_", name.lower())
+
+
+@dataclass(slots=True)
+class HeaderPlan:
+    """Which incoming headers die: compiled once from the names that this configuration manages.
+
+    ``own_cookies`` are cookie names (exact, or prefixes ending in ``*``) that never reach the application.
+    """
+
+    managed: frozenset[str]
+    own_cookies: frozenset[str] = frozenset()
+    keeps_bearer: bool = True
+    _memo: dict[bytes, _Fate] = field(default_factory=dict, repr=False)
+
+    def fate(self, name: bytes) -> _Fate:
+        """What happens to a header line of this raw name."""
+        known = self._memo.get(name)
+        if known is not None:
+            return known
+        fate = self._judge(name.decode("latin-1"))
+        if len(self._memo) < _MEMO:
+            self._memo[name] = fate
+        return fate
+
+    def _judge(self, name: str) -> _Fate:
+        plain = collapsed(name)
+        if plain == "connection":
+            return _Fate.CONNECTION
+        if plain == "host":
+            return _Fate.HOST
+        if plain == "cookie":
+            # Only the true spelling is a cookie header; X_Cookie look-alikes die.
+            return _Fate.COOKIE if name.lower() == "cookie" else _Fate.DROP
+        if plain in _HOP_BY_HOP or plain in _NEVER_FROM_OUTSIDE or plain in self.managed:
+            return _Fate.DROP
+        return _Fate.DROP if plain.startswith(_NEVER_PREFIXES) else _Fate.KEEP
+
+    def incoming(self, raw: Sequence[tuple[bytes, bytes]]) -> list[Line]:
+        """Lines that may pass to the application, in their order and spelling, bytes kept by surrogateescape.
+
+        Host is left out: whoever sends knows which one is due. Raises Refused(HEADERS_INVALID, 400) when a value holds
+        control characters.
+        """
+        kept: list[Line] = []
+        named_by_connection: set[str] = set()
+        for name, value in raw:
+            fate = self.fate(name)
+            if fate is _Fate.KEEP:
+                kept.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
+            elif fate is _Fate.COOKIE:
+                text = self._without_own(value.decode("utf-8", "surrogateescape"))
+                if text:
+                    kept.append((name.decode("latin-1"), text))
+            elif fate is _Fate.CONNECTION:
+                named_by_connection |= {part.strip().lower() for part in value.decode("latin-1").split(",")}
+        named_by_connection -= {"close", "keep-alive", "upgrade", ""}
+        if named_by_connection:
+            # RFC 9110, section 7.6.1; ours are added afterwards, so nobody can name them away.
+            kept = [line for line in kept if line[0].lower() not in named_by_connection]
+        if not self.keeps_bearer:
+            kept = [line for line in kept if not _is_bearer(line)]
+        return kept
+
+    def _without_own(self, value: str) -> str:
+        if not self.own_cookies:
+            return value
+        pairs = [pair for pair in value.split(";") if not self.is_own(pair.partition("=")[0].strip())]
+        return ";".join(pairs).strip()
+
+    def is_own(self, cookie: str) -> bool:
+        """True when a cookie of this name belongs to the sidecar."""
+        return cookie in self.own_cookies
+
+
+def _is_bearer(line: Line) -> bool:
+    return collapsed(line[0]) == "authorization" and line[1].lower().startswith("bearer ")
+
+
+def is_header_name(name: str) -> bool:
+    """True for a field name (RFC 9110, section 5.1)."""
+    return _NAME.fullmatch(name) is not None
+
+
+def encode_value(name: str, value: str, encoding: str, limit: int) -> str:
+    """Make *value* fit to stand in the header *name*; bytes beyond ASCII come out as surrogateescape text.
+
+    *encoding* is utf-8, ascii, latin-1, percent, rfc2047 or base64; *limit* in bytes. Raises Refused(HEADER_VALUE)
+    for control characters (a line break would be a second header), for what the encoding cannot say, and for values
+    over the limit: a list that is cut short would silently be another list.
+    """
+    if encoding == "base64":
+        text = base64.b64encode(value.encode()).decode()
+    elif encoding == "percent":
+        text = quote(value, safe=" !#$&'()*+,/:;=?@[]^_`{|}~-.")
+    elif _CONTROL.search(value) or "\t" in value:
+        raise Refused(Reason.HEADER_VALUE, 403, f"{name}: control characters in the value")
+    else:
+        text = _in_charset(name, value, encoding)
+    if len(text.encode("utf-8", "surrogateescape")) > limit:
+        raise Refused(Reason.HEADER_VALUE, 403, f"{name}: longer than {limit} bytes")
+    return text.strip()
+
+
+def _in_charset(name: str, value: str, encoding: str) -> str:
+    if encoding == "rfc2047":
+        return value if value.isascii() else Header(value, "utf-8", maxlinelen=10**6).encode()
+    try:
+        return value.encode(encoding).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise Refused(Reason.HEADER_VALUE, 403, f"{name}: not expressible in {encoding}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the request came from and where people think they are: what X-Forwarded-* tell the application."""
+
+    client: str
+    scheme: str
+    host: str
+    port: int
+
+
+def forwarding_lines(origin: Origin) -> list[Line]:
+    """X-Forwarded-*, X-Real-IP and Forwarded (RFC 7239) lines; ours alone, nothing of what came in."""
+    node = f'"[{origin.client}]"' if ":" in origin.client else origin.client or "unknown"
+    return [
+        ("X-Forwarded-For", origin.client),
+        ("X-Forwarded-Proto", origin.scheme),
+        ("X-Forwarded-Host", origin.host),
+        ("X-Forwarded-Port", str(origin.port)),
+        ("X-Real-IP", origin.client),
+        ("Forwarded", f'for={node};host="{origin.host}";proto={origin.scheme}'),
+    ]
+
+
+def check_names(names: Iterable[str]) -> Mapping[str, str]:
+    """Collapsed name → name; raises ValueError when two names are one to a careless application."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(collapsed(name), name)
+        if other != name:
+            message = f"{name} and {other} are the same header to many applications"
+            raise ValueError(message)
+    return seen

@@ -1,0 +1,1 @@
+"""Say what happens: audit lines, logs and metrics."""
