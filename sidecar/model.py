@@ -147,12 +147,15 @@ def identity_key(issuer: str, subject: str) -> str:
 class Account:
     """What the application calls a person: its key, its immutable id, and the outputs that hooks saved.
 
-    ``id`` is empty until a hook has told it. ``outputs`` are text values by name.
+    ``id`` is empty until a hook has told it. ``outputs`` are text values by name. ``linked`` says that the account was
+    there before us, ``deactivated`` that it was us who switched it off.
     """
 
     key: str
     id: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
+    linked: bool = False
+    deactivated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +164,9 @@ class Person:
 
     ``id`` is ours (opaque text). ``fingerprint`` is that of the last provisioning that succeeded, "" when none did.
     ``account`` is None until bound. ``tombstone`` is the time of removal, None while alive. ``disabled_by`` names who
-    switched the person off ("" while active): only the same source may switch it on again.
+    switched the person off ("" while active): only the same source may switch it on again. ``roles`` are the
+    application's roles as last set. ``reserved`` is the key of an account whose creation was begun and whose end
+    nobody recorded, ``attempt`` names that creation. ``version`` grows with every change of the record.
     """
 
     id: str
@@ -173,6 +178,13 @@ class Person:
     fingerprint: str = ""
     roles: tuple[str, ...] = ()
     tombstone: float | None = None
+    username: str = ""
+    email: str = ""
+    name: str = ""
+    last_seen: float = 0.0
+    reserved: str = ""
+    attempt: str = ""
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
