@@ -28,6 +28,31 @@ Databases (tests/services/postgres.py, mariadb.py, databases.py)
 
 Each test that stops or pauses a shared server may leave it so: the next test's `redis_url` or `…_url` brings it back.
 
+OpenID provider (tests/services/oidc.py; npm oidc-provider, over http on localhost)
+    oidc_provider: OidcProvider             per test: one server per worker, reset before each test. `.issuer` `.port` `.log`;
+                                            `.stop()` `.start()` `.pause()` `.resume()`. Endpoints: /auth /token /me /jwks
+                                            /session/end /token/introspection /token/revocation (take them from discovery).
+        .client(redirect_uris, *, client_id=None, auth_method="client_secret_basic", secret=None, jwks=None,
+                post_logout_redirect_uris=(), backchannel_logout_uri=None,
+                grant_types=("authorization_code", "refresh_token"), **metadata) → Client(id, secret, metadata)
+        .set_claims(login, {...})           changes some (None removes one); makes the person when new. Known: ada (wiki-admins,
+                                            staff), bob (staff), eve (no groups, e-mail not verified). Login = subject.
+        .remove_account(login)
+        .configure(access_token_ttl=…, id_token_ttl=…, refresh_token_ttl=…, rotate_refresh_tokens=…, claims_in_id_token=…,
+                   pkce_required=…, default_resource="https://api", resources={"https://api": {"audience": …, "scope": …}})
+                                            with default_resource, access tokens are JWTs for it (and not good for userinfo).
+        .rotate_keys(keep_old=True) → list[str]      the key ids now published, the signing ones first.
+        .break_endpoint("/token", status=503, delay=2.0, body=…), .repair()
+        .count("/jwks") → int               requests to that path since the test began.
+        await .sign_in(http, authorization_url, login, cancel=False) → yarl.URL    the redirect back, not followed.
+        await .sign_out(http, end_session_url) → URL | None
+        await .end_sessions(login) → list[dict]      back-channel logout of all the person's clients.
+    oidc_providers: OidcProviders           per test: `oidc_providers(host="localhost")` starts one more provider.
+
+Browser (tests/services/browser.py; Debian's Chromium, headless)
+    browser: playwright.async_api.Browser   per test, since each test has its own event loop.
+    page: playwright.async_api.Page         per test, in a context without cookies; 127.0.0.1 and localhost are two sites.
+
 Certificates (tests/services/certificates.py)
     make_certificates(directory, *, host="localhost", days=1) → Certificates(authority, certificate, key), paths of PEM files.
 """
@@ -38,15 +63,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.services.browser import open_browser
 from tests.services.databases import Databases
 from tests.services.mariadb import MariadbServer
+from tests.services.oidc import OidcProvider, OidcProviders
 from tests.services.postgres import PostgresServer
 from tests.services.process import start_on_free_port
 from tests.services.redis import RedisServer, RedisServers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from playwright.async_api import Browser, Page
 
 
 @pytest.fixture(scope="session")
@@ -127,3 +156,41 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh database, once on each kind of server."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def oidc_server() -> Iterator[OidcProvider]:
+    """One OpenID provider for all tests of this worker; ask for `oidc_provider`, which is reset."""
+    provider = start_on_free_port(OidcProvider)
+    yield provider
+    provider.discard()
+
+
+@pytest.fixture
+def oidc_provider(oidc_server: OidcProvider) -> OidcProvider:
+    """An OpenID provider as new."""
+    oidc_server.renew()
+    return oidc_server
+
+
+@pytest.fixture
+def oidc_providers() -> Iterator[OidcProviders]:
+    """A factory of OpenID providers of this test's own."""
+    providers = OidcProviders()
+    yield providers
+    providers.discard()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A headless Chromium."""
+    async with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """An empty page of a browser without cookies."""
+    context = await browser.new_context()
+    yield await context.new_page()
+    await context.close()
