@@ -353,12 +353,26 @@ async def test_signing_out_with_a_hint_ends_the_sign_in_and_returns(browser: Cli
 
 async def test_signing_out_returns_only_to_registered_places(browser: ClientSession, demo: Demo) -> None:
     tokens = await tokens_of(browser, demo, "ada")
-    for hint, target in ((tokens["id_token"], "https://evil.example/"), ("forged", SIGNED_OUT)):
+    for hint, target, status in (
+        (tokens["id_token"], "https://evil.example/", HTTPStatus.BAD_REQUEST),
+        ("forged", SIGNED_OUT, HTTPStatus.OK),  # It asks first.
+    ):
         asked = {"id_token_hint": hint, "post_logout_redirect_uri": target}
         answer = await call(browser, "GET", f"{demo.issuer}/end-session", params=asked)
+        assert answer.status == status
         assert "Location" not in answer.headers
     again = await call(browser, "GET", f"{demo.issuer}/authorize", params=question(prompt="none"))
     assert "code" in again.sent_back
+
+
+async def test_signing_out_without_a_hint_asks_first(browser: ClientSession, demo: Demo) -> None:
+    await choose(browser, demo, "ada")
+    page = await call(browser, "GET", f"{demo.issuer}/end-session")
+    assert "Ada Lovelace" in page.text
+    done = await call(browser, "POST", f"{demo.issuer}/sign-out", data={"form_token": page.form_token})
+    assert "You are signed out" in done.text
+    again = await call(browser, "GET", f"{demo.issuer}/authorize", params=question(prompt="none"))
+    assert again.sent_back["error"] == "login_required"
 
 
 async def test_a_foreign_form_changes_nothing(browser: ClientSession, demo: Demo) -> None:

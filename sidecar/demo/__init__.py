@@ -10,9 +10,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from sidecar.demo.idp import DemoProvider
 from sidecar.demo.legacy import LegacyApp
 from sidecar.demo.people import PEOPLE, DemoClient, DemoPerson
+from sidecar.demo.provider import DemoProvider
 
 __all__ = ["PEOPLE", "Demo", "DemoClient", "DemoPerson", "DemoProvider", "LegacyApp", "start"]
 

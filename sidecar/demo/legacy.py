@@ -88,9 +88,7 @@ class LegacyApp:
         problem = _objection(user, text)
         if problem:
             values = {"notes": await self._tables.notes(), "problem": problem}
-            return self._show(
-                "notes.html", request, user, values, status=403 if user.role == "reader" else 422
-            )
+            return self._show("notes.html", request, user, values, status=403 if user.role == "reader" else 422)
         await self._tables.write(user.login, text)
         return web.Response(status=303, headers={"Location": "/notes"})
 
@@ -129,9 +127,7 @@ class LegacyApp:
     async def _echo(self, request: web.Request, _user: User) -> web.StreamResponse:
         socket = web.WebSocketResponse(max_msg_size=64 * 1024, heartbeat=30)
         if not socket.can_prepare(request).ok:
-            raise web.HTTPUpgradeRequired(
-                text="this address speaks WebSocket\n", headers={"Upgrade": "websocket"}
-            )
+            raise web.HTTPUpgradeRequired(text="this address speaks WebSocket\n", headers={"Upgrade": "websocket"})
         await socket.prepare(request)
         async for message in socket:
             if message.type is WSMsgType.TEXT:

@@ -50,9 +50,7 @@ class UserApi:
             created = await self._tables.add(login, values)
         except Taken as error:
             raise _refusal(web.HTTPConflict, "this login is taken") from error
-        return web.json_response(
-            asdict(created), status=201, headers={"Location": f"/api/users/{created.id}"}
-        )
+        return web.json_response(asdict(created), status=201, headers={"Location": f"/api/users/{created.id}"})
 
     async def _change(self, request: web.Request) -> web.Response:
         self._authorise(request)

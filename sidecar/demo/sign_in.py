@@ -104,17 +104,13 @@ class SignInPages:
             return asked
         login = form.get("login", "")
         if login == "":  # "Cancel" has no login.
-            return self._send_error(
-                asked.back, OAuthError(Fault.ACCESS_DENIED, "the person chose not to sign in")
-            )
+            return self._send_error(asked.back, OAuthError(Fault.ACCESS_DENIED, "the person chose not to sign in"))
         if login not in self._register.people:
             return self._problem("There is nobody of this name here.")
         confirmed = asked.acr == ACR_STRONG and form.get("confirmed") == "yes"
         return self._open_session(request, asked, login, ACR_STRONG if confirmed else ACR_SIMPLE)
 
-    def _open_session(
-        self, request: web.Request, asked: AuthorizationRequest, login: str, acr: str
-    ) -> web.Response:
+    def _open_session(self, request: web.Request, asked: AuthorizationRequest, login: str, acr: str) -> web.Response:
         register = self._register
         register.sign_ins.take(request.cookies.get(SESSION_COOKIE, ""))
         sign_in = register.sign_in(login, acr)

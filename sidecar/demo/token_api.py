@@ -124,15 +124,11 @@ def _credentials(request: web.Request, form: MultiMapping[str]) -> tuple[str, st
 def _basic(header: str) -> tuple[str, str]:
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
-        raise OAuthError(
-            Fault.INVALID_CLIENT, "the Authorization header is not Basic", HTTPStatus.UNAUTHORIZED
-        )
+        raise OAuthError(Fault.INVALID_CLIENT, "the Authorization header is not Basic", HTTPStatus.UNAUTHORIZED)
     try:
         pair = base64.b64decode(encoded.strip(), validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise OAuthError(
-            Fault.INVALID_CLIENT, "the Basic credentials are garbled", HTTPStatus.UNAUTHORIZED
-        ) from error
+        raise OAuthError(Fault.INVALID_CLIENT, "the Basic credentials are garbled", HTTPStatus.UNAUTHORIZED) from error
     client_id, _, secret = pair.partition(":")
     return unquote_plus(client_id), unquote_plus(secret)  # Form-encoded first: RFC 6749 section 2.3.1.
 
