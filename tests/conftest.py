@@ -1,60 +1,63 @@
 """Real servers as fixtures: Redis, PostgreSQL, MariaDB, an OpenID provider and Chromium.
 
-Session fixtures start a server the first time that a test asks for it (once per pytest worker) and stop it at the end. A server that is
-not installed is a failure with one clear sentence, never a skip. Everything below is blocking, quick to call, and usable from
-`def` and `async def` tests alike; only the browser is asynchronous.
+Session fixtures start a server the first time that a test asks for it (once per pytest worker) and stop it at the end.
+A server that is not installed is a failure with one clear sentence, never a skip. Everything below is blocking, quick
+to call, and usable from `def` and `async def` tests alike; the browser and what is marked `await` are asynchronous.
+
+Every server has `.stop()`, `.start()` (on the same port), `.pause()` (SIGSTOP), `.resume()` and `.is_running`. A test
+that stops or pauses a shared one may leave it so: the next test's `redis_url`, `…_url` or `oidc_provider` brings it back.
 
 Redis (tests/services/redis.py)
-    redis_server: RedisServer               session. `.url` `.host` `.port`; `.client()` → blocking redis.Redis (use `with`);
-                                            `.stop()` `.start()` (same port, empty again) `.pause()` (SIGSTOP) `.resume()`
-                                            `.is_running`.
-    redis_url: str                          per test: the URL of that server, running and emptied before the test.
-    redis_servers: RedisServers             per test: a factory; everything that it started ends with the test.
-        redis_servers(*options: str, acl: AclUser | None = None, tls: bool = False, maxmemory: str | None = None) → RedisServer
-            e.g. redis_servers(tls=True), redis_servers(acl=AclUser("app", "pw", "~sidecar:* &* +@all -@dangerous")),
-            redis_servers(maxmemory="2mb"), redis_servers("--maxclients", "5").
-            With tls, `.certificates.authority` is the PEM file to trust (certificate for localhost and 127.0.0.1).
-        redis_servers.sentinel() → Sentinel  `.name` `.host` `.port` `.master` `.replica` (RedisServers that can be stopped)
-                                            `.current_master_port()` `.client()`; fails over about two seconds after `.master.stop()`.
+    redis_server: RedisServer     session. `.url` `.host` `.port`; `.client()` → blocking redis.Redis (use `with`).
+                                  Started again, it is empty.
+    redis_url: str                per test: the URL of that server, running, and emptied before the test.
+    redis_servers: RedisServers   per test: a factory; everything that it started ends with the test.
+        redis_servers(*options: str, acl: AclUser | None = None, tls: bool = False, maxmemory: str | None = None)
+            → RedisServer. E.g. redis_servers(tls=True), redis_servers(maxmemory="3mb"),
+            redis_servers(acl=AclUser("app", "pw", "~sidecar:* &* +@all -@dangerous")),
+            redis_servers("--maxclients", "5").
+            With tls, `.certificates.authority` is the PEM file to trust (certificate of localhost and 127.0.0.1).
+        redis_servers.sentinel() → Sentinel: `.name` `.host` `.port` `.client()` `.current_master_port()`, and `.master`
+            and `.replica`, two RedisServers; it fails over about two seconds after `.master.stop()`.
 
 Databases (tests/services/postgres.py, mariadb.py, databases.py)
-    postgres_server: PostgresServer         session. `.host` `.port` `.user` `.password` `.stop()` `.start()` (data stay)
-                                            `.pause()` `.resume()` `.is_running`.
-    postgres_databases: Databases           per test: `postgres_databases() → str` makes one more fresh database, returns its URL.
-    postgres_url: str                       per test: the URL of one fresh database, `postgresql+asyncpg://…`.
-    mariadb_server, mariadb_databases, mariadb_url      the same; `mysql+aiomysql://…?charset=utf8mb4`.
-    sqlite_url: str                         per test: `sqlite+aiosqlite:///…` in the test's temporary directory.
-    database_url: str                       per test and parametrised: the test runs three times, on SQLite, PostgreSQL, MariaDB.
-
-Each test that stops or pauses a shared server may leave it so: the next test's `redis_url` or `…_url` brings it back.
+    postgres_server: PostgresServer     session. `.host` `.port` `.user` `.password`; started again, the rows are there.
+    postgres_databases: Databases       per test: `postgres_databases()` makes a fresh database and returns its URL.
+    postgres_url: str                   per test: the URL of one fresh database, `postgresql+asyncpg://…`.
+    mariadb_server, mariadb_databases, mariadb_url     the same; `mysql+aiomysql://…?charset=utf8mb4`.
+    sqlite_url: str                     per test: `sqlite+aiosqlite:///…` in the test's temporary directory.
+    database_url: str                   per test, parametrised: the test runs on SQLite, on PostgreSQL and on MariaDB.
 
 OpenID provider (tests/services/oidc.py; npm oidc-provider, over http on localhost)
-    oidc_provider: OidcProvider             per test: one server per worker, reset before each test. `.issuer` `.port` `.log`;
-                                            `.stop()` `.start()` `.pause()` `.resume()`. Endpoints: /auth /token /me /jwks
-                                            /session/end /token/introspection /token/revocation (take them from discovery).
+    oidc_provider: OidcProvider         per test: one server per worker, reset before each test. `.issuer` `.port`
+                                        `.log`. Paths: /auth /token /me /jwks /session/end /token/introspection
+                                        /token/revocation.
         .client(redirect_uris, *, client_id=None, auth_method="client_secret_basic", secret=None, jwks=None,
                 post_logout_redirect_uris=(), backchannel_logout_uri=None,
                 grant_types=("authorization_code", "refresh_token"), **metadata) → Client(id, secret, metadata)
-        .set_claims(login, {...})           changes some (None removes one); makes the person when new. Known: ada (wiki-admins,
-                                            staff), bob (staff), eve (no groups, e-mail not verified). Login = subject.
+        .set_claims(login, {…})         changes some (None removes one), and makes a new person. There are ada
+                                        (wiki-admins, staff), bob (staff), eve (no groups, e-mail not verified).
+                                        The login is the subject.
         .remove_account(login)
-        .configure(access_token_ttl=…, id_token_ttl=…, refresh_token_ttl=…, rotate_refresh_tokens=…, claims_in_id_token=…,
-                   pkce_required=…, default_resource="https://api", resources={"https://api": {"audience": …, "scope": …}})
-                                            with default_resource, access tokens are JWTs for it (and not good for userinfo).
-        .rotate_keys(keep_old=True) → list[str]      the key ids now published, the signing ones first.
+        .configure(access_token_ttl=…, id_token_ttl=…, refresh_token_ttl=…, rotate_refresh_tokens=…,
+                   claims_in_id_token=…, pkce_required=…, default_resource="https://api",
+                   resources={"https://api": {"audience": …, "scope": …, "alg": …}})
+                                        With a default_resource access tokens are JWTs for it, and no good for userinfo.
+        .rotate_keys(keep_old=True) → list[str]            the key ids now published, the signing ones first.
         .break_endpoint("/token", status=503, delay=2.0, body=…), .repair()
-        .count("/jwks") → int               requests to that path since the test began.
+        .count("/jwks") → int           requests to that path since the test began.
         await .sign_in(http, authorization_url, login, cancel=False) → yarl.URL    the redirect back, not followed.
-        await .sign_out(http, end_session_url) → URL | None
-        await .end_sessions(login) → list[dict]      back-channel logout of all the person's clients.
-    oidc_providers: OidcProviders           per test: `oidc_providers(host="localhost")` starts one more provider.
+        await .sign_out(http, end_session_url) → yarl.URL | None
+        await .end_sessions(login) → list[dict[str, str]]  back-channel logout of all the person's clients.
+        `http` is an aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)).
+    oidc_providers: OidcProviders       per test: `oidc_providers(host="localhost")` starts one more.
 
 Browser (tests/services/browser.py; Debian's Chromium, headless)
-    browser: playwright.async_api.Browser   per test, since each test has its own event loop.
-    page: playwright.async_api.Page         per test, in a context without cookies; 127.0.0.1 and localhost are two sites.
+    browser: playwright.async_api.Browser     per test, since each test has its own event loop.
+    page: playwright.async_api.Page           per test, without cookies; 127.0.0.1 and localhost are two sites.
 
 Certificates (tests/services/certificates.py)
-    make_certificates(directory, *, host="localhost", days=1) → Certificates(authority, certificate, key), paths of PEM files.
+    make_certificates(directory, *, host="localhost", days=1) → Certificates(authority, certificate, key): PEM files.
 """
 
 from __future__ import annotations

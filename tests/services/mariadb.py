@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 USER = "sidecar"
-PASSWORD = "not-so-secret"  # noqa: S105 - of a server that lives as long as the tests
+PASSWORD = "not-so-secret"
 
-# The data are thrown away, so nothing needs to reach the disk; commits do reach the kernel, and so survive stop and start.
+# The data are thrown away, so nothing needs to reach the disk; commits reach the kernel, and so survive a stop.
+# `loose`: a version that lacks such a setting starts without it.
 SETTINGS = (
     "--skip-log-bin",
     "--skip-name-resolve",
-    "--innodb-flush-log-at-trx-commit=2",
-    "--innodb-flush-method=nosync",
-    "--innodb-doublewrite=OFF",
-    "--innodb-buffer-pool-size=32M",
-    "--innodb-log-file-size=8M",
-    "--performance-schema=OFF",
+    "--loose-innodb-flush-log-at-trx-commit=2",
+    "--loose-innodb-flush-method=nosync",
+    "--loose-innodb-doublewrite=OFF",
+    "--loose-innodb-buffer-pool-size=32M",
+    "--loose-innodb-log-file-size=8M",
+    "--loose-performance-schema=OFF",
     "--max-connections=200",
     "--character-set-server=utf8mb4",
 )

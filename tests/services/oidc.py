@@ -1,4 +1,4 @@
-"""A real OpenID provider (npm oidc-provider) whose clients, people, keys, life times and faults a test can change at run time."""
+"""A real OpenID provider (npm oidc-provider) whose clients, people, keys and faults a test can change at run time."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class OidcProvider:
             return True
         return False
 
-    def _control(self, what: str, **values: object) -> Any:  # noqa: ANN401 - whatever JSON it answers
+    def _control(self, what: str, **values: object) -> Any:
         connection = HTTPConnection(HOST, self.port, timeout=30)
         try:
             connection.request("POST", f"/control/{what}", json.dumps(values))
@@ -100,12 +100,12 @@ class OidcProvider:
             body = response.read().decode()
         finally:
             connection.close()
-        if response.status != 200:  # noqa: PLR2004
+        if response.status != 200:
             message = f"the provider refused {what}: {body}"
             raise ServiceFailedError(message)
         return json.loads(body)
 
-    def client(  # noqa: PLR0913 - a registration's fields, all by name
+    def client(
         self,
         redirect_uris: str | Sequence[str],
         *,
@@ -120,8 +120,8 @@ class OidcProvider:
     ) -> Client:
         """Register a client (again, to change it); raises ServiceFailedError when the provider would not have it.
 
-        `auth_method` is client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt (with `jwks`, the public
-        keys) or none. `metadata` are further fields of OpenID Connect Dynamic Client Registration 1.0, section 2.
+        `auth_method` is client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt (with `jwks`, the
+        public keys) or none. `metadata` are further fields of OpenID Connect Registration 1.0, section 2.
         """
         uris = [redirect_uris] if isinstance(redirect_uris, str) else list(redirect_uris)
         has_secret = auth_method.startswith("client_secret")
@@ -166,7 +166,7 @@ class OidcProvider:
     def break_endpoint(
         self, path: str, *, status: int | None = None, delay: float = 0, body: str | None = None
     ) -> None:
-        """Make a path (`/token`, `/jwks`, `/me`, `/auth`, `/.well-known/openid-configuration`) slow (seconds) or fail."""
+        """Make a path, e.g. `/token` or `/.well-known/openid-configuration`, slow (`delay`, seconds) or fail."""
         fault = {"status": status, "delay": delay, "body": body}
         self._control("fault", path=path, **{name: value for name, value in fault.items() if value})
 
@@ -179,7 +179,7 @@ class OidcProvider:
         return sum(request["path"] == path for request in self._control("requests")["requests"])
 
     async def end_sessions(self, login: str) -> list[dict[str, str]]:
-        """End a person's sessions here, telling their clients by back-channel logout; returns whom it told, and how that went."""
+        """End a person's sessions, telling clients by back-channel logout; returns whom it told, and how that went."""
         answer = await asyncio.to_thread(self._control, "end_sessions", login=login)
         return list(answer["told"])
 
@@ -193,14 +193,14 @@ class OidcProvider:
     ) -> URL:
         """Sign in (or cancel) as a browser would; return the redirect back to the client, which is not followed.
 
-        `http` carries the provider's cookies: with the same session a second sign-in needs no form (single sign-on). Raises
-        ServiceFailedError with the page when the provider refuses.
+        `http` carries the provider's cookies: with the same session a second sign-in needs no form (single sign-on).
+        Raises ServiceFailedError with the page when the provider refuses.
         """
         form = {"login": login, "password": "any", "do": "cancel" if cancel else "sign-in"}
         return await walk(http, self.issuer, authorization_url, form)
 
     async def sign_out(self, http: aiohttp.ClientSession, end_session_url: str | URL) -> URL | None:
-        """Follow an RP-initiated logout and confirm it; return the redirect to the client (None: the provider's own page)."""
+        """Confirm an RP-initiated logout; return the redirect to the client (None: the provider's own page)."""
         try:
             return await walk(http, self.issuer, end_session_url, {"logout": "yes"})
         except EndedAtProviderError:
@@ -217,7 +217,7 @@ class OidcProvider:
         return self._server.is_running
 
     def start(self) -> Self:
-        """Start (again) on the same port and wait until it answers; clients, sessions and keys of an earlier run are gone."""
+        """Start (again) on the same port and wait until it answers; clients, sessions and keys are new."""
         _require_packages()
         self._server.start()
         return self

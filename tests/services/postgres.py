@@ -18,9 +18,9 @@ from tests.services.process import (
 )
 
 USER = "sidecar"
-PASSWORD = "not-so-secret"  # noqa: S105 - of a server that lives as long as the tests
+PASSWORD = "not-so-secret"
 
-# The data are thrown away, so nothing needs to reach the disk; commits do reach the kernel, and so survive stop and start.
+# The data are thrown away, so nothing needs to reach the disk; commits reach the kernel, and so survive a stop.
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",

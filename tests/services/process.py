@@ -1,4 +1,4 @@
-"""Run a real server as a child process that can be stopped, started again on its port, paused, and never outlives the tests."""
+"""Run a real server that can be stopped, started again on its port and paused, and never outlives the tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP_SECONDS = 15.0
 # Where Debian and Ubuntu keep servers that are not on an ordinary user's PATH.
 SERVER_DIRECTORIES = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 
-# The kernel signals a child when the *thread* that started it ends, so one thread starts them all and lives until the end.
+# The kernel signals a child when the *thread* that started it ends, so one thread starts them all, and stays.
 _launcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launcher")
 
 
@@ -55,7 +55,7 @@ def free_port() -> int:
 
 
 def unprivileged(account: str) -> str | None:
-    """Return `account` when the tests run as root and it exists, else None: the server then runs as whoever runs the tests."""
+    """Return `account` when the tests run as root, None when they do not: the server then runs as they do."""
     if os.geteuid() != 0:
         return None
     try:
@@ -75,7 +75,7 @@ def new_directory(prefix: str, owner: str | None = None) -> Path:
 
 
 def _set_privileges(account: str | None, *options: str) -> list[str]:
-    """Return the words that go before a command so that it runs as `account` (None: unchanged) with setpriv's `options`."""
+    """Return what goes before a command so that it runs as `account` (None: unchanged) with setpriv's `options`."""
     words = [*options]
     if account is not None:
         words += ["--reuid", account, "--regid", str(pwd.getpwnam(account).pw_gid), "--clear-groups"]
@@ -102,7 +102,7 @@ def run_once(command: Sequence[str], account: str | None = None) -> str:
 class Server:
     """One server process. `answers` says whether it truly serves; `stop_signal` is the quickest safe way to end it."""
 
-    def __init__(  # noqa: PLR0913 - everything that differs between servers, all by name
+    def __init__(
         self,
         name: str,
         command: Sequence[str],
@@ -164,7 +164,7 @@ class Server:
         return ServiceFailedError(f"{self._name} {what}:\n{self.log[-3000:]}")
 
     def stop(self) -> None:
-        """End the process and wait for it; harmless when it is not running. Data stay, so `start()` goes on with them."""
+        """End the process and wait for it; harmless when it is not running. The data stay for the next `start()`."""
         process = self._process
         if process is None:
             return

@@ -1,4 +1,4 @@
-"""Walk through a provider's pages as a browser would: follow its redirects, fill its one form, stop before leaving it."""
+"""Walk through a provider's pages as a browser would: follow redirects, fill the form, stop before leaving."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ async def walk(http: aiohttp.ClientSession, issuer: str, start: str | URL, form:
     raise ServiceFailedError(message)
 
 
-async def _step(
-    http: aiohttp.ClientSession, url: URL, fields: Mapping[str, str] | None
-) -> tuple[int, str | None, str]:
+async def _step(http: aiohttp.ClientSession, url: URL, fields: Mapping[str, str] | None) -> tuple[int, str | None, str]:
     method = "GET" if fields is None else "POST"
     async with http.request(method, url, data=fields, allow_redirects=False) as response:
         return response.status, response.headers.get("Location"), await response.text()

@@ -75,7 +75,7 @@ class RedisServer:
         return f"{scheme}://{who}{self.host}:{self.port}/0"
 
     def client(self) -> redis.Redis:
-        """Return a new blocking client for looking into the server; the caller closes it (`with server.client() as r:`)."""
+        """Return a new blocking client for looking into the server; use it with `with`, which closes it."""
         if self.certificates is None:
             return redis.Redis.from_url(self.url, socket_timeout=5)
         return redis.Redis.from_url(self.url, socket_timeout=5, ssl_ca_certs=str(self.certificates.authority))
@@ -123,7 +123,7 @@ class RedisServer:
 
 
 class Sentinel:
-    """One Sentinel that watches `master` and `replica` under the name `sidecar`, and fails over about two seconds after the master is gone."""
+    """One Sentinel that watches `master` and `replica` as `sidecar`; it fails over some two seconds after a loss."""
 
     def __init__(self, port: int, master: RedisServer, replica: RedisServer) -> None:
         self.name = SENTINEL_NAME
@@ -164,7 +164,7 @@ class Sentinel:
         return self
 
     def current_master_port(self) -> int:
-        """Return the port of the server that the Sentinel calls master; a failover that is still under way does not count."""
+        """Return the port of the server that the Sentinel calls master; a failover under way does not count yet."""
         with self.client() as client:
             return int(client.sentinel_master(self.name)["port"])
 
@@ -203,4 +203,3 @@ class RedisServers:
         for server in reversed(self._started):
             server.discard()
         self._started.clear()
-
