@@ -1,0 +1,96 @@
+"""The directory's tables as the program uses them; the migrations make them.
+
+Every name begins with ``sidecar_``, so that the directory may live in the application's own database. Long texts are
+looked up by their SHA-256, because MySQL cannot index them whole. Times are epoch seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, MetaData, String, Table, Text
+
+SEARCHED = 190
+
+metadata = MetaData()
+
+person = Table(
+    "sidecar_person",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("source", String(190), nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("disabled_by", String(190), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+    Column("username", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("search_username", String(SEARCHED), nullable=False),
+    Column("search_email", String(SEARCHED), nullable=False),
+    Column("tombstone", Double),
+    Column("version", Integer, nullable=False),
+)
+
+identity = Table(
+    "sidecar_identity",
+    metadata,
+    Column("key_hash", String(64), primary_key=True),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("person_id", String(32), ForeignKey("sidecar_person.id"), nullable=False),
+)
+
+# One row is one person's account in one application: ``reserved`` before its creation is sent, ``bound`` afterwards.
+account = Table(
+    "sidecar_account",
+    metadata,
+    Column("application", String(64), primary_key=True),
+    Column("person_id", String(32), ForeignKey("sidecar_person.id"), primary_key=True),
+    Column("key_hash", String(64), nullable=False),
+    Column("account_key", Text, nullable=False),
+    Column("id_hash", String(64)),
+    Column("account_id", Text, nullable=False),
+    Column("outputs", Text, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("attempt", String(32), nullable=False),
+    Column("linked", Boolean, nullable=False),
+    Column("deactivated", Boolean, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("updated", Double, nullable=False),
+)
+
+outbox = Table(
+    "sidecar_outbox",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("application", String(64), nullable=False),
+    Column("person_id", String(32), ForeignKey("sidecar_person.id"), nullable=False),
+    Column("change", String(32), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("due", Double, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("lease_until", Double, nullable=False),
+    Column("lease", String(32), nullable=False),
+    Column("idempotency", String(64), nullable=False),
+)
+
+
+def digest(text: str) -> str:
+    """SHA-256 of *text* in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def folded(text: str) -> str:
+    """*text* as it is compared without regard to case and to compatibility forms of Unicode."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def searchable(text: str) -> str:
+    """*text* as it is searched for by its beginning."""
+    return folded(text)[:SEARCHED]
