@@ -5,7 +5,7 @@ A server that is not installed is a failure with one clear sentence, never a ski
 to call, and usable from `def` and `async def` tests alike; the browser and what is marked `await` are asynchronous.
 
 Every server has `.stop()`, `.start()` (on the same port), `.pause()` (SIGSTOP), `.resume()` and `.is_running`. A test
-that stops or pauses a shared one may leave it so: the next test's `redis_url`, `…_url` or `oidc_provider` brings it back.
+that stops or pauses a shared one may leave it so: the next test's `…_url` or `oidc_provider` brings it back.
 
 Redis (tests/services/redis.py)
     redis_server: RedisServer     session. `.url` `.host` `.port`; `.client()` → blocking redis.Redis (use `with`).
