@@ -13,12 +13,20 @@ from sidecar.model import Grant, Identity, Session, Visit
 class Ask:
     """What this sign-in must achieve; empty values ask for nothing.
 
-    ``max_age`` in seconds, None for none; ``login_hint`` is what the person typed in the chooser.
+    ``max_age`` in seconds, None for none; ``login_hint`` is what the person typed in the chooser; ``prompt`` is one of
+    "login", "select_account", "consent", "none".
     """
 
     max_age: float | None = None
     acr: tuple[str, ...] = ()
     login_hint: str = ""
+    prompt: str = ""
+
+    def is_met_by(self, session: Session, now: float) -> bool:
+        """True when *session* already is fresh and strong enough; *now* in epoch seconds."""
+        if self.max_age is not None and now - session.auth_time > self.max_age:
+            return False
+        return not self.acr or session.acr in self.acr
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +46,24 @@ class SignedIn:
     acr: str = ""
     amr: tuple[str, ...] = ()
     sid: str = ""
-    grant: Grant = Grant()
+    grant: Grant = field(default_factory=Grant)
     refresh_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedOut:
-    """What a provider's logout token says: which of its sessions, or all of which subject, must end."""
+    """What a provider's logout token says: which of its sessions, or all of which subject, must end.
+
+    ``jti`` names the token: whoever acts on it first claims (issuer, jti) in the store, until ``expires`` (epoch
+    seconds), so that it cannot be used a second time. ``provider`` is the login's name.
+    """
 
     issuer: str
     subject: str = ""
     sid: str = ""
+    jti: str = ""
+    expires: float = 0.0
+    provider: str = ""
 
 
 class Login(Protocol):

@@ -1,0 +1,134 @@
+"""Talk to one provider over HTTP, with every answer bounded in time and bytes."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from sidecar.logins.addresses import is_safe_address
+from sidecar.logins.strict_json import parse_object
+from sidecar.model import Reason, Unavailable
+
+ANSWER_LIMIT = 1 << 20
+_CONNECTIONS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of the provider; ``media_type`` is lower case without parameters."""
+
+    status: int
+    media_type: str
+    body: bytes
+    place: str
+
+    def json_object(self) -> dict[str, Any]:
+        """Read the body; raises Unavailable when it is not a JSON object."""
+        try:
+            return parse_object(self.body)
+        except ValueError as error:
+            raise Unavailable(Reason.PROVIDER_DOWN, f"{self.place}: {_plain(error)}") from None
+
+    def document(self) -> dict[str, Any]:
+        """Read the body of a good answer; raises Unavailable when the status is another than 200."""
+        if self.status != HTTPStatus.OK:
+            raise Unavailable(Reason.PROVIDER_DOWN, f"{self.place}: status {self.status}")
+        return self.json_object()
+
+
+class ProviderHttp:
+    """The connections to one provider. Belongs to the event loop that first uses it.
+
+    It keeps no cookies, follows no redirect (one from the token endpoint would carry the client's secret away),
+    ignores proxies named in the environment, and takes no compressed answers (a small one can unpack to any size).
+    """
+
+    def __init__(self, name: str, timeout: float, ca: Path | None = None, limit: int = ANSWER_LIMIT) -> None:
+        """Serve the login *name*; *timeout* in seconds for a whole exchange, *limit* in bytes for an answer.
+
+        *ca* is a PEM file to trust in place of the system's. Raises ValueError when it cannot be read.
+        """
+        self._name = name
+        self._limit = limit
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._tls = _tls(ca)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(self, url: str, token: str = "") -> Answer:
+        """Fetch *url*, with *token* as bearer token if given (RFC 6750, section 2.1); raises Unavailable."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return await self._exchange("GET", url, headers, None)
+
+    async def post(self, url: str, form: str, headers: Mapping[str, str]) -> Answer:
+        """Send the encoded *form* to *url*; raises Unavailable."""
+        sent = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
+        return await self._exchange("POST", url, sent, form.encode("ascii"))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        if not is_safe_address(url):
+            raise self._unavailable("an address that is not https", url)
+        try:
+            target = URL(url, encoded=True)
+            async with self._open().request(
+                method, target, headers=headers, data=body, allow_redirects=False
+            ) as response:
+                content = await self._bounded(response, url)
+                return Answer(response.status, response.content_type.lower(), content, self._place(url))
+        except TimeoutError:
+            raise self._unavailable("no answer in time", url) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._unavailable(type(error).__name__, url) from error
+
+    async def _bounded(self, response: aiohttp.ClientResponse, url: str) -> bytes:
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise self._unavailable("a compressed answer", url)
+        content = bytearray()
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > self._limit:
+                raise self._unavailable(f"an answer of more than {self._limit} bytes", url)
+        return bytes(content)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=self._tls),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    def _place(self, url: str) -> str:
+        return f"{self._name}, {url.partition('?')[0][:200]!a}"
+
+    def _unavailable(self, what: str, url: str) -> Unavailable:
+        return Unavailable(Reason.PROVIDER_DOWN, f"{self._place(url)}: {what}")
+
+
+def _tls(ca: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        message = f"ca: {ca} cannot be used: {error.strerror or error}"
+        raise ValueError(message) from None
+
+
+def _plain(error: ValueError) -> str:
+    # JSONDecodeError's own text is a position; a UnicodeDecodeError's would quote the answer.
+    return "not UTF-8" if isinstance(error, UnicodeError) else str(error)[:100]
