@@ -119,6 +119,13 @@ class Template:
         """Evaluate to text: None is "", booleans are lower case, lists are refused (use ``join``)."""
         return _bounded(_text(self.value(context)), self.source)
 
+    def spliced(self, context: Mapping[str, Any], encode: Callable[[str], str]) -> str:
+        """Evaluate to text in which every expression's text went through *encode*; the fixed pieces stay as they are."""
+        pieces = (
+            piece if isinstance(piece, str) else encode(_text(self._evaluate(piece, context))) for piece in self._pieces
+        )
+        return _bounded("".join(pieces), self.source)
+
     def is_true(self, context: Mapping[str, Any]) -> bool:
         """Evaluate a condition; anything but True or False is an error, so that a typing mistake never grants."""
         value = self.value(context)

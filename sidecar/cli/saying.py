@@ -1,0 +1,42 @@
+"""Say things on a terminal: colour only there, errors on standard error, JSON where asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.text import Text
+
+EXIT_PROBLEMS = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 3
+
+
+def console(*, error: bool = False) -> Console:
+    """Console that colours on a terminal and honours NO_COLOR."""
+    stream = sys.stderr if error else sys.stdout
+    return Console(file=stream, highlight=False, soft_wrap=True, no_color="NO_COLOR" in os.environ or None)
+
+
+def say(text: str = "", style: str = "") -> None:
+    """Print a line for the reader."""
+    console().print(Text(text, style=style))
+
+
+def complain(text: str, style: str = "red") -> None:
+    """Print a line about something wrong."""
+    console(error=True).print(Text(text, style=style))
+
+
+def say_json(value: Any) -> None:
+    """Print *value* as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def give_up(text: str, code: int = EXIT_PROBLEMS) -> NoReturn:
+    """Print an error and leave with *code*."""
+    complain(text)
+    raise SystemExit(code)

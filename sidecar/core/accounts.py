@@ -1,0 +1,332 @@
+"""Decide what an account inside the application needs: nothing, a link, a creation, changes, or a refusal."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from sidecar.core.standing import user_of
+from sidecar.core.template import MissingValueError, Template, TemplateError
+from sidecar.model import Account, Change, Identity, Outcome, Person, Reason, Refused, Result
+
+_LONGEST_KEY = 255
+_UNSEEN = frozenset(["Cc", "Cf", "Cs"])
+_NO = frozenset(["false", "0", "no", "f", "n", "off"])
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeRule:
+    """One attribute: ``sync`` says whether it is written when creating, at every sign-in, or never (only required)."""
+
+    value: Template
+    required: bool = False
+    sync: Literal["create", "login", "never"] = "login"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRules:
+    """The ``provision`` section as far as decisions go.
+
+    ``domains`` are, by login, the e-mail domains that it may speak for; ``able`` the changes that there are steps for.
+    """
+
+    key: Template
+    protected: frozenset[str] = frozenset()
+    may_link: bool = False
+    domains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeRule] = field(default_factory=dict)
+    mode: Literal["create_only", "additive", "authoritative"] = "authoritative"
+    managed: tuple[str, ...] = ()
+    default: str | None = None
+    able: frozenset[Change] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person's account shall be like.
+
+    ``written`` are the attributes of a new account, ``synced`` those kept true afterwards. ``roles`` are the managed
+    roles in the order of the configuration; ``knows_groups`` False means that some may be missing only because the
+    provider did not say.
+    """
+
+    key: str
+    written: Mapping[str, str] = field(default_factory=dict)
+    synced: Mapping[str, str] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
+    knows_groups: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What has to happen: refuse, or bind the ``account`` if it ``links``, then make the ``changes`` in their order.
+
+    ``had`` are the roles that the account is known to have, ``roles`` those it shall have (unmanaged ones first, so
+    that an application with a single role keeps one that is not ours).
+    """
+
+    account: Account
+    refused: Reason | None = None
+    detail: str = ""
+    links: bool = False
+    changes: tuple[Change, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    changed: frozenset[str] = frozenset()
+    had: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+def folded(text: str) -> str:
+    """*text* as account keys are compared: without regard to case and to compatibility forms of Unicode."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def account_key(rules: AccountRules, context: Mapping[str, Any]) -> str:
+    """Evaluate the key in its one canonical form. Raises Refused(ACCOUNT_ATTRIBUTE) when there is no usable one."""
+    try:
+        key = unicodedata.normalize("NFC", rules.key.text(context)).strip()
+    except TemplateError as error:
+        raise Refused(Reason.ACCOUNT_ATTRIBUTE, 403, f"account.key: {error}") from None
+    if not key or len(key) > _LONGEST_KEY or any(unicodedata.category(letter) in _UNSEEN for letter in key):
+        raise Refused(Reason.ACCOUNT_ATTRIBUTE, 403, "account.key is empty, too long or has control characters")
+    return key
+
+
+def want(rules: AccountRules, identity: Identity, roles: Iterable[str]) -> Wanted:
+    """Work out what the account of *identity* with the effective *roles* shall be like.
+
+    Raises Refused(ACCOUNT_ATTRIBUTE) when the key or a required attribute is missing.
+    """
+    effective = tuple(roles)
+    context = {
+        "user": user_of(identity),
+        "groups": list(identity.groups or ()),
+        "claims": dict(identity.claims),
+        "roles": list(effective),
+    }
+    key = account_key(rules, context)
+    values = {name: _attribute(name, rule, context) for name, rule in rules.attributes.items()}
+    known = {name: value for name, value in values.items() if value is not None}
+    return Wanted(
+        key=key,
+        written={name: value for name, value in known.items() if rules.attributes[name].sync != "never"},
+        synced={name: value for name, value in known.items() if rules.attributes[name].sync == "login"},
+        roles=tuple(role for role in rules.managed if role in effective),
+        knows_groups=identity.groups is not None,
+    )
+
+
+def _attribute(name: str, rule: AttributeRule, context: Mapping[str, Any]) -> str | None:
+    """Text of the attribute; None when the provider did not say, so that it is left as it is."""
+    try:
+        value = rule.value.text(context)
+    except MissingValueError:
+        value = None
+    except TemplateError as error:
+        raise Refused(Reason.ACCOUNT_ATTRIBUTE, 403, f"attributes.{name}: {error}") from None
+    if rule.required and not value:
+        raise Refused(Reason.ACCOUNT_ATTRIBUTE, 403, f"attributes.{name} is required")
+    return value
+
+
+def refusal_of(person: Person | None) -> Reason | None:
+    """Why this person may not have an account at all, None when they may."""
+    if person is not None and (not person.active or person.tombstone is not None):
+        return Reason.PERSON_DISABLED
+    return None
+
+
+def target_of(person: Person | None, wanted: Wanted) -> Account:
+    """The account to look up: the stored binding first, then the one whose creation was begun, then the key."""
+    if person is not None and person.account is not None:
+        return person.account
+    return Account(person.reserved if person is not None and person.reserved else wanted.key)
+
+
+def decide(
+    rules: AccountRules, person: Person, wanted: Wanted, found: Outcome, *, identity: Identity, holders: frozenset[str]
+) -> Verdict:
+    """Decide by the rules of docs/provisioning.md.
+
+    *found* is the outcome of the lookup of ``target_of``: FOUND, NOT_FOUND or AMBIGUOUS. *holders* are the ids of the
+    people to whom that account is bound or reserved. ``person.id`` is "" for somebody the directory does not know.
+    """
+    target = target_of(person, wanted)
+    refused = refusal_of(person)
+    if refused is None and _is_protected(rules, target, found):
+        refused = Reason.ACCOUNT_PROTECTED
+    elif refused is None and holders - {person.id}:
+        refused = Reason.ACCOUNT_BOUND
+    elif refused is None and found.result is Result.AMBIGUOUS:
+        refused = Reason.ACCOUNT_AMBIGUOUS
+    if refused is not None:
+        return Verdict(target, refused)
+    if found.result is Result.NOT_FOUND:
+        return _absent(rules, person, wanted, target)
+    if person.account is None:
+        return _unbound(rules, person, wanted, found, identity)
+    return _bound(rules, person, wanted, found, person.account)
+
+
+def _is_protected(rules: AccountRules, target: Account, found: Outcome) -> bool:
+    # The application may compare more loosely than we do ("ádmin" finds admin in MySQL), so what it found counts too.
+    protected = {folded(key) for key in rules.protected}
+    return not protected.isdisjoint({folded(target.key), folded(found.saved.get("key", target.key))})
+
+
+def _absent(rules: AccountRules, person: Person, wanted: Wanted, target: Account) -> Verdict:
+    if person.account is not None and person.account.linked:
+        return Verdict(target, Reason.ACCOUNT_GONE, "the linked account is not there any more")
+    if Change.CREATE not in rules.able:
+        return Verdict(target, Reason.ACCOUNT_GONE, "there is no account, and there are no create steps")
+    roles = wanted.roles or _default(rules)
+    return Verdict(
+        Account(target.key),
+        changes=(Change.CREATE,),
+        attributes=wanted.written,
+        changed=frozenset(wanted.written),
+        roles=roles,
+        added=roles,
+    )
+
+
+def _unbound(rules: AccountRules, person: Person, wanted: Wanted, found: Outcome, identity: Identity) -> Verdict:
+    target = target_of(person, wanted)
+    theirs = Account(target.key, found.saved.get("id", ""), dict(found.saved), linked=not person.reserved)
+    if person.reserved:
+        if _shows_other_values(wanted.written, found):
+            return Verdict(target, Reason.ACCOUNT_EXISTS, "it is not like the one whose creation was begun")
+    elif not (rules.may_link and _proves_ownership(rules, target, found, identity)):
+        return Verdict(target, Reason.ACCOUNT_EXISTS)
+    verdict = _bound(rules, person, wanted, found, theirs)
+    return verdict if verdict.refused else replace(verdict, links=True)
+
+
+def _shows_other_values(written: Mapping[str, str], found: Outcome) -> bool:
+    shown = [name for name in written if name in found.saved]
+    return any(folded(written[name].strip()) != folded(found.saved[name].strip()) for name in shown)
+
+
+def _proves_ownership(rules: AccountRules, target: Account, found: Outcome, identity: Identity) -> bool:
+    """True when this login may speak for the verified address and the account itself carries that address.
+
+    Without the last condition a user name that people choose themselves at the provider would open any account.
+    """
+    domain = identity.email.rpartition("@")[2].lower()
+    if not domain or domain not in {name.lower() for name in rules.domains.get(identity.provider, ())}:
+        return False
+    return folded(identity.email) in {folded(target.key), folded(found.saved.get("email", "").strip())}
+
+
+def _bound(rules: AccountRules, person: Person, wanted: Wanted, found: Outcome, account: Account) -> Verdict:
+    there = found.saved.get("id", "")
+    if account.id and there and there != account.id:
+        return Verdict(account, Reason.ACCOUNT_GONE, "another account stands under the same key now")
+    changes: list[Change] = []
+    if account.deactivated:
+        if Change.REACTIVATE not in rules.able:
+            return Verdict(account, Reason.ACCOUNT_REFUSED, "it was deactivated, and there are no reactivate steps")
+        changes.append(Change.REACTIVATE)
+    elif found.saved.get("active", "").strip().lower() in _NO:
+        return Verdict(account, Reason.ACCOUNT_REFUSED, "the application's own administrators switched it off")
+    changed = frozenset(name for name, value in wanted.synced.items() if found.saved.get(name) != value)
+    if changed and Change.UPDATE in rules.able:
+        changes.append(Change.UPDATE)
+    had = known_roles(found)
+    if had is None and person.fingerprint:
+        had = person.roles
+    roles, added, removed = role_changes(rules, wanted, had)
+    if (added or removed) and Change.SET_ROLES in rules.able:
+        changes.append(Change.SET_ROLES)
+    return Verdict(
+        account=account,
+        changes=tuple(changes),
+        attributes=wanted.synced,
+        changed=changed,
+        had=had or (),
+        roles=roles,
+        added=added,
+        removed=removed,
+    )
+
+
+def finish(rules: AccountRules, wanted: Wanted, created: Verdict, account: Account, found: Outcome) -> Verdict:
+    """Decide what a just created *account* still needs: the roles that *found*, a look at it, does not show."""
+    had = known_roles(found) or ()
+    # Also create_only gives a new account its roles.
+    at_birth = replace(rules, mode="authoritative") if rules.mode == "create_only" else rules
+    roles, added, removed = role_changes(at_birth, wanted, had)
+    is_needed = bool(added or removed) and Change.SET_ROLES in rules.able
+    return Verdict(
+        account=account,
+        changes=(Change.SET_ROLES,) if is_needed else (),
+        attributes=created.attributes,
+        had=had,
+        roles=roles,
+        added=added,
+        removed=removed,
+    )
+
+
+def _default(rules: AccountRules) -> tuple[str, ...]:
+    return (rules.default,) if rules.default else ()
+
+
+def known_roles(found: Outcome) -> tuple[str, ...] | None:
+    """The roles that the application said the account has: ``roles`` (a JSON list, or commas) or ``role``.
+
+    None when the lookup saves neither.
+    """
+    if "roles" not in found.saved:
+        role = found.saved.get("role")
+        return None if role is None else tuple(filter(None, [role.strip()]))
+    text = found.saved["roles"].strip()
+    try:
+        parsed = json.loads(text) if text.startswith("[") else text.split(",")
+    except ValueError:
+        parsed = text.split(",")
+    return tuple(dict.fromkeys(name for part in parsed if (name := str(part).strip())))
+
+
+def role_changes(
+    rules: AccountRules, wanted: Wanted, had: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """(roles to have, added, removed) of an account that exists; *had* None when nobody knows its roles.
+
+    Roles outside ``managed`` are never removed. Unknown groups and every mode but authoritative only ever add.
+    """
+    if rules.mode == "create_only":
+        return (had or ()), (), ()
+    may_remove = rules.mode == "authoritative" and wanted.knows_groups
+    present = had or ()
+    # Unknown roles may be any of the managed ones, and failing to take one away would leave a right behind.
+    removable = [role for role in rules.managed if had is None or role in present] if may_remove else []
+    target = set(wanted.roles)
+    if not target and (may_remove or had == ()):
+        target = set(_default(rules))
+    removed = tuple(role for role in removable if role not in target)
+    unmanaged = [role for role in present if role not in rules.managed]
+    kept = {role for role in present if role in rules.managed and role not in removed}
+    managed = [role for role in rules.managed if role in target | kept]
+    extra = sorted(target - set(rules.managed) - set(unmanaged))
+    roles = (*unmanaged, *managed, *extra)
+    return roles, tuple(role for role in roles if role not in present), removed
+
+
+def identity_of(person: Person) -> Identity:
+    """What is known of a person who is not here: their first identity, under the names that they last had."""
+    issuer, subject = "", ""
+    if person.identities:
+        issuer, rest = _netstring(person.identities[0])
+        subject, _ = _netstring(rest)
+    return Identity(person.source, issuer, subject, person.username, person.email, person.name)
+
+
+def _netstring(text: str) -> tuple[str, str]:
+    length, _, rest = text.partition(":")
+    return rest[: int(length)], rest[int(length) :]

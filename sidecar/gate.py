@@ -1,0 +1,246 @@
+"""Take every request for the application from its first byte to its answer; reads from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from aiohttp import web
+
+from sidecar.core.audit import Event
+from sidecar.core.callers import reads_as_websocket
+from sidecar.core.cookies import values_of
+from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
+from sidecar.core.paths import Target
+from sidecar.core.policy import Rule, Standing, decide, match
+from sidecar.core.standing import HeaderTemplate, header_context, header_lines, roles_of
+from sidecar.core.template import Template
+from sidecar.logins.login import Authenticator
+from sidecar.model import Account, Decision, Effect, Identity, Reason, Refused, Session, Visit
+from sidecar.pages.answers import Answers
+from sidecar.portal.forms import KeptForm, KeptForms
+from sidecar.portal.renewal import Renewal
+from sidecar.portal.site import Site
+from sidecar.sessions.keeper import SessionKeeper
+from sidecar.telemetry.audit import AuditLog
+from sidecar.upstream.exchange import Head, Upstream
+
+_REMEMBERED = 20_000
+
+
+class Ensure(Protocol):
+    """Makes sure that a person has their account; None where nothing is provisioned."""
+
+    async def __call__(self, identity: Identity, roles: Sequence[str], now: float) -> Account | None:
+        """Raise Refused or Unavailable when they cannot have it."""
+
+
+class Assert(Protocol):
+    """Signs the assertion header."""
+
+    def __call__(self, session: Session, roles: Sequence[str], account: Account | None, now: float) -> Sequence[Line]:
+        """Give the header lines to add, none when no assertion is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who is known: how they came in, what they are here, and with which token."""
+
+    session: Session
+    standing: Standing
+    roles: tuple[str, ...]
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GatePlan:
+    """What the gate was told at load: rules, role conditions, headers."""
+
+    rules: tuple[Rule, ...]
+    roles: Mapping[str, Template]
+    headers: tuple[HeaderTemplate, ...]
+    incoming: HeaderPlan
+    websocket_origins: frozenset[str]
+    public_host_header: str
+    max_body: int | None
+
+
+class Gate:
+    """Every application request. Holds no state but a memo of what signed-in people are."""
+
+    def __init__(
+        self,
+        plan: GatePlan,
+        site: Site,
+        keeper: SessionKeeper,
+        renewal: Renewal,
+        authenticators: Sequence[Authenticator],
+        forms: KeptForms,
+        ensure: Ensure,
+        assertion: Assert,
+        upstream: Upstream,
+        answers: Answers,
+        audit: AuditLog,
+    ) -> None:
+        """Wire the gate; see app.py."""
+        self._plan = plan
+        self._site = site
+        self._keeper = keeper
+        self._renewal = renewal
+        self._authenticators = tuple(authenticators)
+        self._forms = forms
+        self._ensure = ensure
+        self._assertion = assertion
+        self._upstream = upstream
+        self._answers = answers
+        self._audit = audit
+        self._callers: dict[str, Caller] = {}
+        self._lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = {}
+
+    async def handle(self, request: web.BaseRequest, visit: Visit, target: Target, now: float) -> web.StreamResponse:
+        """Carry one request: who is it, may they, do they have an account, and on to the application.
+
+        Raises Refused and Unavailable, which the caller answers.
+        """
+        caller = await self._identify(visit, now)
+        form = await self._forms.take(visit, target.raw, caller.session) if caller and caller.token else None
+        if form is not None:
+            visit = replace(visit, method="POST")
+        decision = self._decide(visit, caller, now)
+        self._say(decision, visit, caller)
+        if decision.effect is not Effect.ALLOW:
+            return await self._turn_away(request, visit, target, decision, caller)
+        self._refuse_foreign_websockets(request)
+        self._refuse_large_bodies(request)
+        lines = await self._identity_lines(caller, now) if caller and not decision.is_public else ()
+        head = self._head(request, visit, target, form, lines)
+        return await self._carry(request, head, form, caller)
+
+    async def _identify(self, visit: Visit, now: float) -> Caller | None:
+        """Session cookie first, then the bearer token and its like."""
+        for token in values_of(visit.cookies, self._site.session_cookie):
+            session = await self._keeper.find(token, now)
+            if session is not None:
+                session = await self._renewal.fresh(token, session, now)
+            if session is not None:
+                return self._caller(session, "cookie", token)
+        for authenticator in self._authenticators:
+            session = await authenticator.identify(visit, now)
+            if session is not None:
+                return self._caller(session, "bearer", "")
+        return None
+
+    def _caller(self, session: Session, via: str, token: str) -> Caller:
+        known = self._callers.get(session.id)
+        if known is not None and known.session is session and known.token == token:
+            return known
+        roles = roles_of(session.identity, self._plan.roles)
+        standing = Standing(
+            login=session.provider,
+            via=via,
+            roles=frozenset(roles),
+            groups=frozenset(session.identity.groups or ()),
+            auth_time=session.auth_time,
+            acr=session.acr,
+        )
+        caller = Caller(session, standing, roles, token)
+        if len(self._callers) >= _REMEMBERED:
+            self._callers.clear()
+            self._lines.clear()
+        self._callers[session.id] = caller
+        return caller
+
+    def _decide(self, visit: Visit, caller: Caller | None, now: float) -> Decision:
+        standing = caller.standing if caller else None
+        rule = match(self._plan.rules, visit.method, visit.host, visit.path)
+        if visit.literal != visit.path and match(self._plan.rules, visit.method, visit.host, visit.literal) is not rule:
+            # Servers differ on ;parameters: where that would change the rule, nobody can say which one holds.
+            raise Refused(Reason.PATH_AMBIGUOUS, 400, "parameters change the rule")
+        return decide(rule, standing, now)
+
+    def _say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
+        self._audit.record(
+            Event.DECISION,
+            {
+                "effect": decision.effect.value,
+                "reason": decision.reason.value,
+                "rule": decision.rule,
+                "method": visit.method,
+                "host": visit.host,
+                "path": visit.path,
+                "client": visit.client,
+                "person": caller.session.identity.username if caller else "",
+                "subject": caller.session.identity.subject if caller else "",
+                "session": caller.session.id if caller else "",
+                "reference": visit.reference,
+            },
+        )
+
+    async def _turn_away(
+        self, request: web.BaseRequest, visit: Visit, target: Target, decision: Decision, caller: Caller | None
+    ) -> web.StreamResponse:
+        if decision.effect is Effect.DENY:
+            return self._answers.refused(visit, Refused(decision.reason, 403))
+        is_program = not visit.wants_page or (caller is not None and not caller.token)
+        if is_program:
+            back = f"{self._site.origin}{self._site.login_path(target.raw if visit.method == 'GET' else '/')}"
+            return self._answers.challenge(visit, back, decision)
+        cookies = await self._forms.keep(request, visit, target.raw)
+        to = target.raw if visit.method in ("GET", "HEAD") or cookies else "/"
+        return self._answers.go(self._site.login_path(to), cookies or (), status=302 if visit.method != "POST" else 303)
+
+    def _refuse_foreign_websockets(self, request: web.BaseRequest) -> None:
+        """Refuse handshakes from other sites: browsers send cookies along, and no preflight protects them."""
+        if not reads_as_websocket(request.headers):
+            return
+        origin = request.headers.get("Origin")
+        if origin is not None and origin.lower() not in self._plan.websocket_origins:
+            raise Refused(Reason.ORIGIN_FOREIGN, 403, "WebSocket from another origin")
+
+    def _refuse_large_bodies(self, request: web.BaseRequest) -> None:
+        if self._plan.max_body is not None and (request.content_length or 0) > self._plan.max_body:
+            raise Refused(Reason.BODY_TOO_LARGE, 413)
+
+    async def _identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
+        account = await self._ensure(caller.session.identity, caller.roles, now)
+        known = self._lines.get(caller.session.id)
+        if known is None or known[0] is not caller or known[1] != account:
+            context = header_context(caller.session, caller.roles, account)
+            known = (caller, account, header_lines(self._plan.headers, context))
+            self._lines[caller.session.id] = known
+        return (*known[2], *self._assertion(caller.session, caller.roles, account, now))
+
+    def _head(
+        self, request: web.BaseRequest, visit: Visit, target: Target, form: KeptForm | None, lines: Sequence[Line]
+    ) -> Head:
+        kept = self._plan.incoming.incoming(request.raw_headers)
+        if form is not None:
+            kept = [line for line in kept if line[0].lower() not in ("content-type", "expect")]
+            kept.append(("Content-Type", form.content_type))
+        authority = target.authority or request.headers.get("Host", self._site.authority)
+        origin = Origin(visit.client, self._site.scheme, authority.lower(), self._site.port)
+        host = ("Host", self._plan.public_host_header or authority)
+        return Head(visit.method, target.raw, (host, *kept, *forwarding_lines(origin), *lines))
+
+    async def _carry(
+        self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None
+    ) -> web.StreamResponse:
+        extra = [("Set-Cookie", self._site.drop_form())] if form is not None else []
+        return await self._upstream.carry(
+            request,
+            head,
+            alter=self._answering(extra),
+            body=form.body if form is not None else None,
+        )
+
+    def _answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
+        own = self._plan.incoming.is_own
+
+        def alter(lines: list[Line]) -> list[Line]:
+            kept = [
+                line for line in lines if line[0].lower() != "set-cookie" or not own(line[1].partition("=")[0].strip())
+            ]
+            return [*kept, *extra]
+
+        return alter

@@ -1,0 +1,104 @@
+"""Remember sign-ins under way: one record each, bound to the browser that began it, taken once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sidecar.core.cookies import values_of
+from sidecar.model import Reason, Refused, Visit
+from sidecar.portal.site import Site
+from sidecar.sessions.store import Store
+from sidecar.sessions.vault import Vault
+
+_BROWSER_LENGTH = 43
+_LOOP_WINDOW = 60.0
+_RECENT = 30.0
+_TURNS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One sign-in under way. ``kept`` is what the login wants back; ``browser`` the hash of the binding cookie."""
+
+    login: str
+    to: str
+    browser: str
+    kept: Mapping[str, str]
+
+
+def browser_of(visit: Visit, site: Site) -> str:
+    """Value of the binding cookie that this browser sends, "" when it sends none that could be ours."""
+    for value in values_of(visit.cookies, site.browser_cookie):
+        if len(value) == _BROWSER_LENGTH and value.replace("-", "a").replace("_", "a").isalnum() and value.isascii():
+            return value
+    return ""
+
+
+def new_browser() -> str:
+    """Fresh value for the binding cookie: 256 bits."""
+    return secrets.token_urlsafe(32)
+
+
+def _hashed(browser: str) -> str:
+    return hashlib.sha256(browser.encode()).hexdigest()
+
+
+class Attempts:
+    """Keeps attempts sealed in the store until their answer comes, and notices browsers that go in circles."""
+
+    def __init__(self, vault: Vault, store: Store, lifetime: float) -> None:
+        """Seal in *vault*; an attempt may take *lifetime* seconds."""
+        self._vault = vault
+        self._store = store
+        self._lifetime = lifetime
+
+    def new_state(self) -> str:
+        """Random state: the record's only key."""
+        return self._vault.token()
+
+    async def keep(self, state: str, attempt: Attempt) -> None:
+        """Store *attempt* under *state*; its ``browser`` is the cookie's value, of which only the hash is kept."""
+        record = {"l": attempt.login, "t": attempt.to, "b": _hashed(attempt.browser), "k": dict(attempt.kept)}
+        await self._vault.put(state, json.dumps(record).encode(), self._lifetime)
+
+    async def peek(self, state: str) -> Attempt:
+        """Read an attempt without using it up; Refused(LOGIN_STATE_UNKNOWN) when there is none."""
+        return _read(await self._vault.get(state))
+
+    async def use(self, state: str, login: str, browser: str) -> Attempt:
+        """Use an attempt up: this login's, this browser's, and only once.
+
+        Raises Refused: LOGIN_STATE_UNKNOWN, LOGIN_ISSUER_MIXED (the answer came to another login's callback) or
+        LOGIN_COOKIE_MISSING. A wrong browser does not use the attempt up, so nobody can spoil another's sign-in.
+        """
+        attempt = await self.peek(state)
+        if attempt.login != login:
+            raise Refused(Reason.LOGIN_ISSUER_MIXED, 400, f"begun with {attempt.login}, answered to {login}")
+        if not browser or not secrets.compare_digest(attempt.browser, _hashed(browser)):
+            raise Refused(Reason.LOGIN_COOKIE_MISSING, 400, "no binding cookie" if not browser else "another browser")
+        return _read(await self._vault.take(state))
+
+    async def finished(self, browser: str) -> None:
+        """Note that this browser has just been given a session."""
+        await self._store.put(f"done:{_hashed(browser)}", b"1", _RECENT)
+
+    async def refuse_circles(self, browser: str) -> None:
+        """Raise Refused(LOGIN_LOOP) for a browser that keeps coming back for a sign-in right after one.
+
+        Several tabs that begin together do not count: only a beginning after a finished sign-in does.
+        """
+        if not browser or await self._store.get(f"done:{_hashed(browser)}") is None:
+            return
+        if await self._store.count(f"loop:{_hashed(browser)}", _LOOP_WINDOW) > _TURNS:
+            raise Refused(Reason.LOGIN_LOOP, 400, "signed in several times without coming back with a session")
+
+
+def _read(raw: bytes | None) -> Attempt:
+    if raw is None:
+        raise Refused(Reason.LOGIN_STATE_UNKNOWN, 400)
+    record = json.loads(raw)
+    return Attempt(record["l"], record["t"], record["b"], record["k"])

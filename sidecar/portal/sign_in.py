@@ -1,0 +1,122 @@
+"""Begin and finish sign-ins: choose a provider, send the browser there, open a session when it comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from sidecar.core.cookies import values_of
+from sidecar.logins.login import Ask, Login, SignedIn
+from sidecar.model import Reason, Refused, Session, Visit
+from sidecar.pages.answers import Answers
+from sidecar.portal.attempts import Attempt, Attempts, browser_of, new_browser
+from sidecar.portal.site import Site
+from sidecar.sessions.keeper import SessionKeeper
+
+_MOST_PARAMETERS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A sign-in that ended well: the session, where to go on, and the Set-Cookie texts that carry it."""
+
+    session: Session
+    to: str
+    cookies: tuple[str, ...]
+
+
+def parameters_of(query: str) -> dict[str, str]:
+    """Parameters of a query or form, each at most once; Refused(LOGIN_ANSWER_INVALID) otherwise.
+
+    RFC 6749, section 3.1: parameters must not be included more than once.
+    """
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, errors="strict")
+    except ValueError:
+        raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "too many or unreadable parameters") from None
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "a parameter is there twice")
+    return parameters
+
+
+class SignIn:
+    """The way in. Holds the logins and the attempts under way."""
+
+    def __init__(
+        self, site: Site, logins: Mapping[str, Login], attempts: Attempts, keeper: SessionKeeper, answers: Answers
+    ) -> None:
+        """Offer *logins* in their order."""
+        self._site = site
+        self._logins = logins
+        self._attempts = attempts
+        self._keeper = keeper
+        self._answers = answers
+
+    async def begin(self, visit: Visit, query: Mapping[str, str], ask: Ask, session: Session | None) -> web.Response:
+        """Answer ``/login``: a redirect to the provider, or the chooser when several could be meant."""
+        to = self._site.return_to(query.get("to", ""))
+        email = query.get("email", "").strip()
+        name = query.get("with") or (
+            session.provider if session is not None and session.provider in self._logins else ""
+        )
+        login = self._choose(name, email)
+        if login is None:
+            return self._chooser(to, email)
+        browser = browser_of(visit, self._site)
+        await self._attempts.refuse_circles(browser)
+        browser = browser or new_browser()
+        state = self._attempts.new_state()
+        begin = await login.begin(state, replace(ask, login_hint=email))
+        await self._attempts.keep(state, Attempt(login.name, to, browser, begin.kept))
+        return self._answers.go(begin.url, [self._site.give_browser(browser)])
+
+    def _choose(self, name: str, email: str) -> Login | None:
+        if name:
+            if name not in self._logins:
+                raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
+            return self._logins[name]
+        if len(self._logins) == 1:
+            return next(iter(self._logins.values()))
+        domain = email.rpartition("@")[2].lower()
+        at_home = [login for login in self._logins.values() if domain and domain in login.domains]
+        return at_home[0] if len(at_home) == 1 else None
+
+    def _chooser(self, to: str, email: str) -> web.Response:
+        choices = [{"name": login.name, "title": login.title} for login in self._logins.values()]
+        asks_email = any(login.domains for login in self._logins.values())
+        values = {"choices": choices, "to": to, "asks_email": asks_email, "email": email, "unknown_email": bool(email)}
+        return self._answers.page("chooser", 200, values)
+
+    async def finish(self, visit: Visit, name: str, answer: Mapping[str, str], now: float) -> Opened:
+        """Verify the provider's *answer* at the callback of login *name* and open a session.
+
+        The order matters: state and browser first, the code is redeemed last. Raises Refused and Unavailable.
+        """
+        login = self._logins.get(name)
+        if login is None:
+            raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
+        browser = browser_of(visit, self._site)
+        attempt = await self._attempts.use(answer.get("state", ""), name, browser)
+        signed_in = await login.finish(attempt.kept, answer, now)
+        token, session = await self._open(visit, signed_in, now)
+        await self._attempts.finished(browser)
+        return Opened(session, attempt.to, (self._site.give_session(token),))
+
+    async def _open(self, visit: Visit, signed_in: SignedIn, now: float) -> tuple[str, Session]:
+        previous: Sequence[str] = values_of(visit.cookies, self._site.session_cookie)
+        return await self._keeper.open(signed_in, now, previous[0] if previous else None)
+
+    def knows(self, name: str) -> bool:
+        """True when there is a login of that name."""
+        return name in self._logins
+
+    async def way_back(self, state: str) -> str:
+        """Where the attempt of *state* wanted to go; "/" when nobody knows."""
+        try:
+            return (await self._attempts.peek(state)).to
+        except Refused:
+            return "/"

@@ -1,0 +1,104 @@
+"""What this deployment is called from the outside: its address, its prefix, its cookies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from sidecar.config.service import Server, Sessions
+from sidecar.core.addresses import host_of
+from sidecar.core.cookies import CookieStyle, expire_cookie, set_cookie
+from sidecar.core.paths import safe_return_to
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Names and addresses; cookies are only written through it.
+
+    ``origin`` is scheme://host[:port], ``prefix`` the path below which our own pages live.
+    """
+
+    origin: str
+    host: str
+    authority: str
+    port: int
+    scheme: str
+    prefix: str
+    style: CookieStyle
+    cookie: str
+    login_seconds: int
+
+    @property
+    def browser_cookie(self) -> str:
+        """Cookie that ties sign-ins to the browser that began them; one for all tabs, so it never piles up."""
+        return self.style.named(f"{self.cookie}-browser", host_only=True)
+
+    @property
+    def form_cookie(self) -> str:
+        """Cookie that points to a form kept across a sign-in."""
+        return self.style.named(f"{self.cookie}-form", host_only=True)
+
+    @property
+    def session_cookie(self) -> str:
+        """Cookie that carries the session's token."""
+        return self.style.named(self.cookie)
+
+    @property
+    def own_cookies(self) -> frozenset[str]:
+        """Names that never reach the application, and that it can never set."""
+        return frozenset([self.session_cookie, self.browser_cookie, self.form_cookie])
+
+    def path(self, name: str) -> str:
+        """Path of one of our own pages."""
+        return f"{self.prefix}/{name}"
+
+    def login_path(self, to: str) -> str:
+        """Path that begins a sign-in and comes back to *to*."""
+        return f"{self.prefix}/login?to={quote(to, safe='/')}"
+
+    def return_to(self, text: str) -> str:
+        """Return target that is surely inside the application: never another host, never one of our own pages."""
+        safe = safe_return_to(text) if text else None
+        if safe is None or safe == self.prefix or safe.startswith((self.prefix + "/", self.prefix + "?")):
+            return "/"
+        return safe
+
+    def give_session(self, token: str) -> str:
+        """Set-Cookie text for a new session."""
+        return set_cookie(self.style, self.session_cookie, token)
+
+    def give_browser(self, value: str) -> str:
+        """Set-Cookie text for the browser binding; lives as long as a sign-in may take."""
+        return set_cookie(self.style, self.browser_cookie, value, max_age=self.login_seconds, host_only=True, lax=True)
+
+    def give_form(self, token: str) -> str:
+        """Set-Cookie text that points to a kept form."""
+        return set_cookie(self.style, self.form_cookie, token, max_age=self.login_seconds, host_only=True, lax=True)
+
+    def drop_session(self) -> str:
+        """Set-Cookie text that removes the session cookie."""
+        return expire_cookie(self.style, self.session_cookie)
+
+    def drop_form(self) -> str:
+        """Set-Cookie text that removes the pointer to a kept form."""
+        return expire_cookie(self.style, self.form_cookie, host_only=True)
+
+
+def site_of(server: Server, sessions: Sessions) -> Site:
+    """Work the site out of the configuration."""
+    parts = urlsplit(server.public_url)
+    secure = parts.scheme == "https"
+    style = CookieStyle(
+        secure=secure, domain=sessions.cookie.domain or "", same_site=sessions.cookie.same_site.capitalize()
+    )
+    return Site(
+        origin=f"{parts.scheme}://{parts.netloc.lower()}",
+        host=host_of(parts.netloc),
+        authority=parts.netloc.lower(),
+        port=parts.port or (443 if secure else 80),
+        scheme=parts.scheme,
+        prefix=server.prefix.rstrip("/"),
+        style=style,
+        cookie=sessions.cookie.name,
+        login_seconds=int(sessions.login.total_seconds()),
+    )
