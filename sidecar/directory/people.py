@@ -12,11 +12,12 @@ from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sidecar.core.wanted import folded
 from sidecar.directory import records
 from sidecar.directory.database import Database, Work
 from sidecar.directory.migrate import migrate
 from sidecar.directory.outbox import Outbox, Owed, add, withdraw
-from sidecar.directory.tables import account, digest, folded, identity, person, searchable
+from sidecar.directory.tables import account, digest, identity, person, searchable
 from sidecar.model import Account, Change, Identity, Person, Reason, Refused
 
 T = TypeVar("T")

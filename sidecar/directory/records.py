@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, Select, and_, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidecar.directory.tables import account, digest, folded, identity, person, searchable
+from sidecar.core.wanted import folded
+from sidecar.directory.tables import account, digest, identity, person, searchable
 from sidecar.model import Account, Identity, Person, Reason, Refused, identity_key
 
 _UNSTORABLE = frozenset(["Cc", "Cs"])

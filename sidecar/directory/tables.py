@@ -7,9 +7,10 @@ looked up by their SHA-256, because MySQL cannot index them whole. Times are epo
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 
 from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, MetaData, String, Table, Text
+
+from sidecar.core.wanted import folded
 
 SEARCHED = 190
 
@@ -84,11 +85,6 @@ outbox = Table(
 def digest(text: str) -> str:
     """SHA-256 of *text* in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def folded(text: str) -> str:
-    """*text* as it is compared without regard to case and to compatibility forms of Unicode."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def searchable(text: str) -> str:
