@@ -1,0 +1,10 @@
+"""Carry one request, or one WebSocket, to the application and stream the answer back."""
+
+from sidecar.upstream.ending import Ending
+from sidecar.upstream.exchange import Alter
+from sidecar.upstream.head import Head, Line
+from sidecar.upstream.response import RelayedResponse
+from sidecar.upstream.tunnel import wants_websocket
+from sidecar.upstream.upstream import Upstream
+
+__all__ = ["Alter", "Ending", "Head", "Line", "RelayedResponse", "Upstream", "wants_websocket"]

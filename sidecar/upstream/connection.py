@@ -1,0 +1,325 @@
+"""One connection to the application: sends bytes, and parses what comes back for one request at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.client_exceptions import ClientConnectionError
+from aiohttp.http import HttpResponseParser
+from aiohttp.streams import StreamReader
+
+from sidecar.model import Reason, Unavailable
+from sidecar.upstream.answer import MAX_HEAD, MAX_LINES, bad_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp.http import RawResponseMessage
+
+_BUFFER = 64 * 1024
+_MAX_INTERIM = 16
+_SWITCHING = 101
+_FIRST_FINAL_STATUS = 200
+
+
+class Connection(BaseProtocol):
+    """A keep-alive connection; ``begin``, ``send``, ``message``, read ``payload``, ``finish``.
+
+    Parsed by aiohttp's parser (in C where it is there), which is kept from request to request. Reading pauses at the
+    transport when ``payload`` holds 128 KiB, so memory stays flat.
+    """
+
+    __slots__ = (
+        "_error",
+        "_for_head",
+        "_for_others",
+        "_interim",
+        "_is_at_work",
+        "_is_spoilt",
+        "_message",
+        "_on_lost",
+        "_on_writable",
+        "_size",
+        "_waiter",
+        "has_received",
+        "has_served",
+        "holds_slot",
+        "idle_since",
+        "is_sent",
+        "payload",
+        "touched",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
+        """Wait to be connected; *on_lost* is told when the connection has ended."""
+        super().__init__(loop)
+        self._on_lost = on_lost
+        self._on_writable: Callable[[], None] | None = None
+        self._for_head: Any = None
+        self._for_others: Any = None
+        self._message: RawResponseMessage | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._interim = 0
+        self._size = 0
+        self._is_at_work = False
+        self._is_spoilt = False
+        self.payload: StreamReader | None = None
+        self.has_received = False
+        self.has_served = False
+        self.holds_slot = False
+        self.is_sent = True
+        self.idle_since = 0.0
+        self.touched = loop.time()
+
+    # What an exchange does with it
+
+    def begin(self, *, for_head: bool) -> None:
+        """Make ready for one request; *for_head* when its answer has no body whatever it says."""
+        self._parser = self._parser_for(for_head=for_head)
+        self._message = None
+        self.payload = None
+        self._interim = self._size = 0
+        self.has_received = self.is_sent = False
+        self._is_at_work = True
+
+    def send(self, data: bytes) -> None:
+        """Write *data*; raises Unavailable(UPSTREAM_DOWN, 502) when the connection is gone."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise self._error or _lost()
+        self.touched = self._loop.time()
+        transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the application has taken what was sent; raises Unavailable when it goes away."""
+        if self._paused:
+            try:
+                await self._drain_helper()
+            except (ClientConnectionError, ConnectionError) as error:
+                raise self._error or _lost() from error
+
+    async def message(self) -> RawResponseMessage:
+        """Head of the final answer (or of a 101); raises Unavailable, or what ``fail`` was given."""
+        if self._message is None:
+            if self._error is not None:
+                raise self._error
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        assert self._message is not None  # noqa: S101 - the waiter is resolved by it
+        return self._message
+
+    def finish(self, *, may_be_shared: bool) -> bool:
+        """End the request; True when the connection is fit for another one, else it is closed."""
+        message, payload = self._message, self.payload
+        is_complete = self.is_sent and message is not None and payload is not None and payload.is_eof()
+        is_fit = is_complete and may_be_shared and not self._is_dirty()
+        parser, self._parser = self._parser, None
+        self._is_at_work = False
+        self._message = self.payload = None
+        self.has_served = True
+        if is_fit and not _has_leftover(parser) and self.is_open:
+            return True
+        if is_complete:
+            self.close()
+        else:
+            self.abort()
+        return False
+
+    def _is_dirty(self) -> bool:
+        message = self._message
+        return (
+            self._is_spoilt
+            or self._error is not None
+            or message is None
+            or bool(message.should_close)
+            or bool(message.upgrade)
+            or message.code == _SWITCHING
+        )
+
+    def fail(self, error: Exception) -> None:
+        """Give up: whoever waits for this connection gets *error*; the first one counts."""
+        self._error = self._error or error
+        waiter, payload = self._waiter, self.payload
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(self._error)
+        if payload is not None and not payload.is_eof():
+            payload.set_exception(self._error)
+        self.abort()
+
+    @property
+    def is_open(self) -> bool:
+        """True while nobody has begun to close it."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def is_upgraded(self) -> bool:
+        """True once the application has switched to raw bytes, which are then the ``payload``."""
+        return self._upgraded
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def watch_writable(self, callback: Callable[[], None] | None) -> None:
+        """Call *callback* whenever the application takes data again after a pause."""
+        self._on_writable = callback
+
+    # What the event loop and aiohttp's parser do with it
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; bytes that nobody asked for end the connection."""
+        self.touched = self._loop.time()
+        if self._upgraded:
+            self._feed_tunnel(data)
+        elif self._parser is None:
+            self.abort()
+        else:
+            self.has_received = True
+            try:
+                self._parse(data)
+            except Exception as error:  # noqa: BLE001 - whatever a parser trips over is a bad answer
+                self.fail(bad_answer(type(error).__name__))
+
+    def _parse(self, data: bytes) -> None:
+        if self._parser is self._for_head:
+            self._parse_bodiless(data)
+        else:
+            self._feed(data)
+        if self._message is None and self._error is None:
+            self._size += len(data)
+            if self._size > MAX_HEAD:
+                self.fail(bad_answer(f"no end of the head within {MAX_HEAD} bytes"))
+
+    def _parse_bodiless(self, data: bytes) -> None:
+        # Some applications send a body with an answer to HEAD; the parser would take it for the next answer.
+        while data and self._message is None:
+            end = data.find(b"\r\n\r\n") + 4
+            piece, data = (data[:end], data[end:]) if end > 3 else (data, b"")
+            self._feed(piece)
+        if data:
+            self._is_spoilt = True
+
+    def _feed(self, data: bytes) -> None:
+        parser: Any = self._parser
+        messages, is_upgraded, tail = parser.feed_data(data)
+        for message, payload in messages:
+            self._take(message, payload)
+        if is_upgraded:
+            self._switch(tail)
+
+    def _take(self, message: RawResponseMessage, payload: StreamReader) -> None:
+        if self._message is not None:
+            # A second answer to one request: somebody smuggles, and nobody shall get it.
+            self._is_spoilt = True
+        elif message.code < _FIRST_FINAL_STATUS and message.code != _SWITCHING:
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                self.fail(bad_answer("too many interim answers"))
+        else:
+            self._message = message
+            self.payload = payload
+            waiter = self._waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def _switch(self, tail: bytes) -> None:
+        self._is_spoilt = True
+        if self._message is not None and self._message.code == _SWITCHING:
+            self._upgraded = True
+            self.payload = StreamReader(self, _BUFFER, loop=self._loop)
+            self._feed_tunnel(tail)
+
+    def _feed_tunnel(self, data: bytes) -> None:
+        if data and self.payload is not None and not self.payload.is_eof():
+            self.payload.feed_data(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell everybody who waits: the end of a body that ends so, or the loss of one that does not."""
+        super().connection_lost(None)
+        self._on_lost(self)
+        if not self._is_at_work:
+            return
+        payload = self.payload
+        if exc is None and self._error is None and payload is not None and not payload.is_eof():
+            self._end_payload(payload)
+        self.fail(self._error or _lost())
+
+    def _end_payload(self, payload: StreamReader) -> None:
+        if self._upgraded:
+            payload.feed_eof()
+            return
+        parser: Any = self._parser
+        try:
+            parser.feed_eof()
+        except Exception:  # noqa: BLE001 - a body that was cut short; the caller says so
+            return
+
+    def resume_writing(self) -> None:
+        """The application takes data again."""
+        super().resume_writing()
+        if self._on_writable is not None:
+            self._on_writable()
+
+    def pause_reading(self) -> None:
+        """Stop at the transport only: what has been read is parsed, so that the parser never holds a tail."""
+        if not self._reading_paused:
+            self._reading_paused = True
+            self._pause_transport_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - aiohttp's signature
+        """Go on reading."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self._resume_transport_reading()
+
+    def _parser_for(self, *, for_head: bool) -> Any:
+        if for_head:
+            # Made anew: whether an answer to HEAD left bytes behind is not worth knowing.
+            self._for_head = self._new_parser(with_body=False)
+            return self._for_head
+        if self._for_others is None:
+            self._for_others = self._new_parser(with_body=True)
+        return self._for_others
+
+    def _new_parser(self, *, with_body: bool) -> Any:
+        return HttpResponseParser(
+            self,
+            self._loop,
+            _BUFFER,
+            max_line_size=MAX_HEAD,
+            max_field_size=MAX_HEAD,
+            max_headers=MAX_LINES,
+            response_with_body=with_body,
+            read_until_eof=True,
+            auto_decompress=False,
+        )
+
+
+def _has_leftover(parser: Any) -> bool:
+    """True when the parser holds the beginning of an answer that nobody asked for.
+
+    Such bytes would become the head of the next person's answer. The C parser tells by ``feed_eof``, which does nothing
+    between two messages; the one in Python by what it keeps.
+    """
+    if getattr(parser, "_lines", None) or getattr(parser, "_tail", None):
+        return True
+    try:
+        return parser.feed_eof() is not None
+    except Exception:  # noqa: BLE001 - an unfinished head that cannot be parsed either
+        return True
+
+
+def _lost() -> Unavailable:
+    return Unavailable(Reason.UPSTREAM_DOWN, "the connection was closed before the answer was complete", 502)

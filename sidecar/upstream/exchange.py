@@ -1,0 +1,332 @@
+"""One request on its way to the application, and the answer on its way back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import hdrs
+from aiohttp.http import HttpProcessingError, HttpVersion11
+from aiohttp.web_protocol import RequestPayloadError
+
+from sidecar.model import Reason, Refused, Unavailable
+from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch
+from sidecar.upstream.head import Framing, Line, Outgoing
+from sidecar.upstream.response import ClientGone, RelayedResponse, gone
+from sidecar.upstream.tunnel import Tunnel, check_accept
+
+if TYPE_CHECKING:
+    from aiohttp import web
+    from aiohttp.http import RawResponseMessage
+
+    from sidecar.upstream.connection import Connection
+    from sidecar.upstream.ending import Ending
+
+Alter = Callable[[list[Line]], list[Line]]
+
+# RFC 9110, section 9.2.2, as far as a browser or a script sends it.
+_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+_SWITCHING = 101
+# When a session ends, what is nearly done may finish: the very answer that says "signed out" is such an answer.
+_GRACE = 0.5
+
+
+class Stale(Exception):  # noqa: N818 - the domain's word
+    """The kept connection had been closed before the application took the request: it may be repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Longest silences in seconds: until the answer begins, and inside a body."""
+
+    answer: float
+    idle: float
+
+
+class Exchange:
+    """Carries one request; ``over`` may be called a second time after Stale."""
+
+    __slots__ = (
+        "_alter",
+        "_awaits_client",
+        "_body",
+        "_connection",
+        "_ending",
+        "_excuse",
+        "_framing",
+        "_is_upgrade",
+        "_limit",
+        "_may_be_shared",
+        "_method",
+        "_open_tunnel",
+        "_outgoing",
+        "_patience",
+        "_request",
+        "_response",
+        "_stays",
+        "_timer",
+        "_times",
+        "_upload",
+    )
+
+    def __init__(  # noqa: PLR0913 - the parts of one request
+        self,
+        request: web.BaseRequest,
+        method: str,
+        outgoing: Outgoing,
+        framing: Framing,
+        body: bytes | None,
+        *,
+        times: Patience,
+        limit: int | None,
+        alter: Alter | None,
+        ending: Ending | None,
+        keep_alive: bool,
+        is_upgrade: bool,
+        excuse: Callable[[Connection], None],
+    ) -> None:
+        """Prepare to send *outgoing*; *body* is the whole body when it is at hand, None when it is to be streamed."""
+        self._request = request
+        self._method = method
+        self._outgoing = outgoing
+        self._framing = framing
+        self._body = body
+        self._times = times
+        self._limit = limit
+        self._alter = alter
+        self._ending = ending
+        self._excuse = excuse
+        self._is_upgrade = is_upgrade
+        self._open_tunnel: Tunnel | None = None
+        self._stays = keep_alive and request.keep_alive
+        self._patience = times.answer
+        self._may_be_shared = not outgoing.binds
+        self._awaits_client = False
+        self._connection: Connection | None = None
+        self._response: RelayedResponse | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """True when sending it twice does what sending it once does, and nothing of its body is lost."""
+        return self._body is not None and self._method in _IDEMPOTENT
+
+    @property
+    def may_be_shared(self) -> bool:
+        """False when the connection carried one person's sign-in and is nobody else's."""
+        return self._may_be_shared
+
+    async def over(self, connection: Connection) -> RelayedResponse:
+        """Carry the request over *connection*.
+
+        Raises Refused or Unavailable while nothing has reached the client, and Stale. Afterwards a failure breaks the
+        response off.
+        """
+        self._connection = connection
+        if self._ending is not None:
+            self._ending.watch(self._on_end)
+        try:
+            return await self._carry(connection)
+        except (Refused, Unavailable, ClientGone) as error:
+            return self._broken(connection, error)
+        except HttpProcessingError as error:
+            return self._broken(connection, bad_answer(type(error).__name__))
+        finally:
+            await self._settle()
+
+    async def _carry(self, connection: Connection) -> RelayedResponse:
+        connection.begin(for_head=self._method == hdrs.METH_HEAD)
+        self._send(connection)
+        message = await connection.message()
+        self._patience = self._times.idle
+        if message.code == _SWITCHING:
+            return await self._tunnel(connection, message)
+        answer = judge(message, self._method)
+        self._may_be_shared = self._may_be_shared and answer.may_be_shared
+        await self._relay(connection, answer)
+        assert self._response is not None  # noqa: S101 - _relay has made it
+        return self._response
+
+    def _broken(self, connection: Connection, error: Exception) -> RelayedResponse:
+        is_lost = isinstance(error, Unavailable) and error.reason is Reason.UPSTREAM_DOWN
+        is_stale = is_lost and connection.has_served and not connection.has_received
+        connection.fail(error)
+        if self._response is not None:
+            self._response.break_off()
+            return self._response
+        if isinstance(error, ClientGone):
+            return gone(self._request)
+        if is_stale and self.is_repeatable:
+            raise Stale from error
+        raise error
+
+    async def _settle(self) -> None:
+        self._connection = None
+        if self._ending is not None:
+            self._ending.unwatch(self._on_end)
+        if self._timer is not None:
+            self._timer.cancel()
+        response = self._response
+        if response is not None and not response.is_finished:
+            # Cancelled in the middle: a plain close would end a body that is delimited by the close.
+            response.break_off()
+        if self._upload is not None and not self._upload.done():
+            self._upload.cancel()
+            await asyncio.wait([self._upload])
+
+    async def _tunnel(self, connection: Connection, message: RawResponseMessage) -> RelayedResponse:
+        if not self._is_upgrade or not connection.is_upgraded:
+            raise bad_answer("101 without having been asked")
+        answer = judge_switch(message)
+        check_accept(self._request, message)
+        tunnel = Tunnel(self._request, connection, idle=self._times.idle, alter=self._alter, ending=self._ending)
+        if self._ending is not None:
+            self._ending.unwatch(self._on_end)
+        self._open_tunnel = tunnel
+        self._response = await tunnel.run(answer)
+        return self._response
+
+    def leave(self) -> None:
+        """End a WebSocket because this process stops; anything else may finish."""
+        if self._open_tunnel is not None:
+            self._open_tunnel.leave()
+
+    # Upwards
+
+    def _send(self, connection: Connection) -> None:
+        if self._body is None:
+            self._patience = self._times.idle
+            # What has arrived already goes with the head, whatever is still to come.
+            self._upload = asyncio.get_running_loop().create_task(self._send_body(connection))
+            return
+        body = self._body
+        if self._framing.is_chunked:
+            body = _chunk(body) + b"0\r\n\r\n"
+        connection.send(self._outgoing.data + body)
+        connection.is_sent = True
+
+    async def _send_body(self, connection: Connection) -> None:
+        try:
+            await self._stream_body(connection)
+        except Unavailable:
+            # The application stopped reading. Its answer, if it gave one, is what counts; else the loss is noticed.
+            return
+        except Refused as refused:
+            connection.fail(refused)
+        except Exception as error:  # noqa: BLE001 - aiohttp hands on whatever the client's socket or parser raised
+            is_malformed = isinstance(error, RequestPayloadError) and self._request.transport is not None
+            connection.fail(Refused(Reason.HEADERS_INVALID, 400, "request body") if is_malformed else ClientGone())
+
+    async def _stream_body(self, connection: Connection) -> None:
+        content = self._request.content
+        is_chunked = self._framing.is_chunked
+        total = 0
+        self._encourage()
+        data = content.read_nowait()
+        before = self._outgoing.data
+        while True:
+            total += len(data)
+            if self._limit is not None and total > self._limit:
+                raise Refused(Reason.BODY_TOO_LARGE, 413, f"more than {self._limit} bytes")
+            connection.send(before + (_chunk(data) if is_chunked else data))
+            before = b""
+            await connection.drain()
+            if content.at_eof():
+                break
+            self._awaits_client = True
+            data = await content.readany()
+            self._awaits_client = False
+        if is_chunked:
+            connection.send(b"0\r\n\r\n")
+        connection.is_sent = True
+        if self._response is None:
+            self._patience = self._times.answer
+
+    def _encourage(self) -> None:
+        """Answer ``Expect: 100-continue``, which aiohttp's low-level server leaves to its handler.
+
+        It comes when a connection to the application is there, so an application that is down costs no upload.
+        """
+        request = self._request
+        is_expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
+        if is_expected and request.version >= HttpVersion11 and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # Downwards
+
+    async def _relay(self, connection: Connection, answer: Answer) -> None:
+        payload = connection.payload
+        assert payload is not None  # noqa: S101 - every message comes with one
+        is_all = not answer.has_body or payload.is_eof()
+        first = payload.read_nowait() if answer.has_body else b""
+        is_chunked = answer.has_body and answer.length is None and self._request.version >= HttpVersion11
+        head = self._head(connection, answer, is_chunked=is_chunked)
+        self._response = response = RelayedResponse(self._request, answer.status, answer.reason, keep_alive=self._stays)
+        response.begin(head, first, chunked=is_chunked, is_all=is_all)
+        if answer.is_event_stream:
+            self._excuse(connection)
+        await response.drain()
+        while not is_all:
+            data = await payload.readany()
+            if not data:
+                response.finish()
+                return
+            response.add(data)
+            await response.drain()
+            connection.touched = asyncio.get_running_loop().time()
+
+    def _head(self, connection: Connection, answer: Answer, *, is_chunked: bool) -> bytes:
+        lines = answer.lines if self._alter is None else self._alter(answer.lines)
+        ours = ""
+        if is_chunked:
+            ours = "Transfer-Encoding: chunked\r\n"
+        elif answer.length is not None:
+            ours = f"Content-Length: {answer.length}\r\n"
+        elif answer.has_body:
+            self._stays = False
+        if not connection.is_sent:
+            # An early answer: the client shall see that nobody reads the rest (RFC 9112, section 9.6).
+            self._stays = False
+        if not self._stays:
+            ours += "Connection: close\r\n"
+        elif self._request.version < HttpVersion11:
+            ours += "Connection: keep-alive\r\n"
+        return head_bytes(answer, lines, ours)
+
+    # From outside
+
+    def check(self, now: float) -> None:
+        """Give up when the client has gone, or after too long a silence; called about once a second."""
+        transport, connection = self._request.transport, self._connection
+        if connection is None:
+            return
+        if self._open_tunnel is not None:
+            self._open_tunnel.check(now)
+            return
+        if transport is None or transport.is_closing():
+            self.give_up(ClientGone())
+        elif now - connection.touched > self._patience:
+            if self._awaits_client:
+                transport.abort()
+                self.give_up(ClientGone())
+            else:
+                self.give_up(Unavailable(Reason.UPSTREAM_SLOW, f"silent for {self._patience:g} s", 504))
+
+    def give_up(self, error: Exception) -> None:
+        """Stop in the middle because of *error*."""
+        if self._response is not None:
+            self._response.break_off()
+        if self._connection is not None:
+            self._connection.fail(error)
+
+    def _on_end(self) -> None:
+        loop = asyncio.get_running_loop()
+        ended = Refused(Reason.SESSION_EXPIRED, 401, "the session ended")
+        self._timer = loop.call_later(_GRACE, self.give_up, ended)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
