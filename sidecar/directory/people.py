@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from sidecar.directory import records
 from sidecar.directory.database import Database, Work
 from sidecar.directory.migrate import migrate
 from sidecar.directory.outbox import Outbox, Owed, add, withdraw
-from sidecar.directory.tables import account, digest, identity, person, searchable
+from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
 from sidecar.model import Account, Change, Identity, Person, Reason, Refused
 
 T = TypeVar("T")
@@ -32,8 +32,9 @@ class Directory:
     def __init__(self, database: Database, application: str) -> None:
         """Use a database whose tables are ready; ``open`` is the ordinary way in."""
         self._database = database
-        self.application = application
-        self.outbox = Outbox(database, application)
+        # The column is short, and a name may be an address.
+        self.application = application if len(application) <= LONGEST_APPLICATION else digest(application)
+        self.outbox = Outbox(database, self.application)
 
     @classmethod
     async def open(cls, url: str, application: str, patience: float = 5.0) -> Directory:
@@ -232,16 +233,19 @@ class Directory:
         await self._database.write(work)
 
     async def record(
-        self, who: Person, fingerprint: str, roles: Sequence[str], outputs: Mapping[str, str], now: float
+        self, who: Person, theirs: Account, *, fingerprint: str, roles: Sequence[str], now: float
     ) -> Person | None:
         """Note how the account was left; "" as *fingerprint* makes the next sign-in look again.
 
-        None when the person's record changed meanwhile or was switched off (read it again).
+        None when the person's record changed meanwhile or was switched off (read it again). Raises
+        Refused(ACCOUNT_BOUND) when the account's id is another person's.
         """
         values = {
             "fingerprint": fingerprint,
             "roles": json.dumps(list(roles)),
-            "outputs": json.dumps(dict(outputs)),
+            "outputs": json.dumps(dict(theirs.outputs)),
+            "account_id": theirs.id,
+            "id_hash": digest(theirs.id) if theirs.id else None,
             "updated": now,
         }
 
@@ -251,7 +255,7 @@ class Directory:
             await connection.execute(update(account).where(self._theirs(who.id)).values(**values))
             return await self._reload(connection, who.id)
 
-        return await self._database.write(work)
+        return await self._bound_once(work)
 
     async def mark_deactivated(self, person_id: str, now: float, *, deactivated: bool) -> None:
         """Note that we switched the account off inside the application, or on again."""

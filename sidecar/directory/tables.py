@@ -13,6 +13,7 @@ from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, MetaData, S
 from sidecar.core.wanted import folded
 
 SEARCHED = 190
+LONGEST_APPLICATION = 64
 
 metadata = MetaData()
 
@@ -48,7 +49,7 @@ identity = Table(
 account = Table(
     "sidecar_account",
     metadata,
-    Column("application", String(64), primary_key=True),
+    Column("application", String(LONGEST_APPLICATION), primary_key=True),
     Column("person_id", String(32), ForeignKey("sidecar_person.id"), primary_key=True),
     Column("key_hash", String(64), nullable=False),
     Column("account_key", Text, nullable=False),
@@ -68,7 +69,7 @@ outbox = Table(
     "sidecar_outbox",
     metadata,
     Column("id", String(32), primary_key=True),
-    Column("application", String(64), nullable=False),
+    Column("application", String(LONGEST_APPLICATION), nullable=False),
     Column("person_id", String(32), ForeignKey("sidecar_person.id"), nullable=False),
     Column("change", String(32), nullable=False),
     Column("payload", Text, nullable=False),

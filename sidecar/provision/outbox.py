@@ -1,0 +1,158 @@
+"""Deactivate the accounts of people who were switched off, as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from sidecar.core.audit import Event
+from sidecar.core.wanted import AccountRules, Wanted, folded, identity_of
+from sidecar.directory import Directory, OutboxItem
+from sidecar.hooks.order import Order
+from sidecar.model import Account, Change, Outcome, Person, Reason, Refused, Result, Unavailable
+from sidecar.provision.application import Application, Job, generated, with_saved
+from sidecar.provision.journal import Journal
+from sidecar.provision.turn import Turn
+
+_LEASE = 300.0
+_POLL = 5.0
+_FIRST_PAUSE = 5.0
+_LONGEST_PAUSE = 3600.0
+
+
+class OutboxWorker:
+    """Works off what is owed to the application; several replicas share the work by leases in the directory."""
+
+    def __init__(  # noqa: PLR0917 - the parts that it joins
+        self,
+        rules: AccountRules,
+        application: Application,
+        directory: Directory,
+        journal: Journal,
+        turn: Callable[[str, str], Turn],
+        clock: Callable[[], float],
+        end_sessions: Callable[[Person], Awaitable[None]],
+    ) -> None:
+        """Take *turn(kind, name)* before touching an account; *clock* gives epoch seconds."""
+        self._rules = rules
+        self._application = application
+        self._directory = directory
+        self._journal = journal
+        self._turn = turn
+        self._clock = clock
+        self._end_sessions = end_sessions
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look for work now rather than at the next poll."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Work until cancelled; a directory that is down is asked again later."""
+        while True:
+            self._woken.clear()
+            try:
+                worked = await self.work_off()
+            except Unavailable:
+                worked = 0
+            if not worked:
+                try:
+                    async with asyncio.timeout(_POLL):
+                        await self._woken.wait()
+                except TimeoutError:
+                    continue
+
+    async def work_off(self) -> int:
+        """Try everything that is due once; answer how many items that were. Raises Unavailable(DIRECTORY_DOWN)."""
+        items = await self._directory.outbox.due(self._clock(), _LEASE)
+        for item in items:
+            await self._try(item)
+        return len(items)
+
+    async def _try(self, item: OutboxItem) -> None:
+        person = await self._directory.person(item.person_id)
+        if person is None or person.active or item.change is not Change.DEACTIVATE:
+            await self._directory.outbox.done(item)
+            return
+        try:
+            # Again, since whoever switched the person off may have died before.
+            await self._end_sessions(person)
+            await self._deactivate(person, item)
+        except Refused as error:
+            await self._fail(person, item, error, for_good=error.reason is Reason.ACCOUNT_PROTECTED)
+        except Unavailable as error:
+            await self._fail(person, item, error, for_good=False)
+        else:
+            await self._directory.outbox.done(item)
+
+    async def _fail(self, person: Person, item: OutboxItem, error: Refused | Unavailable, *, for_good: bool) -> None:
+        key = person.account.key if person.account else person.reserved
+        self._journal.note(
+            Event.PROVISIONING_FAILED,
+            identity_of(person),
+            person.id,
+            key,
+            change=item.change.value,
+            reason=error.reason.value,
+            detail=error.detail,
+            tries=item.tries + 1,
+        )
+        if for_good:
+            await self._directory.outbox.dead(item, str(error))
+            return
+        pause = min(_FIRST_PAUSE * 2 ** min(item.tries, 20), _LONGEST_PAUSE)
+        await self._directory.outbox.retry(item, self._clock() + pause, str(error))
+
+    async def _deactivate(self, person: Person, item: OutboxItem) -> None:
+        identity = identity_of(person)
+        async with self._turn("person", identity.key):
+            # A sign-in that was under way has come to its end now, and may have made an account.
+            current = await self._directory.person(person.id)
+            if current is None or current.active:
+                return
+            key = current.account.key if current.account else current.reserved
+            if not key:
+                return
+            async with self._turn("account", folded(key)):
+                account = current.account or await self._made_meanwhile(current)
+                if account is not None:
+                    await self._switch_off(current, account, item)
+
+    async def _made_meanwhile(self, person: Person) -> Account | None:
+        """The account whose creation was begun, bound now if the application has it."""
+        job = Job(identity_of(person), Wanted(person.reserved), "", self._clock())
+        found = await self._application.look(job, Account(person.reserved))
+        if found.result is not Result.FOUND:
+            return None
+        bound = await self._directory.settle(person, with_saved(Account(person.reserved), found), job.now)
+        return bound.account
+
+    async def _switch_off(self, person: Person, account: Account, item: OutboxItem) -> None:
+        if folded(account.key) in self._rules.protected:
+            raise Refused(Reason.ACCOUNT_PROTECTED, 403, "a protected account is not changed")
+        if Change.DEACTIVATE not in self._rules.able:
+            return
+        order = Order(
+            Change.DEACTIVATE,
+            identity_of(person),
+            account,
+            generated=generated(),
+            idempotency=item.idempotency[:32],
+            now=self._clock(),
+        )
+        outcome = await self._order(order)
+        if outcome is None:
+            return
+        await self._directory.mark_deactivated(person.id, order.now, deactivated=True)
+        self._journal.note(Event.ACCOUNT_DEACTIVATED, order.identity, person.id, account.key)
+
+    async def _order(self, order: Order) -> Outcome | None:
+        """Carry the deactivation out; None when there is no such account any more."""
+        try:
+            return await self._application.change(order)
+        except (Refused, Unavailable):
+            # An account that somebody deleted needs no deactivation, and no hook can succeed on it.
+            job = Job(order.identity, Wanted(order.account.key), "", order.now)
+            if (await self._application.look(job, order.account)).result is Result.NOT_FOUND:
+                return None
+            raise
