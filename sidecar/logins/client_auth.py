@@ -18,8 +18,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, JWKRegistry, Key, RSAKey
+from joserfc.errors import JoseError, SecurityWarning
+from joserfc.jwk import ECKey, Key, RSAKey
 
 from sidecar.config.login import OidcLogin
 
@@ -82,7 +82,7 @@ def _private_key(text: str) -> Key:
     """Read a PEM or a JWK; raises ValueError, which never quotes it."""
     try:
         key = _from_jwk(text) if text.lstrip().startswith("{") else _from_pem(text)
-    except (JoseError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
+    except (JoseError, ValueError, TypeError, KeyError, UnsupportedAlgorithm, SecurityWarning):
         key = None
     if key is None or _algorithm(key) is None:
         message = "private_key: needs an RSA (2048 bits or more) or EC private key without password, as PEM or JWK"
@@ -91,18 +91,21 @@ def _private_key(text: str) -> Key:
 
 
 def _from_jwk(text: str) -> Key | None:
-    key = JWKRegistry.import_key(json.loads(text))
-    return key if key.is_private else None
+    fields = json.loads(text)
+    kinds: dict[object, type[RSAKey | ECKey]] = {"RSA": RSAKey, "EC": ECKey}
+    kind = kinds.get(fields.get("kty"))
+    key = kind.import_key(fields) if kind is not None else None
+    return key if key is not None and key.is_private else None
 
 
 def _from_pem(text: str) -> Key | None:
     key = load_pem_private_key(text.encode(), None)
     if isinstance(key, RSAPrivateKey):
-        return RSAKey.import_key(key) if key.key_size >= _SMALLEST_RSA else None
+        return RSAKey.import_key(key)
     return ECKey.import_key(key) if isinstance(key, EllipticCurvePrivateKey) else None
 
 
 def _algorithm(key: Key | None) -> str | None:
     if isinstance(key, RSAKey):
-        return "RS256"
+        return "RS256" if key.raw_value.key_size >= _SMALLEST_RSA else None
     return _CURVES.get(key.curve_name) if isinstance(key, ECKey) else None

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from joserfc.errors import JoseError
+from cryptography.exceptions import UnsupportedAlgorithm
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
 from sidecar.logins.discovery import Discovery
@@ -65,7 +66,7 @@ def _signing_key(member: dict[str, Any]) -> SigningKey | None:
         return None
     try:
         key = JWKRegistry.import_key({name: member[name] for name in _NEEDED if name in member})
-    except (JoseError, ValueError, TypeError, KeyError):
+    except (JoseError, ValueError, TypeError, KeyError, UnsupportedAlgorithm, SecurityWarning):
         return None
     algorithms = _algorithms(key)
     if "alg" in member:
@@ -79,7 +80,7 @@ def _has_sane_size(member: Mapping[str, Any]) -> bool:
     modulus, exponent = member.get("n"), member.get("e")
     if not isinstance(modulus, str) or not isinstance(exponent, str):
         return False
-    return len(modulus) * 6 <= _RSA_BITS.stop + 6 and 0 < len(exponent) * 6 <= _RSA_EXPONENT_BITS
+    return _RSA_BITS.start <= len(modulus) * 6 <= _RSA_BITS.stop + 6 and 0 < len(exponent) * 6 <= _RSA_EXPONENT_BITS
 
 
 def _algorithms(key: Key) -> frozenset[str]:

@@ -10,9 +10,9 @@ from typing import Any
 def parse_object(text: bytes | str) -> dict[str, Any]:
     """Parse *text*, a JSON object in UTF-8; raises ValueError.
 
-    Names that come twice, NaN, infinities and numbers that overflow to one, and halves of characters are refused: parsers disagree about
-    them, so one part of a system would check another value than the next part uses (RFC 8259, section 4;
-    RFC 7519, section 4). The caller bounds the size.
+    Names that come twice, NaN, infinities, numbers that overflow to one, and halves of characters are refused:
+    parsers disagree about them, so one part of a system would check another value than the next part uses
+    (RFC 8259, sections 4 and 8.2; RFC 7519, section 4). The caller bounds the size.
     """
     text = text if isinstance(text, str) else text.decode()
     try:
