@@ -38,7 +38,7 @@ async def _no_sessions(person: Person) -> None:  # noqa: ARG001
 class Provisioner:
     """Keeps the accounts of one application true. ``outbox`` does the work that may be done later."""
 
-    def __init__(  # noqa: PLR0917 - the parts that it joins
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts that it joins
         self,
         section: Provision,
         hook: Hook,
