@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from sidecar.model import Reason, Refused, Unavailable
 from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch
 from sidecar.upstream.head import Framing, Line, Outgoing
-from sidecar.upstream.response import ClientGone, RelayedResponse, gone
+from sidecar.upstream.response import ClientGone, RelayedResponse, gone, reset
 from sidecar.upstream.tunnel import Tunnel, check_accept
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ class Exchange:
             self.give_up(ClientGone())
         elif now - connection.touched > self._patience:
             if self._awaits_client:
-                transport.abort()
+                reset(transport)
                 self.give_up(ClientGone())
             else:
                 self.give_up(Unavailable(Reason.UPSTREAM_SLOW, f"silent for {self._patience:g} s", 504))

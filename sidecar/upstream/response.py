@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -10,6 +13,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
 _CLIENT_CLOSED = 499
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class ClientGone(Exception):  # noqa: N818 - it is no error, it is what happened
@@ -67,7 +71,7 @@ class RelayedResponse(web.StreamResponse):
         self._stays = False
         transport = self._request.transport
         if transport is not None:
-            transport.abort()
+            reset(transport)
 
     def _put(self, data: bytes) -> None:
         transport = self._request.transport
@@ -107,6 +111,18 @@ class RelayedResponse(web.StreamResponse):
     def _raise_if_broken(self) -> None:
         if self.is_broken:
             raise ConnectionResetError
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection so that its other side sees an error.
+
+    ``abort`` alone closes the socket, which may still be a proper end to the other side, and with it the proper end of
+    a body that lasts as long as the connection. Without lingering the kernel sends RST.
+    """
+    peer = transport.get_extra_info("socket")
+    if peer is not None and peer.family != socket.AF_UNIX:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 def gone(request: web.BaseRequest) -> RelayedResponse:
