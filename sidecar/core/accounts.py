@@ -115,9 +115,14 @@ def _proves_ownership(rules: AccountRules, target: Account, found: Outcome, iden
     return folded(identity.email) in {folded(target.key), folded(found.saved.get("email", "").strip())}
 
 
-def _bound(rules: AccountRules, person: Person, wanted: Wanted, found: Outcome, account: Account) -> Verdict:
+def is_gone(account: Account, found: Outcome) -> bool:
+    """True when the bound *account* is not there any more, or another one stands under its key."""
     there = found.saved.get("id", "")
-    if account.id and there and there != account.id:
+    return found.result is Result.NOT_FOUND or bool(account.id and there and there != account.id)
+
+
+def _bound(rules: AccountRules, person: Person, wanted: Wanted, found: Outcome, account: Account) -> Verdict:
+    if is_gone(account, found):
         return Verdict(account, Reason.ACCOUNT_GONE, "another account stands under the same key now")
     changes: list[Change] = []
     if account.deactivated:

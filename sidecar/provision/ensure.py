@@ -20,8 +20,8 @@ from sidecar.provision.memo import Flights, Memo
 from sidecar.provision.outbox import OutboxWorker
 from sidecar.provision.preview import ProvisionPlan, preview
 from sidecar.provision.rules import fingerprint_of, rules_of, section_digest
-from sidecar.provision.turn import Turn
 from sidecar.sessions.store import Store
+from sidecar.sessions.turn import Turn
 
 _MOST_RESTARTS = 3
 _SEEN_EVERY = 3600.0
@@ -130,7 +130,7 @@ class Provisioner:
 
     def _turn(self, kind: str, name: str) -> Turn:
         key = f"{self._turns}{kind}:{hashlib.sha256(name.encode()).hexdigest()}"
-        return Turn(self._store, key, self._wait)
+        return Turn(self._store, key, self._wait, Reason.PROVISIONING_DOWN)
 
     # What other replicas must hear
 

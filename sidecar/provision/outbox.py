@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from sidecar.core.accounts import is_gone
 from sidecar.core.audit import Event
 from sidecar.core.wanted import AccountRules, Wanted, folded, identity_of
 from sidecar.directory import Directory, OutboxItem
 from sidecar.hooks.order import Order
-from sidecar.model import Account, Change, Outcome, Person, Reason, Refused, Result, Unavailable
+from sidecar.model import Account, Change, Person, Reason, Refused, Result, Unavailable
 from sidecar.provision.application import Application, Job, generated, with_saved
 from sidecar.provision.journal import Journal
-from sidecar.provision.turn import Turn
+from sidecar.sessions.turn import Turn
 
 _LEASE = 300.0
 _POLL = 5.0
@@ -132,27 +133,19 @@ class OutboxWorker:
             raise Refused(Reason.ACCOUNT_PROTECTED, 403, "a protected account is not changed")
         if Change.DEACTIVATE not in self._rules.able:
             return
+        identity, now = identity_of(person), self._clock()
+        found = await self._application.look(Job(identity, Wanted(account.key), "", now), account)
+        if is_gone(account, found):
+            return
         order = Order(
             Change.DEACTIVATE,
-            identity_of(person),
-            account,
+            identity,
+            # A sign-in that was cut short may have left the binding without the account's id.
+            with_saved(account, found) if found.result is Result.FOUND else account,
             generated=generated(),
             idempotency=item.idempotency[:32],
-            now=self._clock(),
+            now=now,
         )
-        outcome = await self._order(order)
-        if outcome is None:
-            return
-        await self._directory.mark_deactivated(person.id, order.now, deactivated=True)
-        self._journal.note(Event.ACCOUNT_DEACTIVATED, order.identity, person.id, account.key)
-
-    async def _order(self, order: Order) -> Outcome | None:
-        """Carry the deactivation out; None when there is no such account any more."""
-        try:
-            return await self._application.change(order)
-        except (Refused, Unavailable):
-            # An account that somebody deleted needs no deactivation, and no hook can succeed on it.
-            job = Job(order.identity, Wanted(order.account.key), "", order.now)
-            if (await self._application.look(job, order.account)).result is Result.NOT_FOUND:
-                return None
-            raise
+        await self._application.change(order)
+        await self._directory.mark_deactivated(person.id, now, deactivated=True)
+        self._journal.note(Event.ACCOUNT_DEACTIVATED, identity, person.id, account.key)
