@@ -49,16 +49,9 @@ _NUMBER_TYPES: Mapping[str, type] = {"int2": int, "int4": int, "int8": int, "flo
 
 _MYSQL_STATES = {
     1022: "23000",
-    1044: "42000",
-    1048: "23000",
-    1054: "42S22",
     1062: "23505",
-    1064: "42000",
-    1146: "42S02",
     1169: "23505",
     1205: "HYT00",
-    1213: "40001",
-    1264: "22003",
     1366: "22007",
     1406: "22001",
     1451: "23503",
@@ -137,7 +130,8 @@ def open_engine(dsn: Dsn, timeout: timedelta) -> AsyncEngine:
 def _driver_arguments(url: URL, seconds: float) -> tuple[URL, dict[str, Any]]:
     backend = url.get_backend_name()
     if backend == "sqlite":
-        return url, {"timeout": seconds}
+        # Waiting for a lock ends before the statement's own time does, so that the reason is known.
+        return url, {"timeout": seconds * 0.8}
     if backend == "postgresql":
         return url, {"timeout": seconds, "server_settings": {"application_name": "sidecar"}}
     arguments: dict[str, Any] = {
@@ -185,11 +179,13 @@ def sqlstate_of(error: DBAPIError) -> str:
 
     A violated unique key is 23505 on every database, although MySQL itself says 23000.
     """
+    arguments = error.orig.args if error.orig is not None else ()
+    if arguments and isinstance(arguments[0], int) and arguments[0] in _MYSQL_STATES:
+        return _MYSQL_STATES[arguments[0]]
     state = getattr(error.orig, "sqlstate", None)
     if isinstance(state, str):
         return state
     name = getattr(error.orig, "sqlite_errorname", None)
-    if isinstance(name, str):
-        return _SQLITE_STATES.get(name, _SQLITE_STATES.get("_".join(name.split("_")[:2]), ""))
-    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    return _MYSQL_STATES.get(code, "") if isinstance(code, int) else ""
+    if not isinstance(name, str):
+        return ""
+    return _SQLITE_STATES.get(name) or _SQLITE_STATES.get("_".join(name.split("_")[:2]), "")

@@ -25,8 +25,8 @@ from sidecar.model import Change, Outcome, Reason, Result, Unavailable
 
 MOST_ROWS = 1000
 _UNIQUE_VIOLATION = "23505"
-# Classes of SQLSTATE that mean "not here, not now": connection, resources, operator intervention.
-_DOWN_CLASSES = ("08", "53", "57")
+# SQLSTATEs that mean "not here, not now": connection, resources, operator intervention, locks, deadlocks.
+_NOT_NOW = ("08", "53", "57", "55P03", "HYT00", "40001", "40P01")
 
 
 class CommitLost(Exception):  # noqa: N818 - what happened
@@ -92,9 +92,6 @@ class Database:
         """Drop a connection that is still busy; the server rolls back what was not committed."""
         with contextlib.suppress(SQLAlchemyError, OSError, TimeoutError):
             async with asyncio.timeout(1):
-                raw = await connection.get_raw_connection()
-                if self.dialect == "sqlite" and raw.driver_connection is not None:
-                    await raw.driver_connection.interrupt()
                 await connection.invalidate()
 
     async def _leave(self, connection: AsyncConnection) -> None:
@@ -138,7 +135,7 @@ class Transaction:
         Raises DBAPIError as the database says it, TimeoutError, and StepError for an answer out of bounds.
         """
         statement = text(sql)
-        async with asyncio.timeout(self._seconds):
+        async with self._in_time():
             if not is_query:
                 result = await self._connection.execute(statement, values)
                 return Rows((), max(result.rowcount, 0))
@@ -154,6 +151,25 @@ class Transaction:
         rows = tuple(Fields(zip(names, map(readable, row), strict=True)) for row in found)
         return Rows(rows, len(rows))
 
+    @contextlib.asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Bound one statement; raises TimeoutError."""
+        if self._connection.dialect.name != "sqlite":
+            async with asyncio.timeout(self._seconds):
+                yield
+            return
+        # SQLite works in a thread, which does not notice that nobody waits any more: interrupt it.
+        raw = await self._connection.get_raw_connection()
+        interruption = asyncio.get_running_loop().call_later(self._seconds, _interrupt, raw.driver_connection)
+        try:
+            yield
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+                raise TimeoutError from None
+            raise
+        finally:
+            interruption.cancel()
+
     async def commit(self) -> None:
         """Make the changes durable. Raises CommitLost when nobody knows whether they are."""
         try:
@@ -166,6 +182,12 @@ class Transaction:
             if sqlstate_of(error).startswith(("23", "40001")):
                 raise
             raise CommitLost from error
+
+
+def _interrupt(driver: Any) -> None:
+    # A coroutine that never waits; it only tells SQLite's own thread-safe flag.
+    with contextlib.suppress(StopIteration):
+        driver.interrupt().send(None)
 
 
 def _columns(stream: AsyncResult[Any]) -> Iterable[str]:
@@ -212,10 +234,12 @@ async def run_sql(
 
 def _failed(step: SqlStep, error: DBAPIError, context: Mapping[str, Any]) -> Outcome:
     state = sqlstate_of(error)
-    if error.connection_invalidated or state.startswith(_DOWN_CLASSES):
+    if error.connection_invalidated:
         raise error
     empty = Rows((), 0).context()
     result = matched(step.outcomes, {**context, **empty}, sqlstate=state)
+    if result is None and state.startswith(_NOT_NOW):
+        raise error
     return refusal_of(error) if result is None else Outcome(result, detail=_kind(error))
 
 
