@@ -9,13 +9,13 @@ from typing import Protocol
 from aiohttp import web
 
 from sidecar.core.audit import Event
-from sidecar.core.callers import reads_as_websocket
 from sidecar.core.cookies import values_of
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
 from sidecar.core.policy import Rule, Standing, decide, match
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, roles_of
 from sidecar.core.template import Template
+from sidecar.endings import Endings
 from sidecar.logins.login import Authenticator
 from sidecar.model import Account, Decision, Effect, Identity, Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
@@ -24,7 +24,7 @@ from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog
-from sidecar.upstream.exchange import Head, Upstream
+from sidecar.upstream import Head, Upstream, wants_websocket
 
 _REMEMBERED = 20_000
 
@@ -63,7 +63,6 @@ class GatePlan:
     incoming: HeaderPlan
     websocket_origins: frozenset[str]
     public_host_header: str
-    max_body: int | None
 
 
 class Gate:
@@ -80,6 +79,7 @@ class Gate:
         ensure: Ensure,
         assertion: Assert,
         upstream: Upstream,
+        endings: Endings,
         answers: Answers,
         audit: AuditLog,
     ) -> None:
@@ -93,6 +93,7 @@ class Gate:
         self._ensure = ensure
         self._assertion = assertion
         self._upstream = upstream
+        self._endings = endings
         self._answers = answers
         self._audit = audit
         self._callers: dict[str, Caller] = {}
@@ -112,7 +113,6 @@ class Gate:
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
         self._refuse_foreign_websockets(request)
-        self._refuse_large_bodies(request)
         lines = await self._identity_lines(caller, now) if caller and not decision.is_public else ()
         head = self._head(request, visit, target, form, lines)
         return await self._carry(request, head, form, caller)
@@ -192,15 +192,11 @@ class Gate:
 
     def _refuse_foreign_websockets(self, request: web.BaseRequest) -> None:
         """Refuse handshakes from other sites: browsers send cookies along, and no preflight protects them."""
-        if not reads_as_websocket(request.headers):
+        if not wants_websocket(request):
             return
         origin = request.headers.get("Origin")
         if origin is not None and origin.lower() not in self._plan.websocket_origins:
             raise Refused(Reason.ORIGIN_FOREIGN, 403, "WebSocket from another origin")
-
-    def _refuse_large_bodies(self, request: web.BaseRequest) -> None:
-        if self._plan.max_body is not None and (request.content_length or 0) > self._plan.max_body:
-            raise Refused(Reason.BODY_TOO_LARGE, 413)
 
     async def _identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
         account = await self._ensure(caller.session.identity, caller.roles, now)
@@ -226,13 +222,12 @@ class Gate:
     async def _carry(
         self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None
     ) -> web.StreamResponse:
+        ended = self._endings.of(caller.session) if caller is not None else None
+        if wants_websocket(request):
+            return await self._upstream.tunnel(request, head, alter=self._answering(()), ended=ended)
         extra = [("Set-Cookie", self._site.drop_form())] if form is not None else []
-        return await self._upstream.carry(
-            request,
-            head,
-            alter=self._answering(extra),
-            body=form.body if form is not None else None,
-        )
+        body = form.body if form is not None else None
+        return await self._upstream.carry(request, head, alter=self._answering(extra), ended=ended, body=body)
 
     def _answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
         own = self._plan.incoming.is_own

@@ -223,6 +223,19 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A sign-in that was verified. Times are epoch seconds; ``refresh_at`` is 0.0 when nothing can be refreshed."""
+
+    identity: Identity
+    auth_time: float
+    acr: str = ""
+    amr: tuple[str, ...] = ()
+    sid: str = ""
+    grant: Grant = field(default_factory=Grant)
+    refresh_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Visit:
     """The only part of a request that decisions may depend on.
 

@@ -78,7 +78,6 @@ def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
         ),
         websocket_origins=frozenset([site.origin, *(origin.lower() for origin in config.app.websocket_origins)]),
         public_host_header="" if config.app.host == "public" else upstream_authority,
-        max_body=config.server.max_body,
     )
 
 

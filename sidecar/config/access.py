@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from sidecar.config.section import Section
 from sidecar.config.values import Duration, OneOrMany, Text
@@ -12,20 +13,25 @@ from sidecar.config.values import Duration, OneOrMany, Text
 Many = Annotated[tuple[Text, ...], OneOrMany]
 
 
+def _kind_of_allow(value: Any) -> str:
+    # Told apart by shape, so that a mistake gets one message and not one for each alternative.
+    return "lines" if isinstance(value, Mapping | Allow) else "word"
+
+
 class Allow(Section):
     """Who passes; every line given must hold, any value within a line is enough."""
 
-    role: Many = ()
-    group: Many = ()
-    login: Many = ()
+    role: Many = Field((), description="roles, as named under roles")
+    group: Many = Field((), description="groups, as the provider names them")
+    login: Many = Field((), description="logins that people must have come through")
     bearer: Many = Field((), description="logins whose bearer tokens are accepted here")
 
 
 class Require(Section):
     """How fresh or strong the sign-in must be."""
 
-    max_age: Duration | None = None
-    acr: Many = ()
+    max_age: Duration | None = Field(None, description="sign in again when the sign-in is older than this")
+    acr: Many = Field((), description="accepted classes of sign-in (acr claim)")
 
 
 class AccessRule(Section):
@@ -33,20 +39,26 @@ class AccessRule(Section):
 
     path: Text = Field(description="/exact, /prefix/** or with * for one segment")
     methods: Annotated[tuple[Text, ...], OneOrMany] = Field((), description="all methods when left out")
-    host: Many = ()
-    allow: Literal["anyone", "signed_in", "nobody"] | Allow
-    require: Require = Require()
-    name: Text = ""
+    host: Many = Field((), description="all hosts when left out")
+    allow: Annotated[
+        Annotated[Literal["anyone", "signed_in", "nobody"], Tag("word")] | Annotated[Allow, Tag("lines")],
+        Discriminator(_kind_of_allow),
+    ] = Field(description="anyone, signed_in, nobody, or who")
+    require: Require = Field(Require(), description="how fresh or strong the sign-in must be")
+    name: Text = Field("", description="what audit lines call this rule; number and path when left out")
 
     @field_validator("path")
     @classmethod
     def _path_pattern(cls, path: str) -> str:
+        if path.startswith("^"):
+            message = "a path pattern is no regular expression; write /exact, /prefix/** or * for one segment"
+            raise ValueError(message)
         if not path.startswith("/"):
-            message = "a path pattern starts with /, so that it is anchored"
+            message = "a path pattern starts with /; it is anchored at both ends"
             raise ValueError(message)
         segments = path.split("/")[1:]
         if any("**" in segment and segment != "**" for segment in segments) or "**" in segments[:-1]:
-            message = "** stands alone at the end of a pattern: /admin/**"
+            message = "** stands alone, at the end of a pattern; write it like /admin/**"
             raise ValueError(message)
         return path
 

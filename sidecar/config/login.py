@@ -20,18 +20,16 @@ class IdentityTemplates(Section):
     A line whose claim is missing gives an empty value, for ``groups`` "unknown"; ``username`` must not be empty.
     """
 
-    username: TemplateText | None = None
-    email: TemplateText | None = None
-    name: TemplateText | None = None
-    groups: TemplateText | None = None
+    username: TemplateText | None = Field(None, description="required, here or at the login")
+    email: TemplateText | None = Field(None, description="kept only when the provider verified it, or trust_email")
+    name: TemplateText | None = Field(None, description="what people are called on pages and in headers")
+    groups: TemplateText | None = Field(None, description="a list of texts; a missing claim means unknown, not none")
 
 
 class Bearer(Section):
     """Accept this provider's JWT access tokens from API callers (RFC 9068)."""
 
-    audience: Annotated[tuple[Text, ...], OneOrMany] = Field(
-        min_length=1, description="required: who the token is for"
-    )
+    audience: Annotated[tuple[Text, ...], OneOrMany] = Field(min_length=1, description="required: who the token is for")
     issuer: Text | None = Field(None, description="issuer of the tokens when it differs from the login's")
     types: tuple[Text, ...] = Field(
         ("at+jwt", "application/at+jwt"), description='accepted typ headers; add "JWT" where needed'
@@ -42,39 +40,37 @@ class Bearer(Section):
 class OidcLogin(Section):
     """Sign-in at one OpenID provider (OpenID Connect Core 1.0, authorization code with PKCE)."""
 
-    type: Literal["oidc"]
+    type: Literal["oidc"] = Field(description="OpenID Connect")
     title: Text = Field("", description="what the button says; the name when left out")
-    issuer: Text
+    issuer: Text = Field(description="address of the provider, exactly as it calls itself")
     discovery: Text | None = Field(
         None, description="address of the discovery document when it is not the standard one"
     )
-    client_id: Text
-    client_secret: SecretText | None = None
-    client_auth: Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"] | None = (
-        Field(
-            None, description="client_secret_basic with a secret, private_key_jwt with a key, none otherwise"
-        )
+    client_id: Text = Field(description="what the provider calls this application")
+    client_secret: SecretText | None = Field(None, description="left out for public clients and private_key_jwt")
+    client_auth: Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"] | None = Field(
+        None, description="client_secret_basic with a secret, private_key_jwt with a key, none otherwise"
     )
     private_key: SecretText | None = Field(None, description="PEM or JWK for private_key_jwt")
-    private_key_id: Text | None = None
-    scopes: tuple[Text, ...] = ("openid", "profile", "email")
-    algorithms: tuple[Algorithm, ...] = Field(("RS256",), min_length=1)
-    userinfo: Literal["auto", "always", "never"] = "auto"
+    private_key_id: Text | None = Field(None, description="key id (kid) that the provider knows it by")
+    scopes: tuple[Text, ...] = Field(("openid", "profile", "email"), description="must contain openid")
+    algorithms: tuple[Algorithm, ...] = Field(("RS256",), min_length=1, description="accepted signatures of tokens")
+    userinfo: Literal["auto", "always", "never"] = Field(
+        "auto", description="auto: when a claim that is read is missing"
+    )
     parameters: dict[str, Text] = Field(
         default_factory=dict, description="extra parameters of the authorization request"
     )
     domains: tuple[Text, ...] = Field((), description="e-mail domains whose people sign in here")
-    identity: IdentityTemplates = IdentityTemplates()
+    identity: IdentityTemplates = Field(IdentityTemplates(), description="lines that differ from the general identity")
     trust_email: bool = Field(False, description="believe e-mail addresses without email_verified")
     leeway: Duration = Field(timedelta(seconds=30), description="tolerated clock difference")
-    timeout: Duration = timedelta(seconds=10)
-    max_login_age: Duration | None = Field(
-        None, description="ask for a sign-in at the provider not older than this"
-    )
+    timeout: Duration = Field(timedelta(seconds=10), description="longest wait for an answer of the provider")
+    max_login_age: Duration | None = Field(None, description="ask for a sign-in at the provider not older than this")
     refresh: bool = Field(True, description="keep claims fresh with the refresh token, when there is one")
     sign_out: bool = Field(True, description="also sign out at the provider")
-    bearer: Bearer | None = None
-    ca: FilePath | None = None
+    bearer: Bearer | None = Field(None, description="also accept access tokens from API callers")
+    ca: FilePath | None = Field(None, description="PEM file of the authorities to trust; the system's when left out")
 
     @model_validator(mode="after")
     def _consistent(self) -> OidcLogin:
@@ -103,16 +99,18 @@ class OidcLogin(Section):
 class Assertion(Section):
     """A signed JWT about the person, in a header, for applications that verify it."""
 
-    header: Text = "X-Sidecar-Assertion"
-    audience: Text
-    lifetime: Duration = timedelta(minutes=2)
+    header: Text = Field("X-Sidecar-Assertion", description="header that carries it")
+    audience: Text = Field(description="who it is for (aud)")
+    lifetime: Duration = Field(timedelta(minutes=2), description="how long it is valid")
     key: SecretText = Field(description="PEM of an EC P-256, Ed25519 or RSA private key")
-    claims: dict[str, TemplateText] = Field(default_factory=dict)
+    claims: dict[str, TemplateText] = Field(default_factory=dict, description="further claims: name → template")
 
 
 class HeaderLine(Section):
     """One header for the application, with its limits."""
 
-    value: TemplateText
-    encoding: Literal["utf-8", "ascii", "latin-1", "percent", "rfc2047", "base64"] = "utf-8"
-    max: int = Field(8192, ge=1)
+    value: TemplateText = Field(description="a header without a value is left out")
+    encoding: Literal["utf-8", "ascii", "latin-1", "percent", "rfc2047", "base64"] = Field(
+        "utf-8", description="how letters beyond ASCII are written"
+    )
+    max: int = Field(8192, ge=1, description="longest value in bytes; a longer one is refused, never cut")

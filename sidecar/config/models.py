@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from sidecar.config.access import AccessRule
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin
 from sidecar.config.provision import Provision
 from sidecar.config.section import Section
 from sidecar.config.service import App, Audit, Directory, Log, Pages, Server, Sessions
-from sidecar.config.values import TemplateText
+from sidecar.config.values import TEXT_SCHEMA, Shorthand, TemplateText
+
+_LINE_SCHEMA = {"type": ["string", "number", "boolean"], "description": "text with {{ expressions }}"}
 
 
-def _as_line(value: object) -> object:
+def _as_line(value: Any) -> Any:
     return value if isinstance(value, dict | HeaderLine) else {"value": value}
 
 
-def _as_directory(value: object) -> object:
+def _as_directory(value: Any) -> Any:
     if isinstance(value, str) or (isinstance(value, dict) and set(value) <= {"env", "file"}):
         return {"url": value}
     return value
@@ -27,19 +29,23 @@ def _as_directory(value: object) -> object:
 class Config(Section):
     """Everything that an operator can say, checked and with every default filled in."""
 
-    server: Server
-    app: App
-    logins: dict[str, OidcLogin] = Field(min_length=1)
-    identity: IdentityTemplates = IdentityTemplates()
-    roles: dict[str, TemplateText] = Field(
-        default_factory=dict, description="role → condition on user, groups, claims"
+    server: Server = Field(description="where the sidecar listens, and its address for the outside")
+    app: App = Field(description="the application that stands behind")
+    logins: dict[str, OidcLogin] = Field(min_length=1, description="name → a provider where people sign in")
+    identity: IdentityTemplates = Field(IdentityTemplates(), description="who somebody is, read from claims")
+    roles: dict[str, TemplateText] = Field(default_factory=dict, description="role → condition on user, groups, claims")
+    access: tuple[AccessRule, ...] = Field(
+        min_length=1, description="who may go where; the first rule that fits decides"
     )
-    access: tuple[AccessRule, ...] = Field(min_length=1)
-    headers: dict[str, Annotated[HeaderLine, BeforeValidator(_as_line)]] = Field(default_factory=dict)
-    assertion: Assertion | None = None
-    provision: Provision | None = None
-    sessions: Sessions = Sessions()
-    directory: Annotated[Directory, BeforeValidator(_as_directory)] = Directory()
-    audit: Audit = Audit()
-    log: Log = Log()
-    pages: Pages = Pages()
+    headers: dict[str, Annotated[HeaderLine, Shorthand(_as_line, _LINE_SCHEMA)]] = Field(
+        default_factory=dict, description="name → what the application is told with every request"
+    )
+    assertion: Assertion | None = Field(None, description="a signed statement about the person, as a header")
+    provision: Provision | None = Field(None, description="the account inside the application")
+    sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
+    directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
+        Directory(), description="where the sidecar remembers who has which account"
+    )
+    audit: Audit = Field(Audit(), description="one line for every decision")
+    log: Log = Field(Log(), description="the operator's log")
+    pages: Pages = Field(Pages(), description="the few pages that people see")

@@ -14,8 +14,8 @@ from sidecar.config.values import Dsn, DsnText, Duration, FilePath, Network, One
 class ServerTls(Section):
     """TLS of the sidecar's own listener; leave it out where a front proxy ends TLS."""
 
-    certificate: FilePath
-    key: FilePath
+    certificate: FilePath = Field(description="PEM file with the certificate and its chain")
+    key: FilePath = Field(description="PEM file with its private key")
 
 
 class Server(Section):
@@ -23,25 +23,26 @@ class Server(Section):
 
     listen: Text = Field("127.0.0.1:8080", description="host:port, [v6]:port or unix:/path")
     public_url: Text = Field(description="what people type: scheme, host and port; no path")
+    hosts: tuple[Text, ...] = Field((), description="further host names under which the application is asked for")
     prefix: Text = Field("/-", description="path below which the sidecar's own pages live")
     trusted_proxies: tuple[Network, ...] = Field((), description="peers whose X-Forwarded-* are believed")
-    tls: ServerTls | None = None
-    workers: int = Field(1, ge=1, le=256)
+    tls: ServerTls | None = Field(None, description="serve TLS itself; leave it out behind a proxy that does")
+    workers: int = Field(1, ge=1, le=256, description="processes that share the listener; more than one needs Redis")
     metrics: Text | None = Field(None, description="host:port of the metrics and health listener")
-    drain: Duration = timedelta(seconds=30)
+    drain: Duration = Field(timedelta(seconds=30), description="how long running requests may take when it stops")
     max_header: Size = Field(32 * 1024, description="largest request head")
     max_body: Size | None = Field(None, description="largest request body; none when left out")
-    client_idle: Duration = timedelta(seconds=75)
+    client_idle: Duration = Field(timedelta(seconds=75), description="how long an idle connection is kept open")
 
 
 class UpstreamTls(Section):
     """TLS towards the application."""
 
-    verify: bool = True
-    ca: FilePath | None = None
-    certificate: FilePath | None = None
-    key: FilePath | None = None
-    server_name: Text | None = None
+    verify: bool = Field(True, description="false accepts any certificate: only for trying things out")
+    ca: FilePath | None = Field(None, description="PEM file of the authorities to trust; the system's when left out")
+    certificate: FilePath | None = Field(None, description="PEM file of our own certificate, where one is asked for")
+    key: FilePath | None = Field(None, description="PEM file of its private key")
+    server_name: Text | None = Field(None, description="name in its certificate when it differs from the host")
 
 
 class App(Section):
@@ -50,63 +51,58 @@ class App(Section):
     name: Text = Field("", description="what pages call it; the public host when left out")
     upstream: Text = Field(description="http://host:port, https://host:port or unix:/path/to/socket")
     host: Literal["public", "upstream"] = Field("public", description="which Host header it gets")
-    tls: UpstreamTls = UpstreamTls()
-    connect_timeout: Duration = timedelta(seconds=5)
+    ignore_case: bool = Field(False, description="true when /ADMIN and /admin are one to the application (IIS)")
+    tls: UpstreamTls = Field(UpstreamTls(), description="for https upstreams")
+    connect_timeout: Duration = Field(timedelta(seconds=5), description="longest wait for a connection")
     answer_timeout: Duration = Field(timedelta(seconds=60), description="until the first byte of the answer")
-    idle_timeout: Duration = Field(
-        timedelta(minutes=5), description="longest silence inside a body or WebSocket"
-    )
-    max_connections: int = Field(256, ge=1)
-    websocket_origins: tuple[Text, ...] = Field(
-        (), description="origins besides public_url that may open WebSockets"
-    )
+    idle_timeout: Duration = Field(timedelta(minutes=5), description="longest silence inside a body or WebSocket")
+    max_connections: int = Field(256, ge=1, description="most connections to it, for each worker")
+    websocket_origins: tuple[Text, ...] = Field((), description="origins besides public_url that may open WebSockets")
     sign_out_cookies: tuple[Text, ...] = Field((), description="application cookies dropped at sign-out")
 
 
 class Sentinel(Section):
     """Redis Sentinel: who watches which master."""
 
-    master: Text
+    master: Text = Field(description="name of the master, as the sentinels call it")
     nodes: tuple[Text, ...] = Field(min_length=1, description="host:port of each sentinel")
-    username: Text | None = None
-    password: SecretText | None = None
+    username: Text | None = Field(None, description="user at the sentinels themselves")
+    password: SecretText | None = Field(None, description="password at the sentinels themselves")
 
 
 class Cookie(Section):
     """The session cookie; the safest form that the public address allows is the default."""
 
-    name: Text = "sidecar"
-    domain: Text | None = None
-    same_site: Literal["lax", "strict", "none"] = "lax"
+    name: Text = Field("sidecar", description="its name; __Host- or __Secure- is put in front over https")
+    domain: Text | None = Field(None, description="share it with the hosts below this domain; left out, with nobody")
+    same_site: Literal["lax", "strict", "none"] = Field("lax", description="none only where other sites embed this one")
 
 
 class Sessions(Section):
     """Where sessions live and how long."""
 
     redis: DsnText | None = Field(None, description="redis://, rediss:// or unix://; memory when left out")
-    sentinel: Sentinel | None = None
-    cluster: bool = False
-    redis_ca: FilePath | None = None
-    redis_certificate: FilePath | None = None
-    redis_key: FilePath | None = None
-    prefix: Text = Field(
-        "sidecar:", description="in front of every key, so that several applications share a Redis"
-    )
+    sentinel: Sentinel | None = Field(None, description="ask sentinels for the master; redis gives user and database")
+    cluster: bool = Field(False, description="the address is one node of a Redis Cluster")
+    redis_ca: FilePath | None = Field(None, description="PEM file of the authorities to trust, for rediss://")
+    redis_certificate: FilePath | None = Field(None, description="PEM file of our own certificate, for rediss://")
+    redis_key: FilePath | None = Field(None, description="PEM file of its private key")
+    prefix: Text = Field("sidecar:", description="in front of every key, so that several applications share a Redis")
     secrets: Annotated[tuple[SecretText, ...], OneOrMany] = Field(
         (), description="newest first; the others still open what they sealed"
     )
-    idle: Duration = timedelta(minutes=30)
-    absolute: Duration = timedelta(hours=12)
+    idle: Duration = Field(timedelta(minutes=30), description="a session ends after this long without a request")
+    absolute: Duration = Field(timedelta(hours=12), description="a session ends after this long in any case")
     login: Duration = Field(timedelta(minutes=15), description="how long a sign-in may take")
     timeout: Duration = Field(timedelta(seconds=2), description="longest wait for the store")
     cache: int = Field(10_000, ge=0, description="live sessions that each worker remembers")
     keep_post: Size = Field(64 * 1024, description="largest form kept across a sign-in; 0 keeps none")
-    cookie: Cookie = Cookie()
+    cookie: Cookie = Field(Cookie(), description="the session cookie")
 
     @field_validator("secrets")
     @classmethod
     def _long_enough(cls, secrets: tuple[SecretText, ...]) -> tuple[SecretText, ...]:
-        if any(0 < len(secret.reveal()) < 32 for secret in secrets):  # noqa: PLR2004 - 32 characters, said below
+        if any(0 < len(secret.reveal()) < 32 for secret in secrets):
             message = "a session secret has at least 32 characters; make one with: openssl rand -base64 32"
             raise ValueError(message)
         return secrets
@@ -115,24 +111,22 @@ class Sessions(Section):
 class Directory(Section):
     """Where people, bindings and the outbox are kept durably."""
 
-    url: DsnText = Field(
-        Dsn("sqlite:///sidecar.db"), description="sqlite:///path, postgresql://… or mysql://…"
-    )
-    timeout: Duration = timedelta(seconds=5)
+    url: DsnText = Field(Dsn("sqlite:///sidecar.db"), description="sqlite:///path, postgresql://… or mysql://…")
+    timeout: Duration = Field(timedelta(seconds=5), description="longest wait for the database")
 
 
 class Audit(Section):
     """Where the audit lines go: a file or standard output."""
 
-    file: FilePath | None = None
-    stdout: bool = False
+    file: FilePath | None = Field(None, description="append JSON lines to this file")
+    stdout: bool = Field(False, description="write JSON lines to standard output")
 
 
 class Log(Section):
     """The operator's log on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "text"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is written")
+    format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
 
 
 class Pages(Section):

@@ -10,16 +10,28 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from sidecar.core.template import Compiler, Template
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_STATUS = re.compile(r"[1-5](?:[0-9]{2}|xx)")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SECRET_FILE_LIMIT = 64 * 1024
+_ADDRESS = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:(?P<user>[^:@]*)(?::(?P<password>.*))?@)?(?P<rest>[^@]*)", re.DOTALL
+)
+_PASSWORD_PARAMETER = re.compile(r"((?:^|[?&])[^=&]*(?:password|passwd|pwd|secret|token)=)[^&#]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +93,26 @@ class Dsn(Secret):
 
     @property
     def redacted(self) -> str:
-        """The address with ``***`` in place of the password."""
-        parts = urlsplit(self._text)
-        if parts.password is None:
-            return self._text
-        place = parts.netloc.replace(f":{parts.password}@", ":***@")
-        return urlunsplit(parts._replace(netloc=place))
+        """The address with ``***`` in place of its password; "***" alone when it is no address at all."""
+        # By hand, because a password with a slash in it ends the authority for every library, and would be shown.
+        match = _ADDRESS.fullmatch(self._text)
+        if match is None:
+            return "***" if self._text else ""
+        secret = "" if match["password"] is None else ":***"
+        user = "" if match["user"] is None else f"{match['user']}{secret}@"
+        rest = _PASSWORD_PARAMETER.sub(r"\1***", match["rest"])
+    return f"{match['scheme']}{user}{rest}"
+
+    @property
+    def has_password(self) -> bool:
+        """True when there is a password in it."""
+        match = _ADDRESS.fullmatch(self._text)
+        return match is not None and bool(match["password"] or _PASSWORD_PARAMETER.search(match["rest"]))
 
     @property
     def has_inline_password(self) -> bool:
         """True when the password stands in the configuration file itself."""
-        return self.origin == "code" and urlsplit(self._text).password is not None
+        return self.origin == "code" and self.has_password
 
 
 def _from_environment(name: Any, around: Surroundings) -> str:
@@ -102,7 +123,7 @@ def _from_environment(name: Any, around: Surroundings) -> str:
     if value is None:
         if not around.needs_secrets:
             return ""
-        message = f"the environment variable {name} is not set"
+        message = f"the environment variable {name} is not set; set it, or write {{file: PATH}}"
         raise ValueError(message)
     return value
 
@@ -122,7 +143,9 @@ def _from_file(name: Any, around: Surroundings) -> str:
     except OSError as error:
         if not around.needs_secrets:
             return ""
-        message = f"the file {path} cannot be read: {error.strerror}"
+        message = (
+            f"the file {path} cannot be read: {error.strerror}; relative paths start beside the configuration file"
+        )
         raise ValueError(message) from None
     except UnicodeDecodeError:
         message = f"the file {path} is not UTF-8 text"
@@ -227,13 +250,55 @@ def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 def _path(value: Any, info: ValidationInfo) -> Path:
     text = _plain(value, info)
+    if text == "" and not surroundings_of(info).needs_secrets:
+        return surroundings_of(info).base
     if not isinstance(text, str | Path) or not str(text):
         message = "a path is text"
         raise ValueError(message)
     return surroundings_of(info).base / text
 
 
-def _one_or_many(value: Any) -> Any:
+def _secret_or_text(value: Any, info: ValidationInfo) -> Secret | str:
+    if isinstance(value, str):
+        return value
+    return _secret(value, info)
+
+
+def _status(value: Any) -> int | str:
+    text = str(value).lower() if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not _STATUS.fullmatch(text):
+        message = "a status is written like 201, or 2xx for a whole class"
+        raise ValueError(message)
+    return int(text) if text.isdecimal() else text
+
+
+class Shorthand:
+    """Annotation: *expand* turns a short way of writing into the long one; *schema* describes the short way."""
+
+    def __init__(self, expand: Callable[[Any], Any], schema: Mapping[str, Any]) -> None:
+        """Accept what *expand* understands beside the annotated type itself."""
+        self._expand = expand
+        self._schema = schema
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Expand before validating."""
+        return core_schema.no_info_before_validator_function(self._expand, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Describe both ways of writing."""
+        return {"anyOf": [dict(self._schema), handler(schema)]}
+
+
+class _OneOrMany(Shorthand):
+    def __init__(self) -> None:
+        super().__init__(_many, {})
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        many = handler(schema)
+        return {"anyOf": [many["items"], many]}
+
+
+def _many(value: Any) -> Any:
     return value if isinstance(value, list | tuple | frozenset | set) else (value,)
 
 
@@ -243,11 +308,11 @@ _REFERENCE_SCHEMA: dict[str, Any] = {
         {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": False},
     ],
 }  # fmt: skip
-_TEXT_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string"}, *_REFERENCE_SCHEMA["oneOf"]]}
+TEXT_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string"}, *_REFERENCE_SCHEMA["oneOf"]]}
 
 SecretText = Annotated[Secret, PlainValidator(_secret), WithJsonSchema(_REFERENCE_SCHEMA)]
-DsnText = Annotated[Dsn, PlainValidator(_dsn), WithJsonSchema(_TEXT_SCHEMA)]
-Text = Annotated[str, BeforeValidator(_plain), WithJsonSchema(_TEXT_SCHEMA)]
+DsnText = Annotated[Dsn, PlainValidator(_dsn), WithJsonSchema(TEXT_SCHEMA)]
+Text = Annotated[str, BeforeValidator(_plain), WithJsonSchema(TEXT_SCHEMA)]
 Duration = Annotated[
     timedelta,
     PlainValidator(parse_duration),
@@ -256,20 +321,28 @@ Duration = Annotated[
 Size = Annotated[
     int,
     PlainValidator(parse_size),
-    WithJsonSchema(
-        {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\d+\s*(B|KiB|MiB|GiB)?$"}]}
-    ),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^\d+\s*(B|KiB|MiB|GiB)?$"}]}),
 ]
 TemplateText = Annotated[
     Template,
     PlainValidator(_template),
     WithJsonSchema({"type": ["string", "number", "boolean"], "description": "text with {{ expressions }}"}),
 ]
-JsonTemplate = Annotated[Any, PlainValidator(_json_template), WithJsonSchema({})]
+JsonTemplate = Annotated[
+    Any, PlainValidator(_json_template), WithJsonSchema({"description": "any JSON; {{ expressions }} in its texts"})
+]
 Network = Annotated[
     ipaddress.IPv4Network | ipaddress.IPv6Network,
     PlainValidator(_network),
     WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]}),
 ]
-FilePath = Annotated[Path, PlainValidator(_path), WithJsonSchema(_TEXT_SCHEMA)]
-OneOrMany = BeforeValidator(_one_or_many)
+FilePath = Annotated[Path, PlainValidator(_path), WithJsonSchema(TEXT_SCHEMA)]
+SecretOrText = Annotated[Secret | str, PlainValidator(_secret_or_text), WithJsonSchema(TEXT_SCHEMA)]
+Status = Annotated[
+    int | str,
+    PlainValidator(_status),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, {"type": "string", "pattern": "^[1-5]([0-9]{2}|[xX]{2})$"}]}
+    ),
+]  # fmt: skip
+OneOrMany = _OneOrMany()

@@ -32,8 +32,3 @@ def is_from_here(origin: str, headers: Mapping[str, str]) -> bool:
         return site == "same-origin"
     sent = headers.get("Origin")
     return sent is not None and sent.lower() == origin
-
-
-def reads_as_websocket(headers: Mapping[str, str]) -> bool:
-    """True for a WebSocket handshake (RFC 6455, section 4.1)."""
-    return headers.get("Upgrade", "").strip().lower() == "websocket"

@@ -28,7 +28,7 @@ _CURVES = {
 }
 # Certificates and addresses beside a key say nothing that is needed, and could only make its import fail.
 _NEEDED = ("kty", "n", "e", "crv", "x", "y")
-# Below 2048 bits a key can be broken, far above a signature costs seconds to verify.
+# Below 2048 bits a key can be broken; far above, or with a large exponent, verifying a signature takes seconds.
 _RSA_BITS = range(2048, 8193)
 _RSA_EXPONENT_BITS = 64
 
@@ -60,9 +60,7 @@ def _signing_key(member: dict[str, Any]) -> SigningKey | None:
     is_for_signatures = member.get("use", "sig") == "sig" and (
         operations is None or (isinstance(operations, list) and "verify" in operations)
     )
-    if not is_for_signatures or member.get("kty") not in ("RSA", "EC", "OKP") or "d" in member:
-        return None
-    if member["kty"] == "RSA" and not _has_sane_size(member):
+    if not is_for_signatures or "d" in member:
         return None
     try:
         key = JWKRegistry.import_key({name: member[name] for name in _NEEDED if name in member})
@@ -75,17 +73,11 @@ def _signing_key(member: dict[str, Any]) -> SigningKey | None:
     return SigningKey(kid, algorithms, key) if algorithms and isinstance(kid, str) else None
 
 
-def _has_sane_size(member: Mapping[str, Any]) -> bool:
-    """Judge the length of the encoded numbers, six bits a letter, before anything computes with them."""
-    modulus, exponent = member.get("n"), member.get("e")
-    if not isinstance(modulus, str) or not isinstance(exponent, str):
-        return False
-    return _RSA_BITS.start <= len(modulus) * 6 <= _RSA_BITS.stop + 6 and 0 < len(exponent) * 6 <= _RSA_EXPONENT_BITS
-
-
 def _algorithms(key: Key) -> frozenset[str]:
     if isinstance(key, RSAKey):
-        return _RSA if key.raw_value.key_size in _RSA_BITS else frozenset()
+        numbers = key.public_key.public_numbers()
+        is_sane = numbers.n.bit_length() in _RSA_BITS and numbers.e.bit_length() <= _RSA_EXPONENT_BITS
+        return _RSA if is_sane else frozenset()
     if isinstance(key, ECKey | OKPKey):
         return _CURVES.get((key.key_type, key.curve_name), frozenset())
     return frozenset()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sidecar.model import Grant, Identity, Session, Visit
+from sidecar.model import Grant, Session, SignedIn, Visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +35,6 @@ class Begin:
 
     url: str
     kept: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """A sign-in that was verified. Times are epoch seconds; ``refresh_at`` is 0.0 when nothing can be refreshed."""
-
-    identity: Identity
-    auth_time: float
-    acr: str = ""
-    amr: tuple[str, ...] = ()
-    sid: str = ""
-    grant: Grant = field(default_factory=Grant)
-    refresh_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from sidecar.config.login import OidcLogin
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.claim_sources import lacks_claims, merged, remembered
-from sidecar.logins.login import Ask, Begin, LoggedOut, SignedIn
+from sidecar.logins.login import Ask, Begin, LoggedOut
 from sidecar.logins.provider import Provider, Tokens, error_code
 from sidecar.logins.token_claims import (
     ID_TOKEN,
@@ -31,17 +31,17 @@ from sidecar.logins.token_claims import (
     Check,
     Expected,
     check,
+    methods_claim,
     text_claim,
     time_claim,
 )
 from sidecar.logins.tokens import SignedClaims, unverified_claims, verify
-from sidecar.model import Grant, Identity, Reason, Refused, Session, Unavailable
+from sidecar.model import Grant, Identity, Reason, Refused, Session, SignedIn, Unavailable
 
 _CODE = re.compile(r"[\x20-\x7e]{1,4096}")
 _REFRESH_AFTER = 0.8
 _SOONEST_REFRESH = 30.0
 _LONGEST_HINT = 6000
-_MOST_METHODS = 20
 _LOGOUT_TYPES = ("", "jwt", "logout+jwt", "application/logout+jwt")
 # What this side of the protocol decides; an operator's extra parameter or a stranger's link never does.
 _OWN = frozenset(
@@ -127,21 +127,24 @@ class OpenIdLogin:
         return self._signed_in(identity, signed, tokens, Grant(), now=now)
 
     async def refresh(self, session: Session, grant: Grant, now: float) -> SignedIn:
-        """Ask with the refresh token. Without a new ID token, what userinfo does not say stays as it was."""
+        """Ask with the refresh token. When only the claims cannot be had, the identity stays, to be asked for soon."""
         if not grant.refresh_token:
             raise Refused(Reason.REFRESH_REFUSED, detail="there is no refresh token")
         tokens = await self.provider.tokens(
             Reason.REFRESH_REFUSED, now, "refresh_token", refresh_token=grant.refresh_token
         )
-        if not tokens.id_token:
-            return self._signed_in(
-                await self._renewed(session, grant, tokens), {}, tokens, grant, now=now, session=session
-            )
-        signed = await self._id_token(tokens, REFRESHED_ID_TOKEN, now)
-        _check_same_person(signed, session, now)
-        earlier = remembered(_claims_of(grant), self.plan, with_groups=False)
-        claims = merged(earlier, await self._completed(signed, tokens.access_token))
-        return self._signed_in(self._identity(claims), signed, tokens, grant, now=now, session=session)
+        signed = SignedClaims({})
+        try:
+            if tokens.id_token:
+                signed = await self._id_token(tokens, REFRESHED_ID_TOKEN, now)
+                _check_same_person(signed, session, now)
+                identity = await self._fresh(signed, grant, tokens)
+            else:
+                identity = await self._renewed(session, grant, tokens)
+        except Unavailable:
+            # The old refresh token may be used up: the new one must not be lost because something else is down.
+            identity, tokens = session.identity, replace(tokens, id_token="", lifetime=0.0)
+        return self._signed_in(identity, signed, tokens, grant, now=now, session=session)
 
     async def sign_out_url(self, session: Session, grant: Grant, return_to: str, state: str) -> str | None:
         """OpenID Connect RP-Initiated Logout 1.0, section 2; None too when the login has ``sign_out: false``."""
@@ -209,6 +212,11 @@ class OpenIdLogin:
             return signed
         return merged(await self.provider.userinfo(access_token, signed["sub"]), signed)
 
+    async def _fresh(self, signed: SignedClaims, grant: Grant, tokens: Tokens) -> Identity:
+        """Identity after a refresh that brought an ID token, which may be slimmer than the first one was."""
+        earlier = remembered(_claims_of(grant), self.plan, with_groups=False)
+        return self._identity(merged(earlier, await self._completed(signed, tokens.access_token)))
+
     async def _renewed(self, session: Session, grant: Grant, tokens: Tokens) -> Identity:
         """Identity after a refresh that brought no ID token: userinfo is then the fresher of the two."""
         if self._section.userinfo == "never":
@@ -239,7 +247,7 @@ class OpenIdLogin:
             identity=identity,
             auth_time=time_claim(signed, "auth_time", now) or (session.auth_time if session else 0.0),
             acr=text_claim(signed, "acr") or (session.acr if session else ""),
-            amr=_methods(signed) or (session.amr if session else ()),
+            amr=methods_claim(signed) or (session.amr if session else ()),
             sid=text_claim(signed, "sid") or (session.sid if session else ""),
             grant=Grant(tokens.id_token or grant.id_token, refresh_token),
             refresh_at=now + soon if refresh_token else 0.0,
@@ -272,15 +280,6 @@ def _code(answer: Mapping[str, str]) -> str:
     if not _CODE.fullmatch(code):
         raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "no usable code")
     return code
-
-
-def _methods(claims: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read ``amr``; some providers send one text in place of the list."""
-    value = claims.get("amr", [])
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or len(values) > _MOST_METHODS or not all(isinstance(one, str) for one in values):
-        raise Refused(Reason.TOKEN_CLAIM, detail="amr is not a list of texts")
-    return tuple(values)
 
 
 def _smallest(asked: float | None, configured: timedelta | None) -> float | None:

@@ -15,6 +15,7 @@ from sidecar.model import Reason, Refused
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _YEAR = 366 * 24 * 3600.0
 _LONGEST_ID = 1024
+_MOST_METHODS = 20
 _FRESH_LOGOUT = 600.0
 # EdDSA with Ed25519 hashes with SHA-512 inside (OpenID Connect Core 1.0 says "the hash algorithm used in alg").
 _HASHES = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512, "DSA": hashlib.sha512}
@@ -72,6 +73,15 @@ def text_claim(claims: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise Refused(Reason.TOKEN_CLAIM, detail=f"{name} is not text")
     return value
+
+
+def methods_claim(claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read ``amr``, () when missing; raises Refused(TOKEN_CLAIM). Some providers send a text in place of the list."""
+    value = claims.get("amr", [])
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or len(values) > _MOST_METHODS or not all(isinstance(one, str) for one in values):
+        raise Refused(Reason.TOKEN_CLAIM, detail="amr is not a list of texts")
+    return tuple(values)
 
 
 def audiences(claims: Mapping[str, Any]) -> frozenset[str]:

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from sidecar.core.cookies import values_of
-from sidecar.logins.login import Ask, Login, SignedIn
-from sidecar.model import Reason, Refused, Session, Visit
+from sidecar.logins.login import Ask, Login
+from sidecar.model import Reason, Refused, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import Attempt, Attempts, browser_of, new_browser
 from sidecar.portal.site import Site

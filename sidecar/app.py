@@ -1,0 +1,254 @@
+"""Wire everything: a configuration comes in, a running sidecar goes out; the only reader of the whole configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from sidecar import __version__
+from sidecar.arrival import Arrival
+from sidecar.assertion import AssertionSigner
+from sidecar.config.models import Config
+from sidecar.config.service import Audit
+from sidecar.core.audit import Event
+from sidecar.core.headers import Line
+from sidecar.directory import Directory
+from sidecar.endings import Endings
+from sidecar.front import Front
+from sidecar.gate import Gate
+from sidecar.hooks.hook import StepHook
+from sidecar.listening import Listener
+from sidecar.logins.opening import open_bearer, open_logins
+from sidecar.model import Account, Identity, Person, Reason, Session, Unavailable
+from sidecar.pages.answers import Answers
+from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
+from sidecar.portal.attempts import Attempts
+from sidecar.portal.forms import KeptForms
+from sidecar.portal.portal import Portal
+from sidecar.portal.renewal import Renewal
+from sidecar.portal.sign_in import SignIn
+from sidecar.portal.sign_out import SignOut
+from sidecar.portal.site import Site, site_of
+from sidecar.provision import Provisioner
+from sidecar.sessions.keeper import SessionKeeper
+from sidecar.sessions.opening import open_store, server_secrets
+from sidecar.sessions.store import Store
+from sidecar.sessions.vault import Vault
+from sidecar.telemetry.audit import AuditLog, FileSink, Sink, StdoutSink
+from sidecar.telemetry.metrics import Metrics
+from sidecar.upstream import Upstream
+
+_log = structlog.get_logger("app")
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Sidecar:
+    """A wired sidecar: start it, and stop it when done."""
+
+    front: Front
+    site: Site
+    metrics: Metrics
+    audit: AuditLog
+    store: Store
+    directory: Directory | None
+    logins: Mapping[str, Any]
+    hook: StepHook | None
+    upstream: Upstream
+    keeper: SessionKeeper
+    background: Sequence[Callable[[], Awaitable[None]]]
+    config: Config
+    is_stopping: bool = False
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _listener: Listener | None = None
+
+    async def start(self) -> None:
+        """Open the listeners and begin the background work. Raises OSError when an address is taken."""
+        self._tasks = [asyncio.create_task(_lasting(work)) for work in self.background]
+        self._listener = Listener(self.config.server, self.front.handle, self._metrics_page)
+        await self._listener.start()
+        self.audit.record(Event.SERVICE_STARTED, {"version": __version__, "listen": self.config.server.listen})
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Where it really listens (host:port), once started: useful with port 0."""
+        return self._listener.addresses if self._listener is not None else ()
+
+    async def stop(self) -> None:
+        """Drain: take nothing new, let what runs come to its end, then let go of everything."""
+        self.is_stopping = True
+        self.upstream.drain()
+        if self._listener is not None:
+            await self._listener.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for part in (self.upstream, *self.logins.values(), self.hook, self.directory, self.keeper, self.store):
+            if part is not None:
+                with contextlib.suppress(Unavailable):
+                    await part.close()
+        self.audit.record(Event.SERVICE_STOPPED, {"version": __version__})
+        self.audit.close()
+
+    async def readiness(self) -> Mapping[str, str]:
+        """What the parts say of themselves; raises Unavailable when one that every request needs is down."""
+        if self.is_stopping:
+            raise Unavailable(Reason.STOPPING)
+        parts = {"store": await self.store.ping()}
+        if self.directory is not None:
+            parts["directory"] = await self.directory.ping()
+        return parts
+
+    async def _metrics_page(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/metrics":
+            return web.Response(body=self.metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4"})
+        return await self.front.handle(request)
+
+
+async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
+    """Run background work again when a fault ends it: it must never die silently."""
+    while True:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            _log.exception("background work failed, beginning again")
+        await asyncio.sleep(1)
+
+
+def _audit_log(section: Audit, clock: Clock) -> AuditLog:
+    sinks: list[Sink] = []
+    if section.file is not None:
+        sinks.append(FileSink(section.file))
+    if section.stdout:
+        sinks.append(StdoutSink())
+    return AuditLog(sinks, clock)
+
+
+async def build(config: Config, clock: Clock = time.time) -> Sidecar:
+    """Make every room and connect them. Raises ValueError, OSError or Unavailable when that cannot be done."""
+    site = site_of(config.server, config.sessions)
+    audit = _audit_log(config.audit, clock)
+    metrics = Metrics()
+    store = open_store(config.sessions, clock)
+    secrets = server_secrets(config.sessions)
+
+    def vault(kind: str) -> Vault:
+        return Vault(store, secrets, kind)
+
+    answers = Answers(
+        app_name=config.app.name or site.host,
+        prefix=site.prefix,
+        support=config.pages.support,
+        overrides=config.pages.templates,
+    )
+    keeper = SessionKeeper(store, config.sessions, secrets, clock)
+    await keeper.start()
+    plans = {name: identity_plan(config, name) for name in config.logins}
+    logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
+    bearer = open_bearer(logins, config.logins, site.origin)
+    upstream = Upstream(config.app, max_body=config.server.max_body)
+    plan = gate_plan(config, site, upstream.authority)
+    directory, hook, provisioner = await _provisioning(config, store, keeper, audit, metrics, clock)
+    renewal = Renewal(logins, keeper, audit.record)
+    seconds = config.sessions.login.total_seconds()
+    forms = KeptForms(vault("form"), site, config.sessions.keep_post, seconds)
+    attempts = Attempts(vault("login"), store, seconds)
+    endings = Endings(keeper, clock)
+    signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
+    gate = Gate(
+        plan,
+        site,
+        keeper,
+        renewal,
+        [bearer] if bearer is not None else [],
+        forms,
+        provisioner.ensure if provisioner is not None else _nobody_provisions,
+        signer or _nothing_asserted,
+        upstream,
+        endings,
+        answers,
+        audit,
+    )
+    built: list[Sidecar] = []
+
+    async def readiness() -> Mapping[str, str]:
+        return await built[0].readiness()
+
+    portal = Portal(
+        site,
+        SignIn(site, logins, attempts, keeper, answers),
+        SignOut(site, logins, keeper, store, answers, config.app.sign_out_cookies),
+        keeper,
+        answers,
+        audit,
+        metrics,
+        signer.keys if signer is not None else {"keys": []},
+        asks_of(plan.rules, site),
+        readiness,
+    )
+    arrival = Arrival(
+        trusted=config.server.trusted_proxies,
+        hosts=frozenset([site.host, *(host.lower() for host in config.server.hosts)]),
+        is_secure=site.style.secure,
+    )
+    background: list[Callable[[], Awaitable[None]]] = [endings.watch_the_clock]
+    if provisioner is not None:
+        background.append(provisioner.outbox.run)
+    sidecar = Sidecar(
+        front=Front(arrival, portal, gate, answers, audit, metrics, clock),
+        site=site,
+        metrics=metrics,
+        audit=audit,
+        store=store,
+        directory=directory,
+        logins=logins,
+        hook=hook,
+        upstream=upstream,
+        keeper=keeper,
+        background=background,
+        config=config,
+    )
+    built.append(sidecar)
+    return sidecar
+
+
+async def _provisioning(
+    config: Config, store: Store, keeper: SessionKeeper, audit: AuditLog, metrics: Metrics, clock: Clock
+) -> tuple[Directory | None, StepHook | None, Provisioner | None]:
+    if config.provision is None:
+        return None, None, None
+    name = config.app.name or config.app.upstream
+    directory = await Directory.open(config.directory.url.reveal(), name, config.directory.timeout.total_seconds())
+    hook = StepHook(config.provision)
+
+    def record(event: str, fields: Mapping[str, object]) -> None:
+        metrics.accounts.labels(event).inc()
+        audit.record(Event(event), fields)
+
+    return (
+        directory,
+        hook,
+        Provisioner(config.provision, hook, directory, store, name, clock, login_domains(config), record),
+    )
+
+
+async def _nobody_provisions(identity: Identity, roles: Sequence[str], now: float) -> Account | None:  # noqa: ARG001
+    return None
+
+
+def _nothing_asserted(
+    session: Session,
+    roles: Sequence[str],
+    account: Account | None,
+    now: float,  # noqa: ARG001
+) -> Sequence[Line]:
+    return ()

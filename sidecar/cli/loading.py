@@ -1,0 +1,36 @@
+"""Load the configuration for a command, and say what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from sidecar.cli.saying import EXIT_PROBLEMS, complain
+from sidecar.config.loader import ConfigError, Loaded, Problem, load
+from sidecar.hooks.passwords import FILTERS
+
+CONFIG = click.argument(
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="SIDECAR_CONFIG",
+    default="config.yaml",
+)
+
+
+def load_or_leave(path: Path) -> Loaded:
+    """Load *path*; print every problem and leave with code 1 when it has errors. Warnings go to standard error."""
+    try:
+        loaded = load(path, environment=os.environ, filters=FILTERS)
+    except ConfigError as error:
+        show(error.problems)
+        raise SystemExit(EXIT_PROBLEMS) from None
+    show(loaded.warnings)
+    return loaded
+
+
+def show(problems: tuple[Problem, ...]) -> None:
+    """Print problems in the order of the file."""
+    for problem in problems:
+        complain(str(problem), "red" if problem.severity == "error" else "yellow")

@@ -1,0 +1,73 @@
+"""Tell open streams and WebSockets that their session is over, within a second."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+from sidecar.model import Session, Unavailable
+from sidecar.sessions.keeper import SessionKeeper
+from sidecar.upstream.ending import Ending
+
+_EVERY = 0.5
+
+
+class _Timed(Ending):
+    __slots__ = ("expires",)
+
+    def __init__(self, expires: float) -> None:
+        super().__init__()
+        self.expires = expires
+
+
+class Endings:
+    """One ending per session that something streams for; they vanish with the last stream."""
+
+    def __init__(self, keeper: SessionKeeper, clock: Callable[[], float]) -> None:
+        """Hear of ended sessions from *keeper*; *clock* gives epoch seconds."""
+        self._keeper = keeper
+        self._clock = clock
+        self._live: WeakValueDictionary[str, _Timed] = WeakValueDictionary()
+        self._losses = keeper.losses
+        keeper.on_end(self._live.__contains__, self.end)
+
+    def of(self, session: Session) -> Ending:
+        """Ending of *session*; whoever streams keeps it alive."""
+        ending = self._live.get(session.id)
+        if ending is None:
+            ending = self._live[session.id] = _Timed(session.expires)
+        return ending
+
+    def end(self, session_id: str) -> None:
+        """Say that the session of that id is over."""
+        ending = self._live.pop(session_id, None)
+        if ending is not None:
+            ending.end()
+
+    def end_expired(self) -> None:
+        """End what has outlived its session's absolute lifetime."""
+        now = self._clock()
+        for session_id, ending in list(self._live.items()):
+            if now >= ending.expires:
+                self.end(session_id)
+
+    async def end_unheard(self) -> None:
+        """Ask the store about each, when word of an end may have been missed. Raises Unavailable."""
+        if self._keeper.is_watching and self._losses == self._keeper.losses:
+            return
+        losses = self._keeper.losses
+        for session_id, ending in list(self._live.items()):
+            if ending.is_watched and not await self._keeper.is_open(session_id):
+                self.end(session_id)
+        self._losses = losses
+
+    async def watch_the_clock(self) -> None:
+        """Look round for ever."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            self.end_expired()
+            # A store that is down says nothing about sessions; ask again next time.
+            with contextlib.suppress(Unavailable):
+                await self.end_unheard()

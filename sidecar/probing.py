@@ -1,0 +1,102 @@
+"""Reach everything that a configuration names, and say in a line each what was found."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypedDict
+
+from sidecar.config.models import Config
+from sidecar.directory import Directory
+from sidecar.hooks.hook import StepHook
+from sidecar.logins.opening import open_logins
+from sidecar.model import Unavailable
+from sidecar.plans import identity_plan
+from sidecar.portal.site import site_of
+from sidecar.sessions.opening import open_store
+from sidecar.upstream import Upstream
+
+_PATIENCE = 20.0
+
+
+class Finding(TypedDict):
+    """One part: was it reached, and what it says or what is wrong."""
+
+    ok: bool
+    says: str
+
+
+async def probe(config: Config) -> dict[str, Finding]:
+    """Probe store, providers, directory, application and hook connections, all at once."""
+    probes: dict[str, Callable[[], Awaitable[str]]] = {
+        "sessions": lambda: _store(config),
+        "app": lambda: _application(config),
+        **{f"logins.{name}": _login(config, name) for name in config.logins},
+    }
+    if config.provision is not None:
+        probes["directory"] = lambda: _directory(config)
+    found = await asyncio.gather(*(_tried(one) for one in probes.values()))
+    findings = dict(zip(probes, found, strict=True))
+    if config.provision is not None:
+        findings |= await _hooks(config)
+    return findings
+
+
+async def _tried(one: Callable[[], Awaitable[str]]) -> Finding:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return {"ok": True, "says": await one()}
+    except Unavailable as fault:
+        return {"ok": False, "says": f"{fault.reason.value}: {fault.detail}"}
+    except (OSError, ValueError, TimeoutError) as error:
+        return {"ok": False, "says": str(error) or "no answer in time"}
+
+
+async def _store(config: Config) -> str:
+    store = open_store(config.sessions, time.time)
+    try:
+        return await store.ping()
+    finally:
+        await store.close()
+
+
+async def _application(config: Config) -> str:
+    upstream = Upstream(config.app)
+    try:
+        return await upstream.probe()
+    finally:
+        await upstream.close()
+
+
+def _login(config: Config, name: str) -> Callable[[], Awaitable[str]]:
+    async def one() -> str:
+        site = site_of(config.server, config.sessions)
+        sections = {name: config.logins[name]}
+        login = open_logins(sections, site.origin, site.prefix, {name: identity_plan(config, name)})[name]
+        try:
+            return await login.probe()
+        finally:
+            await login.close()
+
+    return one
+
+
+async def _directory(config: Config) -> str:
+    directory = await Directory.open(
+        config.directory.url.reveal(), config.app.name or config.app.upstream, config.directory.timeout.total_seconds()
+    )
+    try:
+        return await directory.ping()
+    finally:
+        await directory.close()
+
+
+async def _hooks(config: Config) -> dict[str, Finding]:
+    assert config.provision is not None  # noqa: S101 - the caller looked
+    hook = StepHook(config.provision)
+    try:
+        said = await hook.probe()
+    finally:
+        await hook.close()
+    return {f"provision.connections.{name}": {"ok": line.startswith("ok"), "says": line} for name, line in said.items()}

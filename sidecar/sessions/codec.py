@@ -1,0 +1,73 @@
+"""Write sessions and grants as compact JSON and read them back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sidecar.model import Grant, Identity, Session
+
+_VERSION = 1
+
+
+def write_session(session: Session) -> bytes:
+    """Compact JSON of *session* without its id, which is the store's key."""
+    identity = session.identity
+    record: dict[str, Any] = {
+        "v": _VERSION,
+        "p": identity.provider,
+        "i": identity.issuer,
+        "s": identity.subject,
+        "u": identity.username,
+        "e": identity.email,
+        "n": identity.name,
+        "g": None if identity.groups is None else list(identity.groups),
+        "c": dict(identity.claims),
+        "t": [session.created, session.expires, session.seen, session.auth_time, session.refresh_at],
+        "a": session.acr,
+        "m": list(session.amr),
+        "d": session.sid,
+    }
+    slim = {name: value for name, value in record.items() if name == "g" or value not in ("", [], {})}
+    return json.dumps(slim, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def read_session(raw: bytes, session_id: str) -> Session | None:
+    """Session from its JSON; None for a version that this program does not know."""
+    record = json.loads(raw)
+    if record.get("v") != _VERSION:
+        return None
+    groups = record.get("g")
+    identity = Identity(
+        provider=record["p"],
+        issuer=record["i"],
+        subject=record["s"],
+        username=record["u"],
+        email=record.get("e", ""),
+        name=record.get("n", ""),
+        groups=None if groups is None else tuple(groups),
+        claims=record.get("c", {}),
+    )
+    created, expires, seen, auth_time, refresh_at = record["t"]
+    return Session(
+        id=session_id,
+        identity=identity,
+        created=created,
+        expires=expires,
+        seen=seen,
+        auth_time=auth_time,
+        acr=record.get("a", ""),
+        amr=tuple(record.get("m", ())),
+        sid=record.get("d", ""),
+        refresh_at=refresh_at,
+    )
+
+
+def write_grant(grant: Grant) -> bytes:
+    """Compact JSON of *grant*."""
+    return json.dumps([grant.id_token, grant.refresh_token]).encode()
+
+
+def read_grant(raw: bytes | None) -> Grant:
+    """Grant from its JSON; an empty one when there is none."""
+    return Grant() if raw is None else Grant(*json.loads(raw))

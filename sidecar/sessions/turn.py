@@ -1,0 +1,63 @@
+"""Take turns across replicas: one holder at a time for a name, by a claim in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from types import TracebackType
+
+from sidecar.model import Reason, Unavailable
+from sidecar.sessions.store import Store
+
+_LEASE = 30.0
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 0.25
+
+
+class Turn:
+    """``async with Turn(…):`` inside, nobody else holds the key.
+
+    A holder that dies loses its turn when the lease ends; one that works longer than the lease keeps it.
+    """
+
+    def __init__(self, store: Store, key: str, wait: float, reason: Reason, lease: float = _LEASE) -> None:
+        """Wait at most *wait* seconds; after that ``Unavailable(reason)``."""
+        self._store = store
+        self._key = key
+        self._wait = wait
+        self._reason = reason
+        self._lease = lease
+        self._token = secrets.token_bytes(16)
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        """Wait for the turn; raises Unavailable."""
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._claim()
+        except TimeoutError:
+            raise Unavailable(self._reason, "somebody else takes too long with this") from None
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def _claim(self) -> None:
+        pause = _FIRST_PAUSE
+        while not await self._store.claim(self._key, self._token, self._lease):
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            with contextlib.suppress(Unavailable):
+                if await self._store.get(self._key) == self._token:
+                    await self._store.replace(self._key, self._token, self._lease)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the turn back; a store that is down gives it back by the lease."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+        with contextlib.suppress(Unavailable):
+            await self._store.release(self._key, self._token)
