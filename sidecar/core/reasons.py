@@ -4,117 +4,183 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from sidecar.model import Reason
 
 
+class Way(Enum):
+    """The way on that a page offers; the value is what the link says, "" offers none."""
+
+    NONE = ""
+    AGAIN = "Try again"
+    SIGN_IN = "Sign in again"
+    CONTINUE = "Continue"
+    START = "Go to the start page"
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Words for a page: a title, what happened, and what to do about it."""
+    """Words for a page: a title, what happened, what to do about it, and the way on.
+
+    ``another`` says that the same page may open for somebody else, so that signing out is a way on too.
+    """
 
     title: str
     happened: str
     advice: str
+    way: Way = Way.NONE
+    another: bool = False
 
 
-_ASK = "If you need access, ask the people who run this application and give them the reference below."
-_AGAIN = "Please try again."
-_LATER = "This is not your fault. Please try again in a moment."
-_START = "Please start again from the application's start page."
+_ASK = "If you need access, ask the people who run this application, and give them the reference below."
+_TELL = "The people who run this application can put it right. Give them the reference below."
+_TELL_IF = "Try again. If it happens once more, tell the people who run this application, with the reference below."
+_LATER = "It is not your fault. Please try again in a moment."
+_SENT = "It is not your fault. Please try again in a moment; if you sent something, look first whether it has arrived."
+_START = "Go back to the start page. If a link brought you here, its owner may want to know."
 
 
-def _strange(happened: str) -> Explanation:
-    return Explanation("This request cannot be handled", happened, _START)
+def _strange(happened: str, advice: str = _START) -> Explanation:
+    return Explanation("This request cannot be handled", happened, advice, Way.START)
 
 
-def _login(happened: str, advice: str = _AGAIN) -> Explanation:
-    return Explanation("Signing in did not work", happened, advice)
+def _closed(happened: str, *, another: bool = False) -> Explanation:
+    return Explanation("You do not have access", happened, _ASK, another=another)
 
 
-def _token(happened: str) -> Explanation:
-    return Explanation("The access token was not accepted", happened, "Fetch a new token and try again.")
+def _login(happened: str, advice: str = _TELL_IF, way: Way = Way.AGAIN) -> Explanation:
+    return Explanation("Signing in did not work", happened, advice, way)
 
 
-def _account(happened: str) -> Explanation:
-    return Explanation("Your account is not ready", happened, _ASK)
+def _account(happened: str, advice: str = _TELL) -> Explanation:
+    return Explanation("Your account is not ready", happened, advice, another=True)
 
 
-def _down(happened: str) -> Explanation:
-    return Explanation("Temporarily unavailable", happened, _LATER)
+def _down(happened: str, advice: str = _LATER) -> Explanation:
+    return Explanation("Temporarily unavailable", happened, advice, Way.AGAIN)
+
+
+def _ended(happened: str) -> Explanation:
+    return Explanation("Please sign in again", happened, "Sign in again to go on.", Way.SIGN_IN)
 
 
 EXPLANATIONS: Mapping[Reason, Explanation] = {
-    Reason.PUBLIC: Explanation("Open to everyone", "This page is open to everyone.", ""),
-    Reason.RULE: Explanation("Allowed", "A rule lets you in.", ""),
-    Reason.NOT_SIGNED_IN: Explanation("Please sign in", "You need to sign in to see this page.", _AGAIN),
-    Reason.NO_RULE: Explanation("No access", "Nothing in the configuration opens this page.", _ASK),
-    Reason.ROLE_MISSING: Explanation("No access", "You are signed in, but this page is not open to you.", _ASK),
-    Reason.RULE_DENIES: Explanation("No access", "This page is closed to everyone.", _ASK),
+    # Decisions
+    Reason.PUBLIC: Explanation("Open to everyone", "This page is open to everyone.", "There is nothing to do."),
+    Reason.RULE: Explanation("You have access", "A rule lets you in.", "There is nothing to do."),
+    Reason.NOT_SIGNED_IN: Explanation(
+        "Please sign in", "This page is only for people who are signed in.", "Sign in to go on.", Way.SIGN_IN
+    ),
+    Reason.NO_RULE: _closed("Nobody has been given access to this page."),
+    Reason.ROLE_MISSING: _closed("You are signed in, but this page is not open to you.", another=True),
+    Reason.RULE_DENIES: _closed("This page is closed to everyone."),
     Reason.REAUTHENTICATION: Explanation(
-        "Please confirm that it is you", "This page asks for a recent or stronger sign-in.", _AGAIN
+        "Please confirm that it is you",
+        "This page asks for a more recent or a stronger sign-in than yours.",
+        "Sign in again to go on.",
+        Way.SIGN_IN,
     ),
-    Reason.PATH_AMBIGUOUS: _strange("The address can be read in more than one way."),
-    Reason.TARGET_INVALID: _strange("The address has characters that do not belong in one."),
-    Reason.METHOD_REFUSED: _strange("This kind of request is not accepted here."),
+    # The request itself
+    Reason.PATH_AMBIGUOUS: _strange("The address can be read in more than one way, so it is not safe to open."),
+    Reason.TARGET_INVALID: _strange("The address is too long, or has characters that do not belong in one."),
+    Reason.METHOD_REFUSED: _strange("This page cannot be asked for in this way."),
     Reason.HOST_UNKNOWN: Explanation(
-        "Wrong address", "This application is not known under the name in your address bar.", _START
+        "This address is not in use here",
+        "The application is not known under the name in your address bar.",
+        "Check the spelling of the address, or use the one that you were given.",
     ),
-    Reason.ORIGIN_FOREIGN: _strange("The request came from another website."),
-    Reason.HEADERS_INVALID: _strange("The request's headers are not valid."),
+    Reason.ORIGIN_FOREIGN: _strange(
+        "The request came from another website, which may not act for you here.",
+        "Open the application itself and do it there.",
+    ),
+    Reason.HEADERS_INVALID: _strange(
+        "Your browser, or something between it and this site, sent a request that is not valid.",
+        "Try again from the start page. If it happens once more, try another browser or network.",
+    ),
     Reason.HEADER_VALUE: _account("Something in your profile cannot be passed on to the application."),
-    Reason.BODY_TOO_LARGE: Explanation("Too large", "What you sent is larger than this site accepts.", _START),
-    Reason.RATE_LIMITED: Explanation("Too many attempts", "There were too many requests in a short time.", _LATER),
-    Reason.NOT_FOUND: Explanation("Page not found", "There is no such page here.", _START),
-    Reason.SESSION_EXPIRED: Explanation("Please sign in", "Your session has ended.", _AGAIN),
-    Reason.TOKEN_INVALID: _token("The token could not be read or its signature is wrong."),
-    Reason.TOKEN_EXPIRED: _token("The token has expired."),
-    Reason.TOKEN_ISSUER: _token("The token comes from somebody who is not trusted here."),
-    Reason.TOKEN_AUDIENCE: _token("The token was made for another application."),
-    Reason.TOKEN_ALGORITHM: _token("The token is signed in a way that is not accepted."),
-    Reason.TOKEN_KEY: _token("The key that signed the token is not known."),
-    Reason.TOKEN_NONCE: _login("The answer belongs to another sign-in."),
-    Reason.TOKEN_TIME: _login(
-        "The times in the answer do not fit: a clock is wrong, or the answer is too old.",
-        "Try again; if it happens again, tell the people who run this application.",
+    Reason.BODY_TOO_LARGE: Explanation(
+        "That is too large",
+        "What you sent is larger than this site accepts.",
+        "Go back and send something smaller, or send it in parts.",
     ),
-    Reason.TOKEN_CLAIM: _token("The token lacks something that it must have."),
+    Reason.RATE_LIMITED: Explanation(
+        "Too many attempts",
+        "There were too many requests in a short time.",
+        "Wait a minute, then try again.",
+        Way.AGAIN,
+    ),
+    Reason.NOT_FOUND: Explanation("Page not found", "There is no page at this address.", _START, Way.START),
+    # Credentials
+    Reason.SESSION_EXPIRED: _ended("Your session has ended."),
+    # Programs read the code only: people meet the next ones when a provider's answer to a sign-in carries a bad token.
+    Reason.TOKEN_INVALID: _login("The identity provider's answer cannot be read, or its signature is wrong."),
+    Reason.TOKEN_EXPIRED: _login("The identity provider's answer came too late."),
+    Reason.TOKEN_ISSUER: _login("The answer comes from an identity provider that is not trusted here.", _TELL),
+    Reason.TOKEN_AUDIENCE: _login("The identity provider's answer was made for another application.", _TELL),
+    Reason.TOKEN_ALGORITHM: _login(
+        "The identity provider signed its answer in a way that is not accepted here.", _TELL
+    ),
+    Reason.TOKEN_KEY: _login("The key with which the identity provider signed its answer is not known."),
+    Reason.TOKEN_NONCE: _login("The identity provider's answer belongs to another sign-in."),
+    Reason.TOKEN_TIME: _login(
+        "The times in the identity provider's answer do not fit: a clock is wrong, or the answer is too old."
+    ),
+    Reason.TOKEN_CLAIM: _login("The identity provider's answer lacks something, or is of the wrong kind.", _TELL),
+    # Signing in
     Reason.LOGIN_STATE_UNKNOWN: _login(
-        "This sign-in was already used, or it took too long.", "Continue to the application; sign in again if asked."
+        "This sign-in took too long, or has already been used.",
+        "Go on to the application. It asks you to sign in if that is still needed.",
+        Way.CONTINUE,
     ),
     Reason.LOGIN_COOKIE_MISSING: _login(
-        "Your browser did not send back the cookie with which the sign-in began.",
-        "Allow cookies for this site, use one browser for the whole sign-in, and try again.",
+        "Your browser did not send the cookie with which this sign-in began.",
+        "Allow cookies for this site, stay in one browser from beginning to end, and try again.",
     ),
     Reason.LOGIN_LOOP: _login(
         "You signed in several times in a row, but your browser never came back with a session.",
-        "Allow cookies for this site. Operators: see whether public_url has the scheme and host in the address bar, "
-        "and whether the clocks agree.",
+        "Allow cookies for this site and try again in a minute. If that does not help, tell the people who run this "
+        "application: public_url may differ from the address bar in scheme or host, or a clock may be wrong.",
     ),
-    Reason.LOGIN_PROVIDER_UNKNOWN: _login("There is no such sign-in here.", _START),
-    Reason.LOGIN_PROVIDER_ERROR: _login("The identity provider did not let you in."),
-    Reason.LOGIN_ANSWER_INVALID: _login("The identity provider's answer is not valid."),
-    Reason.LOGIN_ISSUER_MIXED: _login("The answer came from another identity provider than the one asked."),
-    Reason.LOGIN_CODE_REFUSED: _login("The identity provider did not accept its own sign-in code again."),
+    Reason.LOGIN_PROVIDER_UNKNOWN: _login(
+        "There is no such way to sign in here.", "Go to the start page and sign in from there.", Way.START
+    ),
+    Reason.LOGIN_PROVIDER_ERROR: _login(
+        "The identity provider did not let you in, or you cancelled.",
+        "Try again. If it refuses you once more, ask the people who look after your company account.",
+    ),
+    Reason.LOGIN_ANSWER_INVALID: _login("The identity provider's answer is incomplete, or was changed on its way."),
+    Reason.LOGIN_ISSUER_MIXED: _login("The answer came from another identity provider than the one that was asked."),
+    Reason.LOGIN_CODE_REFUSED: _login("The identity provider does not accept this sign-in any more."),
     Reason.IDENTITY_INCOMPLETE: _account("The identity provider did not say enough about you."),
-    Reason.REFRESH_REFUSED: Explanation("Please sign in", "The identity provider has ended your session.", _AGAIN),
-    Reason.CSRF: _strange("The request came from another website."),
+    Reason.REFRESH_REFUSED: _ended("The identity provider has ended your session."),
+    Reason.CSRF: _strange(
+        "The request came from another website, which may not act for you here.",
+        "Open the application itself and do it there.",
+    ),
+    # Accounts
     Reason.ACCOUNT_EXISTS: _account(
-        "The application already has an account of that name, and it is not certain that it is yours."
+        "The application already has an account under your name, and it is not certain that it is yours."
     ),
     Reason.ACCOUNT_AMBIGUOUS: _account("The application has more than one account that could be yours."),
-    Reason.ACCOUNT_PROTECTED: _account("That account may not be used through this sign-in."),
-    Reason.ACCOUNT_BOUND: _account("The account of that name belongs to somebody else."),
-    Reason.ACCOUNT_ATTRIBUTE: _account("The identity provider did not give something that the application needs."),
-    Reason.ACCOUNT_REFUSED: _account("The application did not accept your account."),
-    Reason.ACCOUNT_GONE: _account("Your account in the application is gone."),
-    Reason.PERSON_DISABLED: Explanation("Access ended", "Your access to this application was switched off.", _ASK),
+    Reason.ACCOUNT_PROTECTED: _account("The account under your name may not be used through this sign-in."),
+    Reason.ACCOUNT_BOUND: _account("The account under your name belongs to somebody else."),
+    Reason.ACCOUNT_ATTRIBUTE: _account(
+        "The application needs something about you that the identity provider did not give."
+    ),
+    Reason.ACCOUNT_REFUSED: _account("The application did not accept your account, or has switched it off."),
+    Reason.ACCOUNT_GONE: _account("You have no account in the application, or it is not there any more."),
+    Reason.PERSON_DISABLED: Explanation(
+        "Your access has ended", "Your access to this application was switched off.", _ASK, another=True
+    ),
+    # Something that we need is down
     Reason.STORE_DOWN: _down("Sessions cannot be looked up right now."),
     Reason.DIRECTORY_DOWN: _down("Accounts cannot be looked up right now."),
-    Reason.PROVIDER_DOWN: _down("The identity provider does not answer."),
-    Reason.UPSTREAM_DOWN: _down("The application does not answer."),
-    Reason.UPSTREAM_SLOW: _down("The application takes too long to answer."),
-    Reason.UPSTREAM_ANSWER: _down("The application's answer could not be understood."),
-    Reason.PROVISIONING_DOWN: _down("Your account could not be prepared."),
-    Reason.STOPPING: _down("This service is being restarted."),
-    Reason.INTERNAL: _down("Something went wrong inside."),
+    Reason.PROVIDER_DOWN: _down("The identity provider does not answer right now."),
+    Reason.UPSTREAM_DOWN: _down("The application does not answer right now.", _SENT),
+    Reason.UPSTREAM_SLOW: _down("The application takes too long to answer.", _SENT),
+    Reason.UPSTREAM_ANSWER: _down("The application's answer could not be understood.", _SENT),
+    Reason.PROVISIONING_DOWN: _down("Your account in the application could not be prepared right now."),
+    Reason.STOPPING: _down("The service is being restarted."),
+    Reason.INTERNAL: Explanation("Something went wrong", "There is a fault on our side.", _TELL_IF, Way.AGAIN),
 }

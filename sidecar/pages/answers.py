@@ -1,0 +1,138 @@
+"""Make every answer that the sidecar gives by itself: pages for people, JSON for programs, redirects."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from sidecar.core.paths import safe_return_to
+from sidecar.core.reasons import EXPLANATIONS, Explanation, Way
+from sidecar.model import Decision, Effect, Refused, Unavailable, Visit
+from sidecar.pages.templates import Templates
+
+_SAFETY: tuple[tuple[str, str], ...] = (
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+)
+# No scripts, nothing from elsewhere.
+_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+# Chromium holds a form's redirects to form-action too, and these two forms are answered with a redirect to whatever
+# provider the person has, whose end-session address only its metadata tells: https, or http on this machine.
+_FORM_POLICY = f"{_POLICY}; form-action 'self' https: http://localhost:* http://127.0.0.1:*"
+_POLICIES: Mapping[str, str] = {"chooser": _FORM_POLICY, "confirm_sign_out": _FORM_POLICY}
+_STRICT_POLICY = f"{_POLICY}; form-action 'none'"
+_MAY_BE_LEFT_OUT: Mapping[str, Mapping[str, str]] = {"onward": {"note": ""}}
+_NOT_IN_HOSTS = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
+
+
+class Answers:
+    """Renders answers; holds the compiled templates and the few facts that every page shows."""
+
+    def __init__(self, *, app_name: str, prefix: str, support: str, overrides: Path | None) -> None:
+        """Use the templates in *overrides* before the built-in ones; *prefix* is where our own pages live.
+
+        Every template is tried at once: raises ValueError naming file and line of a mistake in *overrides*.
+        """
+        self._templates = Templates(app_name=app_name, prefix=prefix, support=support, overrides=overrides)
+        self._prefix = prefix
+
+    def page(self, template: str, status: int, values: Mapping[str, Any], cookies: Sequence[str] = ()) -> web.Response:
+        """HTML page from ``templates/{template}.html``; *cookies* are Set-Cookie texts."""
+        text = self._templates.render(template, {**_MAY_BE_LEFT_OUT.get(template, {}), **values})
+        answer = web.Response(text=text, status=status, content_type="text/html")
+        return _with(answer, cookies, _POLICIES.get(template, _STRICT_POLICY))
+
+    def json(self, status: int, value: Mapping[str, Any], cookies: Sequence[str] = ()) -> web.Response:
+        """JSON object, never cached."""
+        return _with(web.Response(text=json.dumps(value), status=status, content_type="application/json"), cookies)
+
+    def go(self, url: str, cookies: Sequence[str] = (), status: int = 302) -> web.Response:
+        """Redirect to *url*, which the caller vouches for."""
+        return _with(web.Response(status=status, headers={"Location": url}), cookies)
+
+    def stylesheet(self) -> web.Response:
+        """The one stylesheet; pages ask for it with its version, so it may be kept."""
+        answer = _with(web.Response(text=self._templates.stylesheet, content_type="text/css"), ())
+        answer.headers["Cache-Control"] = "public, max-age=3600"
+        return answer
+
+    def challenge(self, visit: Visit, login_url: str, decision: Decision) -> web.Response:
+        """401 for programs, with the address where a person could sign in.
+
+        A token that is good but too old or too weak is told so (RFC 9470, section 3).
+        """
+        answer = self.json(401, {"error": decision.reason.value, "login_url": login_url, "reference": visit.reference})
+        error = "insufficient_user_authentication" if decision.effect is Effect.STEP_UP else ""
+        answer.headers["WWW-Authenticate"] = _bearer(visit, error)
+        return answer
+
+    def refused(self, visit: Visit, refused: Refused, retry: str = "", cookies: Sequence[str] = ()) -> web.Response:
+        """Say no: a page with the reason and a way out, or JSON with the same code; *retry* is a path of ours.
+
+        Without *retry* the page offers what the reason allows: reload, sign in, the start page, or nothing.
+        """
+        answer = self._said(visit, "refused", refused, retry, cookies)
+        if refused.status == web.HTTPUnauthorized.status_code:
+            # RFC 9110, section 15.5.2: no 401 without a challenge; RFC 6750, section 3.1 for tokens that are bad.
+            error = "invalid_token" if refused.reason.value.startswith("token-") else ""
+            answer.headers["WWW-Authenticate"] = _bearer(visit, error)
+        return answer
+
+    def unavailable(self, visit: Visit, unavailable: Unavailable, retry: str = "") -> web.Response:
+        """Say that something we need is down; programs are told to come back."""
+        answer = self._said(visit, "unavailable", unavailable, retry, ())
+        answer.headers["Retry-After"] = "5"
+        return answer
+
+    def _said(
+        self, visit: Visit, template: str, said: Refused | Unavailable, retry: str, cookies: Sequence[str]
+    ) -> web.Response:
+        if not visit.wants_page:
+            return self.json(said.status, {"error": said.reason.value, "reference": visit.reference}, cookies)
+        explanation = EXPLANATIONS[said.reason]
+        action, target = self._way_on(visit, explanation, retry)
+        values = {
+            "title": explanation.title,
+            "happened": explanation.happened,
+            "advice": explanation.advice,
+            "reason": said.reason.value,
+            "reference": visit.reference,
+            "retry": target,
+            "action": action,
+            "is_for_others": explanation.another,
+        }
+        return self.page(template, said.status, values, cookies)
+
+    def _way_on(self, visit: Visit, explanation: Explanation, retry: str) -> tuple[str, str]:
+        """Text and path of the link that a page offers; ("", "") for none."""
+        way = explanation.way
+        if retry and way is not Way.START:
+            return way.value or Way.AGAIN.value, safe_return_to(retry) or "/"
+        if way in (Way.START, Way.CONTINUE):
+            return way.value, "/"
+        if way is Way.SIGN_IN:
+            return way.value, f"{self._prefix}/login"
+        # An empty reference is the page's own address, query included; a form cannot be sent again by a link.
+        return (way.value, "") if way is Way.AGAIN and visit.method in ("GET", "HEAD") else ("", "")
+
+
+def _bearer(visit: Visit, error: str) -> str:
+    """Challenge of RFC 6750, section 3; Host is the caller's word, so only what names are made of is repeated."""
+    realm = _NOT_IN_HOSTS.sub("", visit.host)
+    return f'Bearer realm="{realm}"' + (f', error="{error}"' if error else "")
+
+
+def _with(answer: web.Response, cookies: Sequence[str], policy: str = _STRICT_POLICY) -> web.Response:
+    for name, value in _SAFETY:
+        answer.headers[name] = value
+    answer.headers["Content-Security-Policy"] = policy
+    for cookie in cookies:
+        answer.headers.add("Set-Cookie", cookie)
+    return answer

@@ -1,0 +1,33 @@
+"""Values with which every template is tried when the pages are loaded; also the list of what each template gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_CHOICES = ({"name": "corp", "title": "Company account"}, {"name": "partners", "title": "Partners"})
+_CHOOSER = {"choices": _CHOICES, "to": "/notes?a=1", "asks_email": True, "email": "", "unknown_email": False}
+_SAID = {
+    "title": "You do not have access",
+    "happened": "You are signed in, but this page is not open to you.",
+    "advice": "If you need access, ask the people who run this application.",
+    "reason": "role-missing",
+    "reference": "5f2c9ad01b7e",
+    "retry": "",
+    "action": "",
+    "is_for_others": True,
+}
+
+# Several for one template where it branches: a mistake in either branch must be found at load.
+SAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "chooser": (
+        _CHOOSER,
+        {**_CHOOSER, "email": "ada@example.com", "unknown_email": True},
+        {**_CHOOSER, "asks_email": False},
+    ),
+    "refused": (_SAID, {**_SAID, "retry": "/-/login?to=/", "action": "Try again", "is_for_others": False}),
+    "unavailable": (_SAID, {**_SAID, "retry": "/-/login?to=/", "action": "Try again", "is_for_others": False}),
+    "signed_out": ({},),
+    "confirm_sign_out": ({},),
+    "onward": ({"to": "/notes", "note": ""}, {"to": "/notes", "note": "You are signed in."}),
+}
