@@ -56,6 +56,10 @@ Browser (tests/services/browser.py; Debian's Chromium, headless)
     browser: playwright.async_api.Browser     per test, since each test has its own event loop.
     page: playwright.async_api.Page           per test, without cookies; 127.0.0.1 and localhost are two sites.
 
+A whole sidecar (tests/world.py)
+    world: World                    per test: `running = await world({changes}, provision=True)` → Running: `.url` `.browser()`
+                                    `.raw(bytes)` `.audit()` `.application.seen`.
+
 Certificates (tests/services/certificates.py)
     make_certificates(directory, *, host="localhost", days=1) → Certificates(authority, certificate, key): PEM files.
 """
@@ -73,12 +77,20 @@ from tests.services.oidc import OidcProvider, OidcProviders
 from tests.services.postgres import PostgresServer
 from tests.services.process import start_on_free_port
 from tests.services.redis import RedisServer, RedisServers
+from tests.world import World, a_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from playwright.async_api import Browser, Page
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """Start sidecars, applications and providers for one test; see tests/world.py."""
+    async with a_world(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
