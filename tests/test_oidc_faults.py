@@ -310,6 +310,28 @@ async def test_t32_an_answer_that_is_none_makes_the_provider_unavailable(
     assert "yyy" not in str(caught.value)
 
 
+async def test_t32_a_small_answer_that_unpacks_to_a_large_one_is_not_unpacked(forger: Forger, open_login: Open) -> None:
+    forger.handlers[DISCOVERY] = _bomb
+    with pytest.raises(Unavailable, match="compressed"):
+        await open_login().begin("state-1", Ask())
+
+
+@pytest.mark.parametrize("path", [DISCOVERY, "/jwks", "/token", "/me"])
+async def test_a_good_body_with_a_bad_status_is_not_used(forger: Forger, open_login: Open, path: str) -> None:
+    ordinary = forger.answer
+
+    async def failing(request: web.Request) -> web.StreamResponse:
+        handler = forger.handlers.pop(path)
+        response = await ordinary(request)
+        forger.handlers[path] = handler
+        response.set_status(500)
+        return response
+
+    forger.handlers[path] = failing
+    with pytest.raises(Unavailable):
+        await sign_in(open_login(userinfo="always"), forger)
+
+
 @pytest.mark.parametrize("path", [DISCOVERY, "/jwks", "/token", "/me"])
 async def test_redirects_are_not_followed(forger: Forger, open_login: Open, path: str) -> None:
     async def elsewhere(_: web.Request) -> web.StreamResponse:
@@ -601,6 +623,20 @@ async def test_a_refreshed_id_token_without_groups_leaves_no_old_groups(forger: 
     second = await login.refresh(session_for(forger), first.grant, time.time())
     assert second.identity.username == "ada"
     assert second.identity.groups is None
+
+
+@pytest.mark.parametrize("path", ["/jwks", "/me"])
+async def test_a_new_refresh_token_is_kept_though_something_else_is_down(
+    forger: Forger, open_login: Open, path: str
+) -> None:
+    forger.token_answer = {"refresh_token": "r-2"}
+    forger.handlers[path] = _broken
+    session, now = session_for(forger), time.time()
+    grant = Grant(id_token=sign(forger.standard_claims()), refresh_token="r-1")
+    signed = await open_login(userinfo="always").refresh(session, grant, now)
+    assert signed.identity == session.identity
+    assert signed.grant == replace(grant, refresh_token="r-2")
+    assert signed.refresh_at == now + 30
 
 
 # Logout tokens

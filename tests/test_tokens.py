@@ -11,6 +11,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc.errors import UnsupportedAlgorithmError
 
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.claim_sources import lacks_claims, merged, remembered
@@ -28,7 +29,7 @@ from sidecar.logins.token_claims import (
     check,
     time_claim,
 )
-from sidecar.logins.tokens import TOKEN_LIMIT, SignedClaims, read_header, verify
+from sidecar.logins.tokens import TOKEN_LIMIT, SignedClaims, _Pinned, read_header, verify
 from sidecar.model import Reason, Refused, Unavailable
 from tests.forger import Forger, encode, half_hash, hmac_with_public_key, key, plan, running_forger, sign
 
@@ -113,6 +114,11 @@ async def test_t23_the_token_does_not_choose_among_algorithms_of_the_same_key(ke
 async def test_t23_a_key_for_one_algorithm_verifies_no_other(forger: Forger, keys: Keys) -> None:
     forger.keys = [{**key("one").as_dict(private=False), "alg": "PS256"}]
     assert await refusal_of(sign(CLAIMS), keys) is Reason.TOKEN_KEY
+
+
+def test_t23_even_the_library_is_told_of_one_algorithm_only() -> None:
+    with pytest.raises(UnsupportedAlgorithmError):
+        _Pinned("RS256").get_alg("HS256")
 
 
 async def test_a_signature_of_another_key_or_over_other_claims_is_refused(keys: Keys) -> None:
@@ -228,8 +234,18 @@ async def test_a_withdrawn_key_is_forgotten_in_the_background(forger: Forger, ke
     forger.keys = [key("two").as_dict(private=False)]
     clock.now += 3601
     await verify(sign(CLAIMS), keys, ("RS256",))
+    assert keys._flight.is_under_way
     await keys.fetch()
+    assert forger.requests["/jwks"] == 2
     assert await refusal_of(sign(CLAIMS), keys) is Reason.TOKEN_KEY
+
+
+async def test_keys_of_yesterday_are_not_used(forger: Forger, keys: Keys, clock: Clock) -> None:
+    await verify(sign(CLAIMS), keys, ("RS256",))
+    forger.handlers["/jwks"] = _status_500
+    clock.now += 25 * 3600
+    with pytest.raises(Unavailable):
+        await verify(sign(CLAIMS), keys, ("RS256",))
 
 
 async def test_keys_that_cannot_be_fetched_are_no_refusal(forger: Forger, keys: Keys) -> None:
@@ -273,6 +289,7 @@ def test_keys_that_are_unfit_for_signatures_are_left_out() -> None:
         {**good, "n": "A" * 20_000},
         {**good, "e": "A" * 500},
         {**good, "e": ""},
+        {**good, "e": encode((2**72 + 1).to_bytes(10))},
         {"kty": "RSA"},
         {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
         {"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA"},
