@@ -17,6 +17,7 @@ from sidecar.pages.templates import Templates
 
 _SAFETY: tuple[tuple[str, str], ...] = (
     ("Cache-Control", "no-store"),
+    ("Server", "sidecar"),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
     ("X-Frame-Options", "DENY"),
