@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +14,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sidecar.config.provision import Provision
+from sidecar.config.service import Sessions
+from sidecar.config.values import Dsn
 from sidecar.directory import Directory
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order, PlannedCall
 from sidecar.model import Account, Change, Identity, Outcome, Person, Reason, Refused, Result, Unavailable
 from sidecar.provision import Provisioner
 from sidecar.sessions.memory import MemoryStore
+from sidecar.sessions.opening import open_store
+from sidecar.sessions.store import Store
 
 ALICE = Identity("corp", "https://id.example.com", "a1", "alice", "alice@example.com", "Alice", groups=("staff",))
 BOB = Identity("corp", "https://id.example.com", "b2", "bob", "bob@example.com", "Bob", groups=())
@@ -126,7 +131,7 @@ class World:
         self.url = url
         self.directory_url = directory_url
         self.time = NOW
-        self.store = MemoryStore(lambda: self.time)
+        self.store: Store = MemoryStore(lambda: self.time)
         self.events: list[tuple[str, Mapping[str, object]]] = []
         self.ended: list[str] = []
         self.hooks: list[Faults] = []
@@ -140,7 +145,7 @@ class World:
         async with self.engine.begin() as connection:
             await connection.execute(text(f"CREATE TABLE users ({columns})"))
 
-    async def replica(self, **changes: Any) -> tuple[Provisioner, Faults, Directory]:
+    async def replica(self, store: Store | None = None, **changes: Any) -> tuple[Provisioner, Faults, Directory]:
         directory = await Directory.open(self.directory_url, "wiki", 30)
         section = section_of(self.url, **changes)
         hook = Faults(StepHook(section))
@@ -155,7 +160,7 @@ class World:
 
         domains = {"corp": ("example.com",)}
         provisioner = Provisioner(
-            section, hook, directory, self.store, "wiki", lambda: self.time, domains, record, end_sessions
+            section, hook, directory, store or self.store, "wiki", lambda: self.time, domains, record, end_sessions
         )
         return provisioner, hook, directory
 
@@ -239,11 +244,16 @@ async def test_another_replica_after_a_restart_asks_for_nothing_either(world: Wo
     assert hook.orders == []
 
 
-async def test_a_remembered_person_costs_neither_the_store_nor_the_directory(world: World) -> None:
+async def gone(_key: str) -> Person | None:
+    raise Unavailable(Reason.DIRECTORY_DOWN)
+
+
+async def test_a_remembered_person_costs_neither_the_store_nor_the_directory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     provisioner, _, directory = await world.replica()
     account = await provisioner.ensure(ALICE, ["editor"], NOW)
-    await directory.close()
-    directory._database._timeout = 0.0
+    monkeypatch.setattr(directory, "person_by_identity", gone)
     assert await provisioner.ensure(ALICE, ["editor"], NOW + 59) == account
     assert await refusal(provisioner.ensure(ALICE, ["editor"], NOW + 61)) is Reason.DIRECTORY_DOWN
 
@@ -314,6 +324,45 @@ async def test_t70_fifty_first_requests_on_two_replicas_make_one_account(big_wor
     assert len({account.id for account in accounts}) == 1
     assert len(first.sent(Change.CREATE) + second.sent(Change.CREATE)) == 1
     assert big_world.event_names() == ["account-created"]
+
+
+@pytest.fixture
+async def stores(redis_url: str) -> AsyncIterator[tuple[Store, Store]]:
+    """The same Redis, seen by two replicas."""
+    section = Sessions(redis=Dsn(redis_url))
+    both = open_store(section, time.time), open_store(section, time.time)
+    yield both
+    for store in both:
+        await store.close()
+        await store._client.connection_pool.disconnect()  # type: ignore[attr-defined]
+
+
+async def test_t70_two_replicas_with_redis_make_one_account(world: World, stores: tuple[Store, Store]) -> None:
+    replicas = [(await world.replica(store))[0] for store in stores]
+    accounts = await asyncio.gather(*[place.ensure(ALICE, (), NOW) for place in replicas * 25])
+    assert len(await world.rows()) == 1
+    assert {account.id for account in accounts} == {"1"}
+
+
+async def test_t68_another_replica_hears_through_redis_that_somebody_was_switched_off(
+    world: World, stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _, directory = await world.replica(stores[0])
+    there, _, _ = await world.replica(stores[1])
+    for place in (here, there):
+        await place.ensure(ALICE, (), NOW)
+    forgotten = asyncio.Event()
+    forget = there._memo.forget
+
+    def heard(person_id: str) -> None:
+        forget(person_id)
+        forgotten.set()
+
+    monkeypatch.setattr(there._memo, "forget", heard)
+    await switch_off(world, here, directory)
+    async with asyncio.timeout(5):
+        await forgotten.wait()
+    assert await refusal(there.ensure(ALICE, (), NOW)) is Reason.PERSON_DISABLED
 
 
 async def test_two_people_who_want_the_same_key_at_once_get_one_account_for_one_of_them(big_world: World) -> None:
@@ -389,7 +438,9 @@ async def test_t70_a_time_out_after_the_application_committed_finds_the_account(
     assert world.event_names() == ["account-created"]
 
 
-async def test_t70_a_create_that_commits_only_after_we_gave_up_is_found_at_the_next_visit(world: World) -> None:
+async def test_t70_a_create_that_commits_only_after_we_gave_up_is_found_at_the_next_visit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     provisioner, hook, directory = await world.replica()
 
     async def times_out(order: Order) -> None:
@@ -404,7 +455,7 @@ async def test_t70_a_create_that_commits_only_after_we_gave_up_is_found_at_the_n
         except _LostError:
             return Outcome(Result.UNKNOWN, detail="time-out")
 
-    hook.apply = apply  # type: ignore[method-assign]
+    monkeypatch.setattr(hook, "apply", apply)
     assert await refusal(provisioner.ensure(ALICE, ["editor"], NOW)) is Reason.PROVISIONING_DOWN
     begun = await directory.person_by_identity(ALICE.key)
     assert begun is not None
@@ -455,14 +506,16 @@ async def test_t70_an_application_that_is_down_is_said_and_nothing_is_recorded(w
 
 
 @pytest.mark.parametrize("where", ["before create", "after create", "while recording"])
-async def test_a_process_that_dies_in_the_middle_leaves_no_double_and_no_orphan(world: World, where: str) -> None:
+async def test_a_process_that_dies_in_the_middle_leaves_no_double_and_no_orphan(
+    world: World, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     provisioner, hook, directory = await world.replica()
     if where == "before create":
         hook.before[Change.CREATE] = killed
     elif where == "after create":
         hook.after[Change.CREATE] = killed
     else:
-        directory.settle = killed  # type: ignore[method-assign]
+        monkeypatch.setattr(directory, "settle", killed)
     with pytest.raises(Killed):
         await provisioner._settled(ALICE, ("editor",), NOW)
     # The dead one's turn ends with its lease.
@@ -672,6 +725,14 @@ async def test_somebody_without_a_required_attribute_gets_no_account(world: Worl
     provisioner, hook, _ = await world.replica()
     assert await refusal(provisioner.ensure(replace(ALICE, email=""), (), NOW)) is Reason.ACCOUNT_ATTRIBUTE
     assert hook.orders == []
+
+
+@pytest.mark.parametrize("subject", ["a\x00", "a\ud800"])
+async def test_a_subject_that_cannot_be_kept_exactly_gets_no_account(world: World, subject: str) -> None:
+    provisioner, hook, _ = await world.replica()
+    impossible = replace(ALICE, subject=subject)
+    assert await refusal(provisioner.ensure(impossible, ["editor"], NOW)) is Reason.IDENTITY_INCOMPLETE
+    assert hook.sent() == []
 
 
 async def test_t71_what_a_person_is_called_is_only_ever_a_value(world: World) -> None:

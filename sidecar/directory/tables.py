@@ -85,7 +85,8 @@ outbox = Table(
 
 def digest(text: str) -> str:
     """SHA-256 of *text* in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    # A provider may send half a surrogate pair; it is nobody then, not an error.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def searchable(text: str) -> str:

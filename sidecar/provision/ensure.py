@@ -129,7 +129,7 @@ class Provisioner:
         return person
 
     def _turn(self, kind: str, name: str) -> Turn:
-        key = f"{self._turns}{kind}:{hashlib.sha256(name.encode()).hexdigest()}"
+        key = f"{self._turns}{kind}:{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
         return Turn(self._store, key, self._wait, Reason.PROVISIONING_DOWN)
 
     # What other replicas must hear
@@ -142,6 +142,8 @@ class Provisioner:
             except BaseException:
                 self._has_watch = False
                 raise
+            # What was learnt before the watch stood may be out of date already.
+            self._memo.clear()
 
     def _forget(self, key: str) -> None:
         self._memo.forget(key.removeprefix(_CHANGED))
