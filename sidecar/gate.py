@@ -186,9 +186,13 @@ class Gate:
         if is_program:
             back = f"{self._site.origin}{self._site.login_path(target.raw if visit.method == 'GET' else '/')}"
             return self._answers.challenge(visit, back, decision)
+        if visit.method in ("GET", "HEAD"):
+            return self._answers.go(self._site.login_path(target.raw))
         cookies = await self._forms.keep(request, visit, target.raw)
-        to = target.raw if visit.method in ("GET", "HEAD") or cookies else "/"
-        return self._answers.go(self._site.login_path(to), cookies or (), status=302 if visit.method != "POST" else 303)
+        to = self._site.login_path(target.raw if cookies else "/")
+        note = "What you sent is kept until you have signed in." if cookies else "Please sign in first."
+        # A page, not a redirect: browsers hold redirects after a form against the application's form-action policy.
+        return self._answers.page("onward", 200, {"to": to, "note": note}, cookies or ())
 
     def _refuse_foreign_websockets(self, request: web.BaseRequest) -> None:
         """Refuse handshakes from other sites: browsers send cookies along, and no preflight protects them."""

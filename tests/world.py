@@ -192,17 +192,18 @@ class Browser:
     async def follow(self, response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
         """Follow redirects and self-refreshing pages until there are none, but not into a sign-in page's form."""
         for _ in range(20):
-            onward = self._onward(response)
+            onward = await self._onward(response)
             if onward is None:
                 return response
             response = await self.page(str(response.url.join(URL(onward, encoded=True))))
         raise AssertionError("too many redirects")
 
     @staticmethod
-    def _onward(response: aiohttp.ClientResponse) -> str | None:
+    async def _onward(response: aiohttp.ClientResponse) -> str | None:
         if response.status in (301, 302, 303, 307, 308):
             return response.headers["Location"]
-        return None
+        refresh = re.search(r'http-equiv="refresh" content="0;url=([^"]+)"', await response.text())
+        return unescape(refresh[1]) if refresh else None
 
     async def at_provider(self, target: str = "/") -> aiohttp.ClientResponse:
         """Begin a sign-in at *target*; the provider's sign-in page."""
