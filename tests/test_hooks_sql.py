@@ -268,7 +268,7 @@ async def test_text_that_is_too_long_is_never_cut_off(make_hook: MakeHook, engin
 async def test_bytes_come_out_as_hex_and_null_as_nothing(make_hook: MakeHook, engine: AsyncEngine) -> None:
     literal = r"'\x00ff'" if engine.dialect.name == "postgresql" else "x'00ff'"
     async with engine.begin() as connection:
-        await connection.execute(text(f"UPDATE users SET secret = {literal}, active = false WHERE id = 2"))
+        await connection.execute(text(f"UPDATE users SET secret = {literal}, active = false WHERE id = 2"))  # noqa: S608 - ours
     find = {"sql": {"on": "db", "query": "SELECT id, secret, email, born, active FROM users WHERE id = 2"}}
     outcome = await make_hook(lookup=find).apply(order(Change.LOOKUP))
     off = "false" if engine.dialect.name == "postgresql" else "0"

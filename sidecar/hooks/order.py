@@ -34,8 +34,10 @@ class Order:
 
 # The variables that templates of hooks may use; the configuration is checked against the same names.
 ORDER_NAMES = frozenset(
-    ["user", "claims", "account", "attributes", "changed", "roles", "role", "roles_added", "roles_removed"]
-    + ["generated", "saved", "item", "change", "now", "idempotency"]
+    [
+        *("user", "claims", "account", "attributes", "changed", "roles", "role", "roles_added", "roles_removed"),
+        *("generated", "saved", "item", "change", "now", "idempotency"),
+    ]
 )
 ANSWER_NAMES = frozenset(["status", "body", "headers", "row", "rows", "affected"])
 
