@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sidecar.config.problem import ConfigError, Problem
+from sidecar.config.problem import ConfigError, Problem, Severity
 
 _LARGEST = 1 << 20
-_MOST_NODES = 100_000
+_MOST_NODES = 50_000
+_DEEPEST = 64
+_TAG = "tag:yaml.org,2002:"
+_TAGS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq"))
+_QUOTE_TEMPLATES = 'Put text with {{ }} in quotes: "{{ user.email }}"'
 Location = tuple[str | int, ...]
+Place = tuple[int, int]
+
+# What the parser says → what is meant, and the way out.
+_SYNTAX = (
+    ("'\\t'", "a tab stands where only spaces may", "Indent with spaces"),
+    ("found another document", "there is more than one document in the file", "Remove the line with ---"),
+    ("unexpected end of stream", "a quote is never closed", "Close the quote"),
+    ("mapping values are not allowed", "a colon is not possible here", "Check the indentation, or use quotes"),
+    ("could not find expected ':'", "a line without a colon", "Write key: value"),
+    ("expected <block end>", "the indentation does not fit the lines above", "Indent it like its neighbours"),
+    ("expected ',' or '}'", "a mapping in braces is never closed, or lacks a comma", _QUOTE_TEMPLATES),
+    ("expected ',' or ']'", "a list in brackets is never closed, or lacks a comma", "Write [one, two]"),
+    ("found unknown escape", "an unknown escape in double quotes", "Use single quotes where a backslash is meant"),
+    ("found undefined alias", "an alias (*name) without its anchor (&name) before it", "Define the anchor first"),
+    ("cannot start any token", "a character that text cannot begin with", "Put the text in quotes"),
+    ("expected alphabetic or numeric", "a lone * or & begins the text", "Put the text in quotes"),
+)  # fmt: skip
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of plain scalars: ``on``, ``yes`` and ``012`` are text or decimal, not booleans and octals."""
+    """YAML 1.2's idea of plain scalars: ``on``, ``yes``, dates and numbers with leading zeros are text."""
 
 
 _Loader.yaml_implicit_resolvers = {}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)\Z"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:null|~|)\Z"), ["n", "~", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"-?(?:0|[1-9][0-9]*)\Z"), list("-0123456789"))
+_Loader.add_implicit_resolver(f"{_TAG}bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
+_Loader.add_implicit_resolver(f"{_TAG}null", re.compile(r"(?:null|Null|NULL|~|)\Z"), ["n", "N", "~", ""])
+# More digits than these are an identifier that somebody forgot to quote, and Python bounds the length itself.
+_Loader.add_implicit_resolver(f"{_TAG}int", re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})\Z"), list("-+0123456789"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+\Z"), list("-0123456789")
+    f"{_TAG}float", re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,17}\Z"), list("-+0123456789")
 )
 
 
@@ -38,13 +60,50 @@ class Document:
     """
 
     file: str
-    content: str
-    data: Any = None
-    marks: dict[Location, tuple[int, int]] = field(default_factory=dict)
-    keys: dict[Location, tuple[int, int]] = field(default_factory=dict)
+    content: str = field(repr=False)
+    data: Any = field(default=None, repr=False)
+    marks: dict[Location, Place] = field(default_factory=dict, repr=False)
+    keys: dict[Location, Place] = field(default_factory=dict, repr=False)
     problems: list[Problem] = field(default_factory=list)
 
-    def place(self, location: Location) -> tuple[int, int]:
+    def trace(self, location: Location, *, keeps_absent: bool = True) -> Location:
+        """Find *location*, as the models see it, in the file.
+
+        Left out is what the file does not have because it was written shorter: the number of an only item, the key
+        of a text that stands for a whole section. With *keeps_absent* False every other absent part is left out too.
+        """
+        node: Any = self.data
+        found: Location = ()
+        for number, part in enumerate(location):
+            if _has(node, part):
+                node, found = node[part], (*found, part)
+            elif keeps_absent and isinstance(node, Mapping) and isinstance(part, str):
+                return (*found, *location[number:])
+        return found
+
+    def at(self, location: Location) -> Any:
+        """What the file itself says at a traced *location*, None when nothing."""
+        node: Any = self.data
+        for part in location:
+            if not _has(node, part):
+                return None
+            node = node[part]
+        return node
+
+    def refers(self, location: Location) -> bool:
+        """True when ``{env: NAME}`` or ``{file: PATH}`` stands at *location*."""
+        node = self.at(self.trace(location))
+        return isinstance(node, Mapping) and len(node) == 1 and next(iter(node)) in ("env", "file")
+
+    def references(self) -> frozenset[str]:
+        """Written locations of everything that comes from the environment or from files."""
+        return frozenset(written(location) for location in self.marks if self.refers(location))
+
+    def quoted(self, location: Location, value: str) -> str:
+        """Show *value* in a message, unless it came from elsewhere and may be a secret that went astray."""
+        return "the value from elsewhere" if self.refers(location) else f"`{value[:200]}`"
+
+    def place(self, location: Location) -> Place:
         """Best place for *location*: its key, else its value, else the nearest thing around it."""
         for end in range(len(location), -1, -1):
             part = location[:end]
@@ -53,14 +112,24 @@ class Document:
                 return found
         return (1, 1)
 
-    def has(self, location: Location) -> bool:
-        """True when the file has something at *location*."""
-        return location in self.marks
+    def error(self, location: Location, message: str, fix: str = "") -> Problem:
+        """Make an error at *location*."""
+        return self._problem("error", location, message, fix)
 
-    def problem(self, location: Location, message: str, fix: str = "", *, is_warning: bool = False) -> Problem:
-        """Make a problem at *location*."""
-        line, column = self.place(location)
-        return Problem("warning" if is_warning else "error", self.file, line, column, written(location), message, fix)
+    def warning(self, location: Location, message: str, fix: str = "") -> Problem:
+        """Make a warning at *location*."""
+        return self._problem("warning", location, message, fix)
+
+    def _problem(self, severity: Severity, location: Location, message: str, fix: str) -> Problem:
+        traced = self.trace(location)
+        line, column = self.place(traced)
+        return Problem(severity, self.file, line, column, written(traced), message, fix)
+
+
+def _has(node: Any, part: str | int) -> bool:
+    if isinstance(node, Mapping):
+        return part in node
+    return isinstance(node, list) and isinstance(part, int) and part < len(node)
 
 
 def written(location: Location) -> str:
@@ -72,25 +141,28 @@ def written(location: Location) -> str:
 
 
 def read_document(path: Path) -> Document:
-    """Read *path*. Raises ConfigError for what is no YAML mapping, with line and column."""
+    """Read *path*; duplicate keys are in ``problems``. Raises ConfigError for what is no YAML mapping."""
     document = Document(str(path), _content(path))
-    loader = _Loader(document.content)
     try:
+        loader = _Loader(document.content)
         node = loader.get_single_node()
         if node is None:
-            raise ConfigError([Problem("error", str(path), 1, 1, "", "the file is empty", "See config.example.yaml")])
+            raise _unusable(path, "the file is empty", "Begin with config.example.yaml")
         document.data = _Walker(document, loader).value(node, ())
     except yaml.MarkedYAMLError as error:
         raise ConfigError([_syntax(document, error)]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError([Problem("error", str(path), 1, 1, "", f"not YAML: {error}")]) from None
+    except yaml.reader.ReaderError as error:
+        line = document.content.count("\n", 0, error.position) + 1
+        raise _unusable(path, "a control character", "Remove it", line=line) from None
     except RecursionError:
-        raise ConfigError([Problem("error", str(path), 1, 1, "", "nested too deeply")]) from None
-    finally:
-        loader.dispose()
+        raise _unusable(path, "nested too deeply", f"More than {_DEEPEST} levels are not needed") from None
     if not isinstance(document.data, Mapping):
-        raise ConfigError([document.problem((), "the file must be a mapping", "See config.example.yaml")])
+        raise ConfigError([document.error((), "the file must be a mapping", "Begin with server:")])
     return document
+
+
+def _unusable(path: Path, message: str, fix: str, *, line: int = 1) -> ConfigError:
+    return ConfigError([Problem("error", str(path), line, 1 if line else 0, "", message, fix)])
 
 
 def _content(path: Path) -> str:
@@ -98,29 +170,30 @@ def _content(path: Path) -> str:
         with path.open("rb") as stream:
             raw = stream.read(_LARGEST + 1)
     except OSError as error:
-        raise ConfigError(
-            [Problem("error", str(path), 0, 0, "", f"cannot be read: {error.strerror}", "Name a file that exists")]
-        ) from None
+        raise _unusable(path, f"cannot be read: {error.strerror}", "Name a file that exists", line=0) from None
     if len(raw) > _LARGEST:
-        raise ConfigError([Problem("error", str(path), 0, 0, "", f"larger than {_LARGEST} bytes")])
+        raise _unusable(path, f"larger than {_LARGEST} bytes", "Is this the right file?", line=0)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise ConfigError([Problem("error", str(path), line, 1, "", "not UTF-8", "Save the file as UTF-8")]) from None
+        raise _unusable(path, "a character that is not UTF-8", "Save the file as UTF-8", line=line) from None
 
 
 def _syntax(document: Document, error: yaml.MarkedYAMLError) -> Problem:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-    text = " ".join(part for part in (error.problem, error.context) if part)
-    fix = ""
-    lines = document.content.split("\n")
-    if line <= len(lines) and "\t" in lines[line - 1][:column]:
-        fix = "Indent with spaces, not tabs"
-    elif "{{" in document.content and "unhashable" in text:
-        fix = 'Put text with {{ }} in quotes: "{{ user.email }}"'
-    return Problem("error", document.file, line, column, "", text, fix)
+    told = error.problem or error.context or "not YAML"
+    message, fix = next(((text, way) for sign, text, way in _SYNTAX if sign in told), (told, error.note or ""))
+    return Problem("error", document.file, line, column, "", message, fix)
+
+
+def _mistake(node: yaml.Node, message: str, fix: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark, note=fix)
+
+
+def _place(node: yaml.Node) -> Place:
+    return (node.start_mark.line + 1, node.start_mark.column + 1)
 
 
 class _Walker:
@@ -130,41 +203,61 @@ class _Walker:
         self._document = document
         self._loader = loader
         self._count = 0
-        self._open: set[int] = set()
 
     def value(self, node: yaml.Node, location: Location) -> Any:
         self._count += 1
-        if self._count > _MOST_NODES or id(node) in self._open:
-            raise yaml.MarkedYAMLError(problem="aliases expand to too much", problem_mark=node.start_mark)
-        self._document.marks[location] = (node.start_mark.line + 1, node.start_mark.column + 1)
-        self._open.add(id(node))
+        if self._count > _MOST_NODES:
+            raise _mistake(node, "aliases or lists make the file too large", f"At most {_MOST_NODES} values")
+        if len(location) > _DEEPEST:
+            raise _mistake(node, "nested too deeply", f"At most {_DEEPEST} levels")
+        if node.tag not in _TAGS:
+            raise _mistake(
+                node, f"the tag {node.tag.removeprefix(_TAG)} is not possible", "Remove it, or quote the text"
+            )
+        self._document.marks[location] = _place(node)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, location)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(part, (*location, number)) for number, part in enumerate(node.value)]
         try:
-            if isinstance(node, yaml.MappingNode):
-                return self._mapping(node, location)
-            if isinstance(node, yaml.SequenceNode):
-                return [self.value(part, (*location, number)) for number, part in enumerate(node.value)]
             return self._loader.construct_object(node, deep=True)
-        finally:
-            self._open.discard(id(node))
+        except (ValueError, LookupError):
+            raise _mistake(node, "the value does not fit its tag", "Remove the tag") from None
 
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
         result: dict[str, Any] = {}
+        merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(
-                    problem='a key must be text; put text with {{ }} in quotes: "{{ user.email }}"',
-                    problem_mark=key_node.start_mark,
-                )
-            key = key_node.value
-            here = (*location, key)
-            place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            if key in result:
-                first = self._document.keys[here][0]
-                problem = Problem(
-                    "error", self._document.file, *place, written(here), f"the key stands here twice (also in line {first})",
-                    "Remove one",
-                )  # fmt: skip
-                self._document.problems.append(problem)
-            self._document.keys[here] = place
-            result[key] = self.value(value_node, here)
+            key = self._key(key_node)
+            if key == "<<" and key_node.style is None:
+                merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+            elif key in result:
+                self._repeated(key_node, (*location, key))
+            else:
+                self._document.keys[*location, key] = _place(key_node)
+                result[key] = self.value(value_node, (*location, key))
+        for key_node, value_node in self._merged(merged):
+            key = self._key(key_node)
+            if key not in result:
+                self._document.keys[*location, key] = _place(key_node)
+                result[key] = self.value(value_node, (*location, key))
         return result
+
+    def _merged(self, nodes: list[yaml.Node]) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+        for node in nodes:
+            if not isinstance(node, yaml.MappingNode):
+                raise _mistake(node, "<< takes in a mapping", "Write <<: *name")
+            self._count += len(node.value)
+            yield from node.value
+
+    def _key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise _mistake(node, "a key must be text", _QUOTE_TEMPLATES)
+        return str(node.value)
+
+    def _repeated(self, node: yaml.Node, location: Location) -> None:
+        line, column = _place(node)
+        message = f"the key stands here twice: first in line {self._document.keys[location][0]}"
+        self._document.problems.append(
+            Problem("error", self._document.file, line, column, written(location), message, "Remove one of them")
+        )

@@ -1,21 +1,67 @@
-"""Checks across sections, said plainly and with the way out."""
+"""Check across sections: what each of them alone cannot know, said plainly and with the way out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from sidecar.config.document import Document
+from sidecar.config.lints import access, headers, logins, provision, service, sessions, steps, templates
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
+Look = Callable[[Config, Document], Iterator[Problem]]
 
-def lint(config: Config, document: Document) -> Iterator[Problem]:
-    """Find what each section alone cannot know."""
-    if config.identity.username is None:
-        for name, login in config.logins.items():
-            if login.identity.username is None:
-                yield document.problem(
-                    ("identity",),
-                    f"nothing says what people of the login {name} are called",
-                    'Add identity: {username: "{{ claims.preferred_username }}"}',
-                )
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check and the sections that it reads; it is left out when one of them is broken by itself."""
+
+    sections: frozenset[str]
+    look: Look
+
+
+def _check(look: Look, *sections: str) -> Check:
+    return Check(frozenset(sections), look)
+
+
+CHECKS: tuple[Check, ...] = (
+    _check(service.public_address, "server"),
+    _check(service.listeners, "server"),
+    _check(service.proxies, "server"),
+    _check(service.application, "app"),
+    _check(service.durations, *Config.model_fields),
+    _check(service.audit, "audit"),
+    _check(sessions.store, "server", "sessions"),
+    _check(sessions.redis, "sessions"),
+    _check(sessions.sentinel, "sessions"),
+    _check(sessions.cookie, "server", "sessions"),
+    _check(sessions.lifetimes, "sessions"),
+    _check(sessions.directory, "sessions", "directory", "provision"),
+    _check(logins.providers, "logins"),
+    _check(logins.domains, "logins"),
+    _check(logins.user_names, "logins", "identity"),
+    _check(logins.groups, "logins", "identity", "roles", "access"),
+    _check(logins.linking, "logins", "provision"),
+    _check(access.patterns, "access"),
+    _check(access.names, "access", "roles", "logins"),
+    _check(access.hosts, "access", "server"),
+    _check(access.openness, "access"),
+    _check(access.order, "access", "app"),
+    _check(access.bearer_use, "access", "logins"),
+    _check(headers.names, "headers", "assertion"),
+    _check(headers.assertion, "assertion"),
+    _check(templates.identity, "identity", "logins"),
+    _check(templates.roles, "roles"),
+    _check(templates.statements, "headers", "assertion", "provision"),
+    _check(templates.accounts, "provision"),
+    _check(provision.roles, "roles", "provision"),
+    _check(provision.changes, "provision"),
+    _check(provision.connections, "provision"),
+    _check(steps.steps, "provision"),
+)
+
+
+def lint(config: Config, document: Document, usable: frozenset[str]) -> list[Problem]:
+    """Everything that the checks find; *usable* are the sections of *config* that are valid by themselves."""
+    return [problem for check in CHECKS if check.sections <= usable for problem in check.look(config, document)]

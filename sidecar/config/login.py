@@ -55,20 +55,18 @@ class OidcLogin(Section):
     private_key_id: Text | None = Field(None, description="key id (kid) that the provider knows it by")
     scopes: tuple[Text, ...] = Field(("openid", "profile", "email"), description="must contain openid")
     algorithms: tuple[Algorithm, ...] = Field(("RS256",), min_length=1, description="accepted signatures of tokens")
-    userinfo: Literal["auto", "always", "never"] = Field(
-        "auto", description="auto: when a claim that is read is missing"
-    )
+    userinfo: Literal["auto", "always", "never"] = Field("auto", description="auto: when a claim is missing")
     parameters: dict[str, Text] = Field(
         default_factory=dict, description="extra parameters of the authorization request"
     )
     domains: tuple[Text, ...] = Field((), description="e-mail domains whose people sign in here")
     identity: IdentityTemplates = Field(IdentityTemplates(), description="lines that differ from the general identity")
-    trust_email: bool = Field(False, description="believe e-mail addresses without email_verified")
+    trust_email: bool = Field(default=False, description="believe e-mail addresses without email_verified")
     leeway: Duration = Field(timedelta(seconds=30), description="tolerated clock difference")
     timeout: Duration = Field(timedelta(seconds=10), description="longest wait for an answer of the provider")
     max_login_age: Duration | None = Field(None, description="ask for a sign-in at the provider not older than this")
-    refresh: bool = Field(True, description="keep claims fresh with the refresh token, when there is one")
-    sign_out: bool = Field(True, description="also sign out at the provider")
+    refresh: bool = Field(default=True, description="keep claims fresh with the refresh token, when there is one")
+    sign_out: bool = Field(default=True, description="also sign out at the provider")
     bearer: Bearer | None = Field(None, description="also accept access tokens from API callers")
     ca: FilePath | None = Field(None, description="PEM file of the authorities to trust; the system's when left out")
 

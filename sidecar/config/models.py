@@ -34,9 +34,7 @@ class Config(Section):
     logins: dict[str, OidcLogin] = Field(min_length=1, description="name → a provider where people sign in")
     identity: IdentityTemplates = Field(IdentityTemplates(), description="who somebody is, read from claims")
     roles: dict[str, TemplateText] = Field(default_factory=dict, description="role → condition on user, groups, claims")
-    access: tuple[AccessRule, ...] = Field(
-        min_length=1, description="who may go where; the first rule that fits decides"
-    )
+    access: tuple[AccessRule, ...] = Field(min_length=1, description="who may go where; the first that fits decides")
     headers: dict[str, Annotated[HeaderLine, Shorthand(_as_line, _LINE_SCHEMA)]] = Field(
         default_factory=dict, description="name → what the application is told with every request"
     )

@@ -32,7 +32,7 @@ class AccountKey(Section):
     protected: tuple[Text, ...] = Field((), description="account keys that are never linked, changed or created")
     existing: Literal["deny", "link_verified"] = Field(
         "deny",
-        description="link_verified: take over the account with the same verified e-mail, for the login's domains",
+        description="link_verified: take over the account with the same verified e-mail, for a login's domains",
     )
 
 
@@ -40,7 +40,7 @@ class Attribute(Section):
     """One attribute of the account; ``sync`` says when it is written."""
 
     value: TemplateText = Field(alias="from", description="text made from user, groups, claims, roles")
-    required: bool = Field(False, description="refuse people for whom it is empty")
+    required: bool = Field(default=False, description="refuse people for whom it is empty")
     sync: Literal["create", "login", "never"] = Field("login", description="when it is written; never only checks")
 
 
@@ -99,9 +99,9 @@ class RestConnection(Section):
     ca: FilePath | None = Field(None, description="PEM file of the authorities to trust; the system's when left out")
     certificate: FilePath | None = Field(None, description="PEM file of our own certificate, where one is asked for")
     key: FilePath | None = Field(None, description="PEM file of its private key")
-    verify: bool = Field(True, description="false accepts any certificate: only for trying things out")
+    verify: bool = Field(default=True, description="false accepts any certificate: only for trying things out")
     allow_link_local: bool = Field(
-        False, description="permit 169.254.0.0/16 and fe80::/10 (cloud metadata lives there)"
+        default=False, description="permit 169.254.0.0/16 and fe80::/10 (cloud metadata lives there)"
     )
 
     @model_validator(mode="after")

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, PydanticJsonSchemaWarning
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from sidecar.config.models import Config
+from sidecar.config.redaction import plain
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _Generator(GenerateJsonSchema):
-    """Defaults that JSON cannot say are left out."""
+    """Writes defaults as the file has them."""
 
-    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - the base's own type
-
-    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
-        """A list may be written as its only item."""
-        many = super().tuple_schema(schema)
-        items = many.get("items")
-        return {"anyOf": [items, many]} if isinstance(items, dict) else many
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Leave defaults out that are whole sections, nothing, or empty: they say nothing to an editor."""
+        inner = self.generate_inner(schema["schema"])
+        default = schema.get("default")
+        if default is None or isinstance(default, BaseModel) or default in ((), ""):
+            return inner
+        return {**inner, "default": plain(default)}
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) that every valid configuration file fits."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
-        warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
-        found = Config.model_json_schema(schema_generator=_Generator)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "sidecar configuration", **found}
+    found = Config.model_json_schema(schema_generator=_Generator)
+    return {"$schema": _DIALECT, **found, "title": "sidecar configuration"}

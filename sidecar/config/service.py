@@ -38,7 +38,7 @@ class Server(Section):
 class UpstreamTls(Section):
     """TLS towards the application."""
 
-    verify: bool = Field(True, description="false accepts any certificate: only for trying things out")
+    verify: bool = Field(default=True, description="false accepts any certificate: only for trying things out")
     ca: FilePath | None = Field(None, description="PEM file of the authorities to trust; the system's when left out")
     certificate: FilePath | None = Field(None, description="PEM file of our own certificate, where one is asked for")
     key: FilePath | None = Field(None, description="PEM file of its private key")
@@ -51,7 +51,7 @@ class App(Section):
     name: Text = Field("", description="what pages call it; the public host when left out")
     upstream: Text = Field(description="http://host:port, https://host:port or unix:/path/to/socket")
     host: Literal["public", "upstream"] = Field("public", description="which Host header it gets")
-    ignore_case: bool = Field(False, description="true when /ADMIN and /admin are one to the application (IIS)")
+    ignore_case: bool = Field(default=False, description="true when /ADMIN and /admin are one to the application (IIS)")
     tls: UpstreamTls = Field(UpstreamTls(), description="for https upstreams")
     connect_timeout: Duration = Field(timedelta(seconds=5), description="longest wait for a connection")
     answer_timeout: Duration = Field(timedelta(seconds=60), description="until the first byte of the answer")
@@ -83,7 +83,7 @@ class Sessions(Section):
 
     redis: DsnText | None = Field(None, description="redis://, rediss:// or unix://; memory when left out")
     sentinel: Sentinel | None = Field(None, description="ask sentinels for the master; redis gives user and database")
-    cluster: bool = Field(False, description="the address is one node of a Redis Cluster")
+    cluster: bool = Field(default=False, description="the address is one node of a Redis Cluster")
     redis_ca: FilePath | None = Field(None, description="PEM file of the authorities to trust, for rediss://")
     redis_certificate: FilePath | None = Field(None, description="PEM file of our own certificate, for rediss://")
     redis_key: FilePath | None = Field(None, description="PEM file of its private key")
@@ -119,7 +119,7 @@ class Audit(Section):
     """Where the audit lines go: a file or standard output."""
 
     file: FilePath | None = Field(None, description="append JSON lines to this file")
-    stdout: bool = Field(False, description="write JSON lines to standard output")
+    stdout: bool = Field(default=False, description="write JSON lines to standard output")
 
 
 class Log(Section):

@@ -11,27 +11,26 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import (
-    BeforeValidator,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    PlainValidator,
-    ValidationInfo,
-    WithJsonSchema,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
 
+from sidecar.config.secret import Dsn, Secret
+from sidecar.config.shorthand import OneOrMany, Shorthand
 from sidecar.core.template import Compiler, Template
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+__all__ = [
+    "TEXT_SCHEMA", "Dsn", "DsnText", "Duration", "FilePath", "JsonTemplate", "Network", "OneOrMany", "Secret",
+    "SecretOrText", "SecretText", "Shorthand", "Size", "Status", "Surroundings", "TemplateText", "Text",
+    "parse_duration", "parse_size", "surroundings_of",
+]  # fmt: skip
+
+# The number of digits is bounded, because Python refuses to read longer ones and dates end somewhere.
+_DURATION = re.compile(
+    r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,9})m(?!s))?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?"
+)
+_SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
 _STATUS = re.compile(r"[1-5](?:[0-9]{2}|xx)")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SECRET_FILE_LIMIT = 64 * 1024
-_ADDRESS = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:(?P<user>[^:@]*)(?::(?P<password>.*))?@)?(?P<rest>[^@]*)", re.DOTALL
-)
-_PASSWORD_PARAMETER = re.compile(r"((?:^|[?&])[^=&]*(?:password|passwd|pwd|secret|token)=)[^&#]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,66 +52,6 @@ def surroundings_of(info: ValidationInfo) -> Surroundings:
     if isinstance(info.context, Surroundings):
         return info.context
     return Surroundings(Path.cwd(), os.environ, Compiler())
-
-
-class Secret:
-    """A text that is never printed; read it with ``reveal()`` at the place of use."""
-
-    __slots__ = ("_text", "origin")
-
-    def __init__(self, text: str, origin: str = "code") -> None:
-        """Wrap *text*; *origin* says where it came from, for messages (``env NAME``, ``file PATH``)."""
-        self._text = text
-        self.origin = origin
-
-    def reveal(self) -> str:
-        """Give the text itself."""
-        return self._text
-
-    def __repr__(self) -> str:
-        """Show the origin only."""
-        return f"Secret({self.origin})"
-
-    def __eq__(self, other: object) -> bool:
-        """Compare the texts."""
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        """Hash the text."""
-        return hash(self._text)
-
-
-class Dsn(Secret):
-    """The address of a database or store, which may carry a password; prints without it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        """Show the address without its password."""
-        return f"Dsn({self.redacted})"
-
-    @property
-    def redacted(self) -> str:
-        """The address with ``***`` in place of its password; "***" alone when it is no address at all."""
-        # By hand, because a password with a slash in it ends the authority for every library, and would be shown.
-        match = _ADDRESS.fullmatch(self._text)
-        if match is None:
-            return "***" if self._text else ""
-        secret = "" if match["password"] is None else ":***"
-        user = "" if match["user"] is None else f"{match['user']}{secret}@"
-        rest = _PASSWORD_PARAMETER.sub(r"\1***", match["rest"])
-    return f"{match['scheme']}{user}{rest}"
-
-    @property
-    def has_password(self) -> bool:
-        """True when there is a password in it."""
-        match = _ADDRESS.fullmatch(self._text)
-        return match is not None and bool(match["password"] or _PASSWORD_PARAMETER.search(match["rest"]))
-
-    @property
-    def has_inline_password(self) -> bool:
-        """True when the password stands in the configuration file itself."""
-        return self.origin == "code" and self.has_password
 
 
 def _from_environment(name: Any, around: Surroundings) -> str:
@@ -272,52 +211,31 @@ def _status(value: Any) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-class Shorthand:
-    """Annotation: *expand* turns a short way of writing into the long one; *schema* describes the short way."""
-
-    def __init__(self, expand: Callable[[Any], Any], schema: Mapping[str, Any]) -> None:
-        """Accept what *expand* understands beside the annotated type itself."""
-        self._expand = expand
-        self._schema = schema
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Expand before validating."""
-        return core_schema.no_info_before_validator_function(self._expand, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Describe both ways of writing."""
-        return {"anyOf": [dict(self._schema), handler(schema)]}
+def _reference_schema(kind: str, description: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {kind: {"type": "string", "description": description}},
+        "required": [kind],
+        "additionalProperties": False,
+    }
 
 
-class _OneOrMany(Shorthand):
-    def __init__(self) -> None:
-        super().__init__(_many, {})
+_REFERENCES = [
+    _reference_schema("env", "name of an environment variable"),
+    _reference_schema("file", "path of a file, relative to the configuration"),
+]
+TEXT_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string"}, *_REFERENCES]}
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        many = handler(schema)
-        return {"anyOf": [many["items"], many]}
-
-
-def _many(value: Any) -> Any:
-    return value if isinstance(value, list | tuple | frozenset | set) else (value,)
-
-
-_REFERENCE_SCHEMA: dict[str, Any] = {
-    "oneOf": [
-        {"type": "object", "properties": {"env": {"type": "string"}}, "required": ["env"], "additionalProperties": False},
-        {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": False},
-    ],
-}  # fmt: skip
-TEXT_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string"}, *_REFERENCE_SCHEMA["oneOf"]]}
-
-SecretText = Annotated[Secret, PlainValidator(_secret), WithJsonSchema(_REFERENCE_SCHEMA)]
+SecretText = Annotated[Secret, PlainValidator(_secret), WithJsonSchema({"oneOf": _REFERENCES})]
 DsnText = Annotated[Dsn, PlainValidator(_dsn), WithJsonSchema(TEXT_SCHEMA)]
 Text = Annotated[str, BeforeValidator(_plain), WithJsonSchema(TEXT_SCHEMA)]
 Duration = Annotated[
     timedelta,
     PlainValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$", "examples": ["30m", "12h"]}),
-]  # fmt: skip
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$", "examples": ["30m", "12h"]}
+    ),
+]
 Size = Annotated[
     int,
     PlainValidator(parse_size),
@@ -342,7 +260,11 @@ Status = Annotated[
     int | str,
     PlainValidator(_status),
     WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": 100, "maximum": 599}, {"type": "string", "pattern": "^[1-5]([0-9]{2}|[xX]{2})$"}]}
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 100, "maximum": 599},
+                {"type": "string", "pattern": "^[1-5]([0-9]{2}|[xX]{2})$"},
+            ]
+        }
     ),
-]  # fmt: skip
-OneOrMany = _OneOrMany()
+]

@@ -1,0 +1,43 @@
+"""Find every template of a configuration, and the claims that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from sidecar.config.models import Config
+from sidecar.core.template import Template
+
+Location = tuple[str | int, ...]
+
+
+def templates_of(section: Any, location: Location = ()) -> Iterator[tuple[Location, Template]]:
+    """All templates inside a section, however deep, each with its location."""
+    if isinstance(section, Template):
+        yield location, section
+    elif isinstance(section, BaseModel):
+        for name, field in type(section).model_fields.items():
+            yield from templates_of(getattr(section, name), (*location, field.alias or name))
+    elif isinstance(section, Mapping):
+        for key, part in section.items():
+            yield from templates_of(part, (*location, key))
+    elif isinstance(section, list | tuple):
+        for number, part in enumerate(section):
+            yield from templates_of(part, (*location, number))
+
+
+def claims_read(config: Config, login: str) -> frozenset[str] | None:
+    """Names of the claims that must be kept for people of *login*; None for all of them.
+
+    Read by roles, headers, assertion and provisioning. The identity's own templates see all claims while signing in.
+    """
+    del login  # the same for every login as yet: only a login's own templates could differ
+    names: set[str] = set()
+    for section in (config.roles, config.headers, config.assertion, config.provision):
+        for _, template in templates_of(section):
+            if template.claims is None:
+                return None
+            names |= template.claims
+    return frozenset(names)

@@ -1,0 +1,1 @@
+"""The checks across sections, one module for each part of the configuration."""

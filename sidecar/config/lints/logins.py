@@ -1,0 +1,108 @@
+"""Check providers, the domains they speak for, and what identities are made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sidecar.config.access import Allow
+from sidecar.config.document import Document, Location
+from sidecar.config.lints.addresses import is_host, is_loopback, split_url
+from sidecar.config.login import OidcLogin
+from sidecar.config.models import Config
+from sidecar.config.problem import Problem
+
+# It is part of addresses: /-/callback/NAME.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# OpenID Connect Core 1.0, section 3.1.2.1; RFC 7636; RFC 9126: the sidecar writes these itself.
+_OURS = frozenset(
+    [
+        "client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "request",
+        "request_uri", "response_mode", "response_type", "scope", "state",
+    ]
+)  # fmt: skip
+
+
+def providers(config: Config, document: Document) -> Iterator[Problem]:
+    """Addresses that can be believed, and no provider twice by accident."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, login in config.logins.items():
+        place: Location = ("logins", name)
+        if not _NAME.fullmatch(name):
+            yield document.error(place, "the name becomes part of addresses", "Use letters, digits, - and _")
+        yield from _addresses(login, place, document)
+        for parameter in sorted(_OURS & set(login.parameters)):
+            here = (*place, "parameters", parameter)
+            yield document.error(here, "is written by the sidecar itself", "Remove it")
+        other = seen.setdefault((login.issuer.rstrip("/"), login.client_id), name)
+        if other != name:
+            yield document.warning((*place, "issuer"), f"the same provider and client as logins.{other}", "Remove one")
+
+
+def _addresses(login: OidcLogin, place: Location, document: Document) -> Iterator[Problem]:
+    for key, address in (("issuer", login.issuer), ("discovery", login.discovery)):
+        if address is None:
+            continue
+        parts = split_url(address)
+        if parts is None or "@" in parts.netloc or parts.fragment or (key == "issuer" and parts.query):
+            yield document.error((*place, key), "is no plain address", "Write https://id.example.com")
+        elif parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            yield document.error((*place, key), "without https nobody knows who answers", "Write https://")
+
+
+def domains(config: Config, document: Document) -> Iterator[Problem]:
+    """One e-mail domain belongs to one login."""
+    seen: dict[str, str] = {}
+    for name, login in config.logins.items():
+        for number, written in enumerate(login.domains):
+            place: Location = ("logins", name, "domains", number)
+            domain = written.lower()
+            if not is_host(domain) or "." not in domain:
+                message = f"{document.quoted(place, written)} is no e-mail domain"
+                yield document.error(place, message, "Write example.com, without @ and *")
+            other = seen.setdefault(domain, name)
+            if other != name:
+                message = f"{document.quoted(place, written)} belongs to logins.{other} already"
+                yield document.error(place, message, "Nobody could tell where its people sign in; remove one")
+
+
+def user_names(config: Config, document: Document) -> Iterator[Problem]:
+    """Everybody needs a user name."""
+    if config.identity.username is not None:
+        return
+    nameless = [name for name, login in config.logins.items() if login.identity.username is None]
+    fix = 'Add username: "{{ claims.preferred_username }}"'
+    if len(nameless) == len(config.logins):
+        yield document.error(("identity", "username"), "is missing: nothing says what people are called", fix)
+        return
+    for name in nameless:
+        message = f"nothing says what people of logins.{name} are called"
+        yield document.error(("logins", name, "identity", "username"), message, fix)
+
+
+def groups(config: Config, document: Document) -> Iterator[Problem]:
+    """Groups that nothing fills are always empty."""
+    if config.identity.groups or any(login.identity.groups for login in config.logins.values()):
+        return
+    fix = 'Add identity: {groups: "{{ claims.groups }}"}'
+    for name, condition in config.roles.items():
+        if "groups" in condition.names:
+            yield document.warning(("roles", name), "reads groups, which nothing fills", fix)
+    for number, rule in enumerate(config.access):
+        if isinstance(rule.allow, Allow) and rule.allow.group:
+            yield document.warning(("access", number, "allow", "group"), "needs groups, which nothing fills", fix)
+
+
+def linking(config: Config, document: Document) -> Iterator[Problem]:
+    """Taking accounts over needs a login that may speak for their addresses."""
+    if config.provision is None or config.provision.account.existing != "link_verified":
+        return
+    if not any(login.domains for login in config.logins.values()):
+        message = "nobody is ever linked, because no login may speak for an e-mail domain"
+        fix = "List the domains under logins, such as domains: [example.com]"
+        yield document.warning(("provision", "account", "existing"), message, fix)
+    for name, login in config.logins.items():
+        if login.trust_email and login.domains:
+            message = "an address that nobody verified is enough to take over an account"
+            fix = "Remove it, unless the provider verifies every address without saying so"
+            yield document.warning(("logins", name, "trust_email"), message, fix)

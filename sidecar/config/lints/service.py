@@ -1,0 +1,122 @@
+"""Check server, application and audit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from sidecar.config.document import Document, Location
+from sidecar.config.lints.addresses import is_host, is_loopback, listen_problem, origin_problem
+from sidecar.config.models import Config
+from sidecar.config.problem import Problem
+
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+# A duration of nothing means something here: no tolerance, no waiting.
+_MAY_BE_ZERO = frozenset(["leeway", "drain"])
+_WIDEST = {4: 8, 6: 32}
+_DIAL = "Write http://host:port, https://host:port or unix:/path/to/socket"
+
+
+def public_address(config: Config, document: Document) -> Iterator[Problem]:
+    """What people type must be an origin, and one that cookies are safe at."""
+    server, place = config.server, ("server", "public_url")
+    problem = origin_problem(server.public_url)
+    if problem:
+        yield document.error(place, problem, "Write what people type, such as https://wiki.example.com")
+    elif urlsplit(server.public_url).scheme == "http":
+        host = urlsplit(server.public_url).hostname or ""
+        if not is_loopback(host):
+            fix = "Write https://, also when a proxy in front ends TLS; http is possible for localhost only"
+            yield document.error(place, "an insecure cookie over http: everybody on the way can take it", fix)
+        if server.tls is not None:
+            yield document.error(place, "says http, but server.tls serves https", "Write https://")
+    for number, host in enumerate(server.hosts):
+        if not is_host(host):
+            here = ("server", "hosts", number)
+            yield document.error(here, f"{document.quoted(here, host)} is no host name", "Without scheme and port")
+    if not _PREFIX.fullmatch(server.prefix.rstrip("/")):
+        yield document.error(("server", "prefix"), "must be a plain path such as /-", "It cannot be / itself")
+
+
+def listeners(config: Config, document: Document) -> Iterator[Problem]:
+    """Listeners are addresses, and two different ones."""
+    server = config.server
+    problem = listen_problem(server.listen)
+    if problem:
+        yield document.error(
+            ("server", "listen"), problem, "Write 127.0.0.1:8080, [::1]:8080 or unix:/run/sidecar.sock"
+        )
+    if server.metrics is None:
+        return
+    problem = listen_problem(server.metrics, takes_unix=False)
+    if problem:
+        yield document.error(("server", "metrics"), problem, "Write 127.0.0.1:9090")
+    elif server.metrics == server.listen and not server.metrics.endswith(":0"):
+        yield document.error(("server", "metrics"), "is the address that server.listen has", "Choose another port")
+
+
+def proxies(config: Config, document: Document) -> Iterator[Problem]:
+    """Whoever is trusted can claim to be anybody's address."""
+    for number, network in enumerate(config.server.trusted_proxies):
+        place = ("server", "trusted_proxies", number)
+        fix = "List the addresses of your own proxies only"
+        if network.prefixlen == 0:
+            yield document.error(place, "trusts everybody: anyone could claim to come from any address", fix)
+        elif network.prefixlen < _WIDEST[network.version]:
+            yield document.warning(place, "trusts a very large network", fix)
+        elif network.num_addresses > 1 and not network.is_private:
+            yield document.warning(place, "trusts a public network", fix)
+
+
+def application(config: Config, document: Document) -> Iterator[Problem]:
+    """Where the application is, and how far it is believed."""
+    app, place = config.app, ("app", "upstream")
+    if app.upstream.startswith("unix:"):
+        problem = "" if app.upstream.startswith("unix:/") else "a Unix socket needs an absolute path"
+    else:
+        problem = origin_problem(app.upstream)
+    if problem:
+        yield document.error(place, problem, _DIAL)
+    tls = app.tls
+    if not app.upstream.startswith("https:") and tls != type(tls)():
+        yield document.warning(("app", "tls"), "has no effect, because upstream is not https", "Remove it")
+    if not tls.verify:
+        yield document.warning(("app", "tls", "verify"), "accepts any certificate", "Name the authority with ca")
+    if (tls.certificate is None) != (tls.key is None):
+        yield document.error(("app", "tls"), "certificate and key belong together", "Give both")
+    for number, origin in enumerate(app.websocket_origins):
+        problem = origin_problem(origin)
+        if problem:
+            yield document.error(("app", "websocket_origins", number), problem, "Write https://other.example.com")
+
+
+def durations(config: Config, document: Document) -> Iterator[Problem]:
+    """A duration of zero is a typing mistake nearly everywhere."""
+    for place, duration in _durations(config, ()):
+        if duration <= timedelta(0) and place[-1] not in _MAY_BE_ZERO:
+            yield document.error(place, "must be longer than nothing", "Write a duration such as 30s")
+
+
+def _durations(value: Any, place: Location) -> Iterator[tuple[Location, timedelta]]:
+    if isinstance(value, timedelta):
+        yield place, value
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from _durations(getattr(value, name), (*place, field.alias or name))
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _durations(part, (*place, name))
+    elif isinstance(value, tuple):
+        for number, part in enumerate(value):
+            yield from _durations(part, (*place, number))
+
+
+def audit(config: Config, document: Document) -> Iterator[Problem]:
+    """Nobody should find out after an incident that nothing was written."""
+    if config.audit.file is None and not config.audit.stdout:
+        yield document.warning(("audit",), "no audit lines are kept", "Set audit.file, or audit.stdout: true")

@@ -1,0 +1,65 @@
+"""Show a whole configuration, with every default filled in and without its secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from sidecar.config.models import Config
+from sidecar.config.provision import RestConnection
+from sidecar.config.values import Dsn, Secret
+from sidecar.core.template import Template
+
+_MASK = "***"
+
+
+def redacted(config: Config) -> dict[str, Any]:
+    """Plain data of *config* as JSON can hold it, by the keys of the file; secrets say only where they come from."""
+    return {name: plain(getattr(config, name)) for name in Config.model_fields}
+
+
+def plain(value: Any) -> Any:
+    """One value of the models as plain data."""
+    if isinstance(value, BaseModel):
+        return _section(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple | frozenset):
+        return [plain(part) for part in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else _written(value)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, Dsn):
+        return value.redacted
+    if isinstance(value, Secret):
+        return _masked(value)
+    if isinstance(value, Template):
+        return value.source
+    return written_duration(value) if isinstance(value, timedelta) else str(value)
+
+
+def _section(section: BaseModel) -> dict[str, Any]:
+    found = {field.alias or name: plain(getattr(section, name)) for name, field in type(section).model_fields.items()}
+    if isinstance(section, RestConnection):
+        # A header that is sent with every call is nearly always a credential, also where it stands in the file.
+        found["headers"] = {name: _masked(line) for name, line in section.headers.items()}
+    return found
+
+
+def _masked(value: Secret | str) -> str:
+    return f"{_MASK} ({value.origin})" if isinstance(value, Secret) else _MASK
+
+
+def written_duration(duration: timedelta) -> str:
+    """Duration as the file has it: ``12h``, ``1m30s``, ``500ms``."""
+    rest = duration // timedelta(milliseconds=1)
+    pieces = []
+    for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, length)
+        if count:
+            pieces.append(f"{count}{unit}")
+    return "".join(pieces) or "0s"
