@@ -82,6 +82,11 @@ class RelayedResponse(web.StreamResponse):
         self._request.writer.output_size += len(data)
         transport.write(data)
 
+    def __repr__(self) -> str:
+        """Show what became of it; aiohttp's own needs what is not set here."""
+        state = "broken" if self.is_broken else "whole" if self.is_finished else "under way"
+        return f"<{type(self).__name__} {self.status} {state}>"
+
     # What aiohttp's server asks of a response
 
     @property
@@ -120,7 +125,7 @@ def reset(transport: asyncio.Transport) -> None:
     a body that lasts as long as the connection. Without lingering the kernel sends RST.
     """
     peer = transport.get_extra_info("socket")
-    if peer is not None and peer.family != socket.AF_UNIX:
+    if peer is not None and not transport.is_closing() and peer.family != socket.AF_UNIX:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
 

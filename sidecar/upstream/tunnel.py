@@ -134,9 +134,10 @@ class Tunnel:
             self._request.transport.pause_reading()
 
     def _release_client(self) -> None:
-        if self._is_held and self._request.transport is not None:
+        transport = self._request.transport
+        if self._is_held and transport is not None and not transport.is_closing():
             self._is_held = False
-            self._request.transport.resume_reading()
+            transport.resume_reading()
 
     # The end
 

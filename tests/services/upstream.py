@@ -151,7 +151,7 @@ _PLAN = HeaderPlan(managed=frozenset())
 
 
 @asynccontextmanager
-async def front(  # noqa: PLR0913 - the knobs of the room
+async def front(
     upstream: str,
     *,
     alter: Alter | None = None,
@@ -197,5 +197,5 @@ async def front(  # noqa: PLR0913 - the knobs of the room
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the event loop run until *condition* holds; the test's own time limit ends it otherwise."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - what is waited for belongs to the code under test
         await asyncio.sleep(0.005)
