@@ -229,6 +229,10 @@ class Browser:
         back = await self.choose(await self.at_provider(target), login)
         return await self.follow(back)
 
+    def forget_provider(self) -> None:
+        """Drop the provider's cookies, so that it asks again who somebody is."""
+        self.http.cookie_jar.clear(lambda cookie: not cookie.key.startswith("sidecar"))
+
     def cookie(self, name: str = "sidecar") -> str:
         """Value of one of our cookies, "" when there is none."""
         found = [cookie.value for cookie in self.http.cookie_jar if cookie.key == name]

@@ -69,6 +69,10 @@ class DemoProvider:
         """Do what the people page does. Raises KeyError for an unknown login."""
         self._register.change_groups(login, groups)
 
+    def change_name(self, login: str, name: str) -> None:
+        """Give a person another name, as after a wedding. Raises KeyError for an unknown login."""
+        self._register.change_name(login, name)
+
     def rotate_key(self) -> None:
         """Sign with a new key from now on; the previous one stays in the JWKS."""
         self._register.signer.rotate()

@@ -53,6 +53,10 @@ class Register:
         chosen = tuple(group for group in self.groups if group in kept)
         self.people[login] = replace(self.people[login], groups=chosen)
 
+    def change_name(self, login: str, name: str) -> None:
+        """Give a person another name; tokens made from now on say so. Raises KeyError."""
+        self.people[login] = replace(self.people[login], name=name)
+
     def sign_in(self, login: str, acr: str) -> SignIn:
         """Return a new sign-in of now."""
         return SignIn(token_urlsafe(16), login, int(self.clock()), acr)

@@ -1,0 +1,198 @@
+"""Attacks on identity headers (T01-T10), sent to a running sidecar; what counts is what the application saw."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
+from tests.world import Browser, Running, World
+
+SPELLINGS = ["X-App-User", "x-app-user", "X_App_User", "x-app_user", "X.App.User", "X-APP-USER", "x_app_user"]
+
+
+async def asked_with(running: Running, browser: Browser, *lines: str, target: str = "/") -> None:
+    """Send a raw request with *lines* and this browser's session."""
+    head = [f"GET {target} HTTP/1.1", f"Host: localhost:{running.port}", f"Cookie: sidecar={browser.cookie()}"]
+    answer = await running.raw("\r\n".join([*head, *lines, "Connection: close", "", ""]).encode())
+    assert b"200 OK" in answer.split(b"\r\n", 1)[0]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_t01_a_spoofed_identity_header_dies_in_every_spelling(world: World, spelling: str) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("alan")
+        await asked_with(running, browser, f"{spelling}: admin", f"{spelling}: root")
+    assert running.application.seen[-1].careless("X-App-User") == ["alan"]
+
+
+async def test_t02_a_header_whose_claim_is_absent_is_still_removed(world: World) -> None:
+    running = await world({"headers": {"X-App-Phone": "{{ claims.phone_number }}"}})
+    async with running.browser() as browser:
+        await browser.sign_in("alan")
+        await asked_with(running, browser, "X-App-Phone: 112", "X_App_Phone: 112")
+    assert running.application.seen[-1].careless("X-App-Phone") == []
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "POST"])
+async def test_t03_identity_headers_are_stripped_on_public_paths_too(world: World, method: str) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        headers = {"X-App-User": "admin", "X_App_Roles": "admin", "X-Forwarded-User": "admin", "Remote-User": "admin"}
+        assert (await browser.fetch("/public/x", method, headers=headers)).status == 200
+        await browser.sign_in("ada")
+        assert (await browser.fetch("/public/x", method, headers=headers)).status == 200
+    for seen in (running.application.seen[0], running.application.seen[-1]):
+        for name in ("X-App-User", "X-App-Roles", "X-Forwarded-User", "Remote-User"):
+            assert seen.careless(name) == []
+
+
+async def test_t04_connection_cannot_name_our_headers_away(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("alan")
+        await asked_with(running, browser, "Connection: close, X-App-User, x-app-roles, X-Forwarded-For")
+    seen = running.application.seen[-1]
+    assert seen.values("X-App-User") == ["alan"]
+    assert seen.values("X-App-Roles") == ["reader"]
+    assert len(seen.values("X-Forwarded-For")) == 1
+
+
+@pytest.mark.parametrize("name", ["a\r\nX-Admin: 1", "a\nX-Admin: 1", "a\rX-Admin: 1", "a\x00b", "a\x0bb"])
+async def test_t05_control_characters_in_a_claim_never_make_a_second_header(world: World, name: str) -> None:
+    running = await world()
+    running.provider.change_name("alan", name)
+    async with running.browser() as browser:
+        answer = await browser.sign_in("alan")
+        assert answer.status == 403
+        assert "header-value" in await answer.text() or "identity-incomplete" in await answer.text()
+    assert running.application.seen == []
+
+
+async def test_t06_names_beyond_ascii_arrive_as_configured(world: World) -> None:
+    running = await world({"headers": {"X-App-Percent": {"value": "{{ user.name }}", "encoding": "percent"}}})
+    running.provider.change_name("alan", "Zoë Łódź")
+    async with running.browser() as browser:
+        assert (await browser.sign_in("alan")).status == 200
+    seen = running.application.seen[-1]
+    assert seen.values("X-App-Name") == ["Zoë Łódź"]
+    assert seen.values("X-App-Percent") == ["Zo%C3%AB %C5%81%C3%B3d%C5%BA"]
+
+
+async def test_t06_a_huge_list_of_groups_is_refused_by_name_and_not_cut(world: World) -> None:
+    long = "{{ groups | join(',') }}," + "a-group-with-a-long-name," * 2000
+    running = await world({"headers": {"X-App-Groups": long}})
+    async with running.browser() as browser:
+        answer = await browser.sign_in("alan")
+        assert answer.status == 403
+        assert "header-value" in await answer.text()
+    assert running.application.seen == []
+    assert any("X-App-Groups" in line.get("detail", "") for line in running.audit())
+
+
+FORWARDED = [
+    ("X-Forwarded-For", "6.6.6.6"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Forwarded-Host", "evil.example"),
+    ("X-Forwarded-Port", "1"),
+    ("X-Real-IP", "6.6.6.6"),
+    ("Forwarded", "for=6.6.6.6;host=evil.example"),
+]
+
+
+async def test_t07_forwarding_headers_from_a_stranger_are_replaced(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("alan")
+        lines = [f"{name}: {value}" for name, value in FORWARDED]
+        await asked_with(
+            running, browser, *lines, "X-Original-URL: /admin", "X-Rewrite-URL: /admin", "X-Forwarded-Uri: /a"
+        )
+    seen = running.application.seen[-1]
+    assert seen.values("X-Forwarded-For") == ["127.0.0.1"]
+    assert seen.values("X-Forwarded-Proto") == ["http"]
+    assert seen.values("X-Forwarded-Host") == [f"localhost:{running.port}"]
+    assert seen.values("X-Forwarded-Port") == [str(running.port)]
+    assert "evil.example" not in str(seen.headers)
+    assert "6.6.6.6" not in str(seen.headers)
+    for name in ("X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Uri"):
+        assert seen.careless(name) == []
+
+
+async def test_t07_a_trusted_proxy_is_believed_about_the_address_alone(world: World) -> None:
+    running = await world({"server": {"trusted_proxies": ["127.0.0.1/32", "10.0.0.0/8"]}})
+    async with running.browser() as browser:
+        await browser.sign_in("alan")
+        await asked_with(
+            running, browser, "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 10.1.1.1", "X-Forwarded-Host: evil.example"
+        )
+    seen = running.application.seen[-1]
+    assert seen.values("X-Forwarded-For") == ["203.0.113.9"]
+    assert seen.values("X-Forwarded-Host") == [f"localhost:{running.port}"]
+
+
+@pytest.mark.parametrize("agent", ["GoogleHC/1.0", "kube-probe/1.31", "", "ELB-HealthChecker/2.0"])
+async def test_t08_no_user_agent_opens_a_path(world: World, agent: str) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        assert (await browser.fetch("/", headers={"User-Agent": agent})).status == 401
+    assert running.application.seen == []
+
+
+async def test_t09_our_cookies_never_reach_the_application(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("alan")
+        browser.http.cookie_jar.update_cookies({"theirs": "kept"})
+        await browser.fetch("/")
+    cookies = " ".join(running.application.seen[-1].values("Cookie"))
+    assert "theirs=kept" in cookies
+    assert "sidecar" not in cookies
+
+
+async def test_t09_the_application_cannot_set_our_cookies(world: World) -> None:
+    running = await world()
+
+    async def answer(request: object) -> object:
+        from aiohttp import web  # noqa: PLC0415
+
+        response = web.Response(text="x")
+        response.headers.add("Set-Cookie", "sidecar=forged; Path=/")
+        response.headers.add("Set-Cookie", "theirs=1; Path=/")
+        return response
+
+    running.application.answer = answer
+    async with running.browser() as browser:
+        await browser.sign_in("alan")
+        response = await browser.fetch("/")
+    assert response.headers.getall("Set-Cookie") == ["theirs=1; Path=/"]
+
+
+async def test_t10_the_assertion_is_signed_short_lived_and_not_taken_back(world: World) -> None:
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    changes = {
+        "assertion": {"audience": "wiki", "key": {"env": "ASSERTION_KEY"}},
+        "logins": {"corp": {"bearer": {"audience": "wiki", "types": ["at+jwt", "JWT", "sidecar-assertion+jwt"]}}},
+        "access": [{"path": "/api/**", "allow": {"bearer": "corp"}}, {"path": "/**", "allow": "signed_in"}],
+    }
+    running = await world(changes, environment={"ASSERTION_KEY": key.decode()})
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        jwks = await (await browser.fetch("/-/jwks.json")).json()
+        [token] = running.application.seen[-1].values("X-Sidecar-Assertion")
+        decoded = jwt.decode(token, KeySet.import_key_set(jwks), algorithms=["ES256"])
+        claims = decoded.claims
+        assert (claims["iss"], claims["aud"], claims["preferred_username"]) == (running.url, "wiki", "ada")
+        assert 0 < claims["exp"] - claims["iat"] <= 300
+        assert claims["jti"]
+        assert "d" not in jwks["keys"][0]
+    async with running.browser() as stranger:
+        before = len(running.application.seen)
+        answer = await stranger.fetch("/api/x", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status == 401
+        assert len(running.application.seen) == before

@@ -1,0 +1,151 @@
+"""Attacks on path and rule matching (T11-T18), sent as raw bytes to a running sidecar."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.world import Running, World
+
+
+async def status_of(running: Running, target: str, method: str = "GET", *lines: str) -> int:
+    """Status of a raw request without a session."""
+    head = [f"{method} {target} HTTP/1.1", f"Host: localhost:{running.port}", *lines, "Connection: close", "", ""]
+    answer = await running.raw("\r\n".join(head).encode("latin-1"))
+    return int(answer.split(b" ", 2)[1])
+
+
+async def test_t11_a_public_path_in_the_query_opens_nothing(world: World) -> None:
+    running = await world()
+    for target in ("/admin?x=/public", "/admin?/public/x", "/admin?x=%2fpublic%2f"):
+        assert await status_of(running, target) == 401
+    assert running.application.seen == []
+
+
+async def test_t12_an_encoded_fragment_is_judged_as_it_is_forwarded(world: World) -> None:
+    changes = {"access": [{"path": "/foo/*/bar", "allow": "anyone"}, {"path": "/**", "allow": "signed_in"}]}
+    running = await world(changes)
+    assert await status_of(running, "/foo/secret#/bar") == 400
+    assert await status_of(running, "/foo/secret%23/bar") == 200
+    assert [seen.target for seen in running.application.seen] == ["/foo/secret%23/bar"]
+
+
+TRAVERSALS = [
+    "/public/../admin",
+    "/public/%2e%2e/admin",
+    "/public/.%2e/admin",
+    "/public/..;/admin",
+    "/public/..;a=b/admin",
+    "//admin",
+    "/public//../admin",
+    "/public/..%2fadmin",
+    "/public/..%5cadmin",
+    "/public\\..\\admin",
+    "/public/%252e%252e/admin",
+    "/public/./x",
+    "/public/%2e/x",
+    "/public/x%00",
+    "/public/%0d%0aX-Admin:1",
+]
+
+
+@pytest.mark.parametrize("target", TRAVERSALS)
+async def test_t13_encoded_dots_and_slashes_are_refused(world: World, target: str) -> None:
+    running = await world()
+    assert await status_of(running, target) == 400
+    assert running.application.seen == []
+
+
+async def test_t13_parameters_cannot_choose_another_rule(world: World) -> None:
+    running = await world()
+    assert await status_of(running, "/admin;x=1/users") in (400, 401)
+    assert await status_of(running, "/public;x=1/page") in (200, 400)
+    assert await status_of(running, "/public;/../admin") == 400
+    assert all(seen.target.startswith("/public") for seen in running.application.seen)
+
+
+async def test_t14_case_and_encoded_letters_follow_the_documented_rule(world: World) -> None:
+    changes = {"access": [{"path": "/admin/**", "allow": "nobody"}, {"path": "/**", "allow": "anyone"}]}
+    running = await world(changes)
+    assert await status_of(running, "/%61dmin/x") == 403
+    assert await status_of(running, "/ADMIN/x") == 200
+    careful = await world({**changes, "app": {"ignore_case": "true"}})
+    assert await status_of(careful, "/ADMIN/x") == 403
+    assert await status_of(careful, "/%41dmin/x") == 403
+
+
+@pytest.mark.parametrize("target", ["", "admin", "*", "http:///x", "/a b", "/%zz", "/\xff", "?x", "#"])
+async def test_t15_malformed_targets_never_pass(world: World, target: str) -> None:
+    running = await world()
+    assert 400 <= await status_of(running, target) < 500
+    assert running.application.seen == []
+
+
+COOKIES = [
+    "x",
+    "a" * 43,
+    "é" * 43,
+    "A" * 42 + "=",
+    "../../../etc/passwd",
+    "\x7f" * 43,
+    "%00" * 14 + "a",
+    '"' + "a" * 41 + '"',
+]
+
+
+@pytest.mark.parametrize("cookie", COOKIES)
+async def test_t16_malformed_cookies_open_nothing(world: World, cookie: str) -> None:
+    running = await world()
+    assert await status_of(running, "/", "GET", f"Cookie: sidecar={cookie}", "X-App-User: admin") in (400, 401)
+    assert running.application.seen == []
+
+
+METHODS = ["BREW", "PROPFIND", "LOCK", "get", "X"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_t18_unusual_methods_get_the_strictest_rule(world: World, method: str) -> None:
+    running = await world()
+    assert await status_of(running, "/public/x", method) in (400, 401, 403)
+    assert running.application.seen == []
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "TRACK"])
+async def test_t62_methods_that_talk_to_proxies_are_refused(world: World, method: str) -> None:
+    running = await world()
+    assert await status_of(running, "/public/x", method) in (400, 405)
+    assert running.application.seen == []
+
+
+async def test_t18_head_follows_get_and_overrides_are_stripped(world: World) -> None:
+    changes = {"access": [{"path": "/api/**", "methods": ["GET"], "allow": "anyone"}]}
+    running = await world(changes)
+    assert await status_of(running, "/api/x", "HEAD") == 200
+    assert await status_of(running, "/api/x", "DELETE") == 403
+    lines = ["X-HTTP-Method-Override: DELETE", "X-Method-Override: DELETE", "X_HTTP_METHOD: DELETE"]
+    assert await status_of(running, "/api/x", "GET", *lines) == 200
+    assert not any("DELETE" in value for seen in running.application.seen for _, value in seen.headers)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "localhost@evil.example", "", "127.0.0.1, localhost"]
+)
+async def test_t62_an_unknown_host_is_refused(world: World, host: str) -> None:
+    running = await world()
+    answer = await running.raw(f"GET /public/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.split(b" ", 2)[1] in (b"400", b"421")
+    assert running.application.seen == []
+
+
+async def test_t62_two_hosts_or_none_are_refused(world: World) -> None:
+    running = await world()
+    for lines in ("", f"Host: localhost:{running.port}\r\nHost: localhost\r\n"):
+        answer = await running.raw(f"GET /public/x HTTP/1.1\r\n{lines}Connection: close\r\n\r\n".encode())
+        assert answer.split(b" ", 2)[1] == b"400"
+    assert running.application.seen == []
+
+
+async def test_t62_absolute_form_is_judged_by_its_own_host(world: World) -> None:
+    running = await world()
+    assert await status_of(running, f"http://localhost:{running.port}/public/x") == 200
+    assert await status_of(running, "http://evil.example/public/x") == 421
+    assert [seen.target for seen in running.application.seen] == ["/public/x"]

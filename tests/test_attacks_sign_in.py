@@ -1,0 +1,294 @@
+"""Attacks on signing in (T19-T22, T27-T31, T50-T57), on a running sidecar."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from yarl import URL
+
+from tests.test_paths import CORPUS
+from tests.world import Running, World
+
+
+async def test_t19_no_return_target_leads_to_another_site(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        for text in CORPUS:
+            answer = await browser.http.get(
+                URL(running.url + "/-/login").with_query({"to": text}), allow_redirects=False, headers=browser.PAGE
+            )
+            assert answer.status in (302, 400), text
+            if answer.status == 302:
+                landing = URL(running.url).join(URL(answer.headers["Location"], encoded=True))
+                assert (landing.host, landing.port) == ("localhost", running.port), text
+
+
+async def test_t20_a_host_that_merely_looks_like_ours_is_another_host(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        for text in (
+            f"{running.url}.evil.example/",
+            "http://evil-localhost/",
+            f"{running.url}@evil.example/",
+            running.url,
+        ):
+            answer = await browser.page(str(URL("/-/login").with_query({"to": text})))
+            back = await browser.choose(await browser.follow(answer), "ada")
+            landed = await browser.page(back.headers["Location"])
+            assert landed.headers["Location"] == "/"
+            browser.http.cookie_jar.clear()
+
+
+async def test_t21_nothing_is_appended_to_the_return_target(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        back = await browser.choose(await browser.at_provider("/wiki?x=1"), "ada")
+        landed = await browser.page(back.headers["Location"])
+        assert landed.headers["Location"] == "/wiki?x=1"
+
+
+async def test_t22_a_script_that_loads_meanwhile_does_not_replace_the_return_target(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        provider_page = await browser.at_provider("/wiki/page")
+        assert (await browser.fetch("/app.js", headers={"Sec-Fetch-Mode": "no-cors"})).status == 401
+        back = await browser.choose(provider_page, "ada")
+        landed = await browser.page(back.headers["Location"])
+        assert landed.headers["Location"] == "/wiki/page"
+
+
+async def test_several_tabs_at_once_each_come_back_to_their_own_page(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        first = await browser.at_provider("/first")
+        second = await browser.at_provider("/second")
+        back_second = await browser.choose(second, "ada")
+        assert (await browser.page(back_second.headers["Location"])).headers["Location"] == "/second"
+        back_first = await browser.choose(first, "ada")
+        assert (await browser.page(back_first.headers["Location"])).headers["Location"] == "/first"
+        ours = [cookie.key for cookie in browser.http.cookie_jar if cookie.key.startswith("sidecar")]
+        assert sorted(ours) == ["sidecar", "sidecar-browser"]
+
+
+async def test_t27_a_callback_works_once(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        back = await browser.choose(await browser.at_provider("/"), "ada")
+        assert (await browser.page(back.headers["Location"])).status == 302
+        again = await browser.page(back.headers["Location"])
+        assert again.status == 400
+        assert "login-state-unknown" in await again.text()
+
+
+async def test_t27_a_callback_in_another_browser_opens_nothing_there(world: World) -> None:
+    running = await world()
+    async with running.browser() as attacker, running.browser() as victim:
+        back = await attacker.choose(await attacker.at_provider("/"), "mallory")
+        answer = await victim.page(back.headers["Location"])
+        assert answer.status == 400
+        assert "login-cookie-missing" in await answer.text()
+        await victim.at_provider("/")
+        answer = await victim.page(back.headers["Location"])
+        assert answer.status == 400
+        assert victim.cookie() == ""
+        # The attempt was not used up by the wrong browser.
+        assert (await attacker.page(back.headers["Location"])).status == 302
+
+
+@pytest.mark.parametrize("extra", ["&code=x", "&state=x", "&iss=x"])
+async def test_t27_a_parameter_that_is_there_twice_is_refused(world: World, extra: str) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        back = await browser.choose(await browser.at_provider("/"), "ada")
+        answer = await browser.page(back.headers["Location"] + extra)
+        assert answer.status == 400
+        assert "login-answer-invalid" in await answer.text()
+        assert browser.cookie() == ""
+
+
+async def test_t27_a_wrong_state_opens_nothing(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        back = await browser.choose(await browser.at_provider("/"), "ada")
+        changed = re.sub(r"state=[^&]+", "state=" + "A" * 43, back.headers["Location"])
+        assert (await browser.page(changed)).status == 400
+        assert browser.cookie() == ""
+
+
+async def test_t28_a_code_delivered_to_the_callback_of_another_provider_is_refused(world: World) -> None:
+    other = {"type": "oidc", "title": "Other", "issuer": {"env": "ISSUER"}, "client_id": "wiki"}
+    running = await world({"logins": {"other": {**other, "client_secret": {"env": "OIDC_SECRET"}}}})
+    async with running.browser() as browser:
+        chooser = await browser.page("/")
+        chooser = await browser.follow(chooser)
+        assert "Company account" in await chooser.text()
+        begun = await browser.follow(await browser.page("/-/login?to=/&with=corp"))
+        back = await browser.choose(begun, "ada")
+        mixed = back.headers["Location"].replace("/callback/corp", "/callback/other")
+        answer = await browser.page(mixed)
+        assert answer.status == 400
+        assert "login-issuer-mixed" in await answer.text()
+        assert browser.cookie() == ""
+
+
+async def test_t29_a_link_cannot_choose_what_is_asked_of_the_provider(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        answer = await browser.page(
+            "/-/login?to=/&scope=admin&prompt=none&max_age=0&acr=x&redirect_uri=http://evil.example"
+        )
+        query = URL(answer.headers["Location"]).query
+    assert query["scope"] == "openid profile email"
+    assert "prompt" not in query
+    assert "max_age" not in query
+    assert "acr_values" not in query
+    assert query["redirect_uri"] == f"{running.url}/-/callback/corp"
+
+
+async def test_an_unknown_login_is_not_found(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        assert (await browser.page("/-/login?with=nobody")).status == 404
+        assert (await browser.page("/-/callback/nobody?state=x&code=y")).status == 404
+
+
+async def test_t50_every_sign_in_gets_a_new_session_and_the_old_one_ends(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        planted = "A" * 43
+        browser.http.cookie_jar.update_cookies({"sidecar": planted}, URL(running.url))
+        await browser.sign_in("ada")
+        first = browser.cookie()
+        assert first != planted
+        browser.forget_provider()
+        await browser.follow(
+            await browser.choose(await browser.follow(await browser.page("/-/login?with=corp")), "grace")
+        )
+        assert browser.cookie() != first
+    async with running.browser() as thief:
+        assert (await thief.fetch("/", headers={"Cookie": f"sidecar={first}"})).status == 401
+        assert (await thief.fetch("/", headers={"Cookie": f"sidecar={planted}"})).status == 401
+
+
+async def test_t51_an_old_cookie_is_worthless_after_the_idle_and_the_absolute_end(world: World) -> None:
+    running = await world({"sessions": {"idle": "1s", "absolute": "2s"}})
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        token = browser.cookie()
+        assert (await browser.fetch("/")).status == 200
+        await asyncio.sleep(1.2)
+        assert (await browser.fetch("/", headers={"Cookie": f"sidecar={token}"})).status == 401
+
+
+async def test_t52_signing_out_by_a_visit_really_ends_the_session(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        token = browser.cookie()
+        answer = await browser.page("/-/logout", headers={"Sec-Fetch-Site": "none"})
+        assert answer.status == 302
+    async with running.browser() as thief:
+        assert (await thief.fetch("/", headers={"Cookie": f"sidecar={token}"})).status == 401
+
+
+async def test_another_site_cannot_sign_anybody_out(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        answer = await browser.page("/-/logout", headers={"Sec-Fetch-Site": "cross-site"})
+        assert answer.status == 200
+        answer = await browser.page("/-/logout", "POST", headers={"Sec-Fetch-Site": "cross-site"})
+        assert answer.status == 403
+        assert (await browser.fetch("/")).status == 200
+
+
+async def test_t53_a_session_of_one_application_is_refused_by_another(world: World) -> None:
+    first = await world()
+    second = await world(provider=await world.provider(first.url))
+    async with first.browser() as browser:
+        await browser.sign_in("ada")
+        token = browser.cookie()
+    async with second.browser() as browser:
+        assert (await browser.fetch("/", headers={"Cookie": f"sidecar={token}"})).status == 401
+
+
+async def test_t54_ten_thousand_cookies_do_no_harm(world: World) -> None:
+    running = await world()
+    many = "; ".join(f"sidecar-{n}=x" for n in range(2000))
+    repeated = "; ".join("sidecar=" + "A" * 43 for _ in range(500))
+    async with running.browser() as browser:
+        assert (await browser.fetch("/", headers={"Cookie": many})).status in (400, 401)
+        assert (await browser.fetch("/", headers={"Cookie": repeated})).status in (400, 401)
+        assert (await browser.fetch("/public/x")).status == 200
+
+
+async def test_t55_cookies_are_marked_as_strictly_as_the_address_allows(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        back = await browser.choose(await browser.at_provider("/"), "ada")
+        answer = await browser.page(back.headers["Location"])
+    [cookie] = answer.headers.getall("Set-Cookie")
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    secure = await world({"server": {"public_url": "https://wiki.example.com"}})
+    raw = await secure.raw(b"GET /-/login HTTP/1.1\r\nHost: wiki.example.com\r\nConnection: close\r\n\r\n")
+    [line] = [line for line in raw.decode().split("\r\n") if line.lower().startswith("set-cookie:")]
+    assert "__Host-sidecar-browser=" in line
+    assert "Secure" in line
+    assert "Path=/;" in line
+    assert "Domain" not in line
+
+
+async def test_t57_who_am_i_shows_no_tokens_and_is_not_stored(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        answer = await browser.fetch("/-/me")
+        text = await answer.text()
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "ada@example.com" in text
+    assert "token" not in text
+    assert not re.search(r"ey[A-Za-z0-9_-]{20,}", text)
+
+
+async def test_a_browser_that_never_returns_with_its_session_gets_a_page_that_says_so(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        pages: list[str] = []
+        for _ in range(50):
+            # The provider signs the person in again at once; only our session never comes back.
+            browser.http.cookie_jar.clear(lambda cookie: cookie.key == "sidecar")
+            answer = await browser.page("/")
+            for _ in range(4):
+                if answer.status != 302:
+                    break
+                answer = await browser.page(str(answer.url.join(URL(answer.headers["Location"], encoded=True))))
+                browser.http.cookie_jar.clear(lambda cookie: cookie.key == "sidecar")
+            if answer.status == 400:
+                pages.append(await answer.text())
+                break
+        assert pages, "nothing broke the circle"
+        assert "login-loop" in pages[0]
+        assert "public_url" in pages[0]
+
+
+def secrets_of(running: Running) -> list[str]:
+    """Every secret text of this deployment that must not be in a log."""
+    return ["a client secret", "a session secret that is long enough"]
+
+
+async def test_t59_no_token_code_or_cookie_is_in_the_audit_lines(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        back = await browser.choose(await browser.at_provider("/?secret=in-the-query"), "ada")
+        location = URL(back.headers["Location"])
+        await browser.follow(await browser.page(str(location)))
+        token = browser.cookie()
+        await browser.page("/-/callback/corp?code=abcdef&state=xyz")
+    text = "\n".join(map(str, running.audit()))
+    for secret in (token, location.query["code"], location.query["state"], "in-the-query", *secrets_of(running)):
+        assert secret not in text
