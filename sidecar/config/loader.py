@@ -69,7 +69,7 @@ def _sound_sections(document: Document, around: Surroundings, error: ValidationE
     sound: dict[str, Any] = {}
     for name, section in Config.model_fields.items():
         if name in document.data and name not in broken:
-            kind: Any = Annotated[(section.annotation, *section.metadata)]
+            kind: Any = Annotated[(section.annotation, None, *section.metadata)]
             sound[name] = TypeAdapter(kind).validate_python(document.data[name], context=around)
     usable = frozenset(Config.model_fields) - {str(name) for name in broken}
     return Config.model_construct(_fields_set=None, **sound), usable

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sidecar.config.section import Section
-from sidecar.config.values import Duration, FilePath, OneOrMany, SecretText, TemplateText, Text
+from sidecar.config.values import Duration, FilePath, OneOrMany, SecretText, Size, TemplateText, Text
 
 # Asymmetric only: an HMAC algorithm would turn a public key into a signing key (RFC 8725, section 3.1).
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -111,4 +111,4 @@ class HeaderLine(Section):
     encoding: Literal["utf-8", "ascii", "latin-1", "percent", "rfc2047", "base64"] = Field(
         "utf-8", description="how letters beyond ASCII are written"
     )
-    max: int = Field(8192, ge=1, description="longest value in bytes; a longer one is refused, never cut")
+    max: Size = Field(8192, description="longest value; a longer one is refused, never cut")
