@@ -6,6 +6,8 @@ NODE := tests/services/node
 # One pytest worker per core of a small machine; each starts its own servers. `make test PYTEST="-k redis"` narrows it.
 WORKERS ?= 2
 PYTEST ?=
+# `make check DEPLOYMENT=skip` leaves out the container image and the chart, which need the network once, to build Helm.
+DEPLOYMENT ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format clean
@@ -16,21 +18,18 @@ help: ## Say what can be made
 demo: $(VENV)/installed ## Run the sidecar in front of a small application, with a small identity provider
 	@$(BIN)/sidecar demo
 
-test: $(VENV)/installed-for-development system-packages $(NODE)/node_modules/.package-lock.json ## Run every test against real servers
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST)
+test: $(VENV)/installed-for-development system-packages $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
 
-check: $(VENV)/installed-for-development ## Check format, style, types and architecture
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@test ! -f tests/test_architecture.py || $(BIN)/pytest tests/test_architecture.py
+check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
+	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check
 
 format: $(VENV)/installed-for-development ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 clean: ## Delete everything that was made here
-	rm -rf $(VENV) $(NODE)/node_modules build dist .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
+	rm -rf $(VENV) $(NODE)/node_modules build dist .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: system-packages
@@ -47,6 +46,10 @@ $(VENV)/installed-for-development: pyproject.toml
 	@tools/virtual-environment $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
 	@touch $(VENV)/installed $@
+
+$(VENV)/installed-for-deployment: $(VENV)/installed-for-development
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[deploy]'
+	@touch $@
 
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package.json $(NODE)/package-lock.json
 	@cd $(NODE) && npm ci --silent
