@@ -23,8 +23,9 @@ from sidecar.config.login import OidcLogin
 from sidecar.config.values import Secret
 from sidecar.core.claims import IdentityPlan
 from sidecar.core.template import Compiler
-from sidecar.logins.login import Ask, SignedIn
+from sidecar.logins.login import Ask
 from sidecar.logins.oidc import OpenIdLogin
+from sidecar.model import SignedIn
 
 CLIENT = "wiki"
 REDIRECT = "https://wiki.example.com/_/callback/corp"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -225,6 +226,14 @@ async def test_a_good_token_that_names_nobody_is_forbidden_rather_than_unauthori
     with pytest.raises(Refused) as caught:
         await opened().identify(visit(f"Bearer {token(forger, preferred_username=None)}"), NOW)
     assert (caught.value.reason, caught.value.status) == (Reason.IDENTITY_INCOMPLETE, 403)
+
+
+async def test_t25_an_audience_is_mandatory(opened: Opened) -> None:
+    accepted = opened()._accepted[0]
+    with pytest.raises(ValueError, match="audience"):
+        BearerAuthenticator([replace(accepted, audience=frozenset())])
+    with pytest.raises(ValueError, match="audience"):
+        Bearer(audience=())
 
 
 def test_nothing_recognises_tokens_unless_configured() -> None:

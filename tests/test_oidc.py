@@ -18,10 +18,10 @@ from joserfc.jwk import ECKey, RSAKey
 
 from sidecar.config.login import OidcLogin
 from sidecar.config.values import Secret
-from sidecar.logins.login import Ask, SignedIn
+from sidecar.logins.login import Ask
 from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import callback_address
-from sidecar.model import Grant, Reason, Refused, Session, Unavailable
+from sidecar.model import Grant, Reason, Refused, Session, SignedIn, Unavailable
 from tests.forger import plan, query
 from tests.services.oidc import Client, OidcProvider
 

@@ -724,12 +724,13 @@ async def test_only_the_configured_authority_is_trusted(tmp_path: Path) -> None:
 def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     ed25519 = json.dumps(OKPKey.generate_key("Ed25519").as_dict(private=True))
     public = public_pem("one").decode()
+    public_jwk = json.dumps(key("one").as_dict(private=False))
     cases: list[tuple[dict[str, Any], str]] = [
         ({"ca": tmp_path / "missing.pem"}, r"logins\.corp\.ca: "),
         ({"parameters": {"state": "x"}}, r"logins\.corp\.parameters: state"),
         *(
             ({"client_secret": None, "private_key": Secret(text)}, r"logins\.corp\.private_key: ")
-            for text in ("very-secret", '{"very-secret"', public, ed25519, '{"kty":"oct","k":"AAAA"}')
+            for text in ("very-secret", '{"very-secret"', public, public_jwk, ed25519, '{"kty":"oct","k":"AAAA"}')
         ),
     ]
     for fields, message in cases:
