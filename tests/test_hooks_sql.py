@@ -178,6 +178,19 @@ async def test_when_a_later_statement_fails_nothing_of_the_order_is_there(make_h
     assert await query("SELECT login FROM users WHERE login = 'ann'") == []
 
 
+async def test_a_statement_that_begins_with_with_is_undone_like_any_other(sqlite_url: str) -> None:
+    engine = create_async_engine(sqlite_url)
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE users (login TEXT NOT NULL)"))
+    insert = execute("WITH n (x) AS (SELECT 'ann') INSERT INTO users (login) SELECT x FROM n", affected=1)
+    hook = StepHook(section(sqlite_url, create=[insert, execute("INSERT INTO users (login) VALUES (NULL)")]))
+    assert (await hook.apply(order(Change.CREATE))).result is Result.FAILED
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM users")) == 0
+    await hook.close()
+    await engine.dispose()
+
+
 async def test_a_name_that_is_taken_is_a_conflict(make_hook: MakeHook) -> None:
     outcome = await make_hook(create=INSERT).apply(order(Change.CREATE, "bob"))
     assert (outcome.result, outcome.detail) == (Result.CONFLICT, "create[0]: SQLSTATE 23505")
@@ -527,3 +540,11 @@ async def test_a_unique_key_that_is_checked_at_the_end_is_a_conflict_too(postgre
     assert (await hook.apply(order(Change.CREATE))).result is Result.CONFLICT
     await hook.close()
     await engine.dispose()
+
+
+async def test_a_statement_without_a_count_goes_through_unless_a_count_is_asked_for(postgres_url: str) -> None:
+    nothing = execute("DO $$ BEGIN PERFORM 1; END $$")
+    hook = StepHook(section(postgres_url, update=nothing, deactivate={"sql": {**nothing["sql"], "affected": 0}}))
+    assert (await hook.apply(order(Change.UPDATE))).result is Result.UPDATED
+    assert (await hook.apply(order(Change.DEACTIVATE))).result is Result.FAILED
+    await hook.close()

@@ -120,7 +120,6 @@ def open_engine(dsn: Dsn, timeout: timedelta) -> AsyncEngine:
         **pool,
     )
     if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "connect", _take_over_transactions)
         event.listen(engine.sync_engine, "begin", _begin)
     elif engine.dialect.name == "postgresql":
         event.listen(engine.sync_engine, "connect", _speak_text)
@@ -145,12 +144,8 @@ def _driver_arguments(url: URL, seconds: float) -> tuple[URL, dict[str, Any]]:
     return url, arguments
 
 
-def _take_over_transactions(connection: Any, _record: object) -> None:
-    # Left alone, Python's driver opens no transaction for statements such as WITH … INSERT.
-    connection.isolation_level = None
-
-
 def _begin(connection: Connection) -> None:
+    # Left alone, Python's driver opens no transaction for statements such as WITH … INSERT.
     # A transaction that starts with reading and then writes fails at once, without waiting, when somebody wrote.
     writes = connection.get_execution_options().get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -138,7 +138,7 @@ class Transaction:
         async with self._in_time():
             if not is_query:
                 result = await self._connection.execute(statement, values)
-                return Rows((), max(result.rowcount, 0))
+                return Rows((), await self._count(result.rowcount))
             async with self._connection.stream(statement, values) as stream:
                 names = list(_columns(stream))
                 found = await stream.fetchmany(MOST_ROWS + 1)
@@ -150,6 +150,12 @@ class Transaction:
             raise StepError(message)
         rows = tuple(Fields(zip(names, map(readable, row), strict=True)) for row in found)
         return Rows(rows, len(rows))
+
+    async def _count(self, told: int) -> int:
+        """Rows touched, -1 when the database does not count (DO, CALL); SQLite's driver does not where WITH comes first."""
+        if told >= 0 or self._connection.dialect.name != "sqlite":
+            return told
+        return int(await self._connection.scalar(text("SELECT changes()")) or 0)
 
     @contextlib.asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
