@@ -152,7 +152,7 @@ class Transaction:
         return Rows(rows, len(rows))
 
     async def _count(self, told: int) -> int:
-        """Rows touched, -1 when the database does not count (DO, CALL); SQLite's driver does not where WITH comes first."""
+        """Rows touched, -1 when the database does not count (DO, CALL); SQLite's driver needs asking after WITH."""
         if told >= 0 or self._connection.dialect.name != "sqlite":
             return told
         return int(await self._connection.scalar(text("SELECT changes()")) or 0)
