@@ -52,6 +52,15 @@ def _domain(value: object) -> str:
     return domain.lower() if local and "@" not in local else ""
 
 
+def _integer(value: object) -> int:
+    """Whole number; anything else is an error, where Jinja2's own filter would quietly give 0."""
+    try:
+        return int(str(value).strip())
+    except ValueError:
+        message = "not a whole number"
+        raise TemplateError(message) from None
+
+
 def _environment(filters: Mapping[str, Callable[..., Any]]) -> _Environment:
     environment = _Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - values, not HTML
     environment.globals.clear()
@@ -68,7 +77,7 @@ def _environment(filters: Mapping[str, Callable[..., Any]]) -> _Environment:
         "escape",
     ):
         environment.filters.pop(name, None)
-    environment.filters.update({"casefold": _lower, "slug": _slug, "domain": _domain, **filters})
+    environment.filters.update({"casefold": _lower, "slug": _slug, "domain": _domain, "int": _integer, **filters})
     return environment
 
 

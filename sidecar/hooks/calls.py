@@ -45,8 +45,15 @@ async def run_rest(
     found = matched(step.outcomes, seen, status=answer.status)
     default = _for_lookup(answer, enriches=enriches) if change is Change.LOOKUP else _for_write(answer, step, change)
     result = settled(step.outcomes, found, default, detail)
-    saved = read_saved(step.save, seen) if result in SUCCESSES else {}
-    return Outcome(result, saved, detail)
+    if result not in SUCCESSES:
+        return Outcome(result, {}, detail)
+    try:
+        return Outcome(result, read_saved(step.save, seen), detail)
+    except StepError as error:
+        if change is Change.LOOKUP or step.method == "GET":
+            raise
+        # It was done; what is missing is only the answer's word for it. A look-up will tell.
+        return Outcome(Result.UNKNOWN, {}, str(error))
 
 
 def _for_lookup(answer: Answer, *, enriches: bool) -> Result:

@@ -82,7 +82,7 @@ class SignIn:
         if len(self._logins) == 1:
             return next(iter(self._logins.values()))
         domain = email.rpartition("@")[2].lower()
-        at_home = [login for login in self._logins.values() if domain and domain in login.domains]
+        at_home = [login for login in self._logins.values() if domain in map(str.lower, login.domains)]
         return at_home[0] if len(at_home) == 1 else None
 
     def _chooser(self, to: str, email: str) -> web.Response:
