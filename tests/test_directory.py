@@ -209,8 +209,9 @@ async def test_a_record_from_old_knowledge_is_not_written(directory: Directory) 
 async def test_nothing_is_recorded_reserved_or_linked_for_somebody_switched_off_meanwhile(directory: Directory) -> None:
     person = await bound(directory, ALICE, Account("alice"))
     bob = await directory.admit(BOB, 1)
-    await directory.disable(person.id, "hr", 2)
+    off = await directory.disable(person.id, "hr", 2)
     await directory.disable(bob.id, "hr", 2)
+    assert await directory.record(off, Account("alice"), fingerprint="f", roles=(), now=3) is None
     assert await directory.record(person, Account("alice"), fingerprint="f", roles=(), now=3) is None
     assert await directory.reserve(bob, "bob", 3) is None
     assert await directory.link(bob, Account("bob"), 3) is None

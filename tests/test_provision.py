@@ -21,6 +21,7 @@ from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order, PlannedCall
 from sidecar.model import Account, Change, Identity, Outcome, Person, Reason, Refused, Result, Unavailable
 from sidecar.provision import Provisioner
+from sidecar.provision.making import Made
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store
 from sidecar.sessions.store import Store
@@ -391,6 +392,13 @@ async def test_whoever_waits_too_long_for_somebody_else_is_told_so(world: World)
     assert await refusal(other.ensure(ALICE, (), NOW)) is Reason.PROVISIONING_DOWN
     stuck.set()
     assert (await first).id == "1"
+
+
+async def test_nobody_touches_an_account_while_somebody_else_has_its_turn(world: World) -> None:
+    provisioner, hook, _ = await world.replica(wait="50ms")
+    async with provisioner._turn("account", "alice"):
+        assert await refusal(provisioner.ensure(replace(ALICE, username="Alice"), (), NOW)) is Reason.PROVISIONING_DOWN
+    assert hook.orders == []
 
 
 async def test_a_request_that_goes_away_does_not_leave_a_creation_half_way(world: World) -> None:
@@ -787,6 +795,69 @@ async def test_a_deactivation_that_comes_in_the_middle_of_a_creation_wins(world:
     assert await refusal(provisioner.ensure(ALICE, ["editor"], NOW)) is Reason.PERSON_DISABLED
     assert await provisioner.outbox.work_off() == 1
     assert (await world.rows())[0][3] == 0
+
+
+async def test_somebody_switched_off_at_the_last_moment_is_not_remembered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provisioner, _, directory = await world.replica()
+    settled = provisioner._settled
+
+    async def and_then_off(identity: Identity, roles: tuple[str, ...], now: float) -> Made:
+        made = await settled(identity, roles, now)
+        await switch_off(world, provisioner, directory)
+        return made
+
+    await provisioner.ensure(BOB, (), NOW)
+    monkeypatch.setattr(provisioner, "_settled", and_then_off)
+    await provisioner.ensure(ALICE, (), NOW)
+    monkeypatch.undo()
+    assert await refusal(provisioner.ensure(ALICE, (), NOW)) is Reason.PERSON_DISABLED
+
+
+async def test_a_begun_creation_is_not_repeated_for_somebody_switched_off_meanwhile(world: World) -> None:
+    provisioner, hook, directory = await world.replica()
+    hook.before[Change.CREATE] = killed
+    with pytest.raises(Killed):
+        await provisioner._settled(ALICE, (), NOW)
+    world.time += 31
+
+    async def meanwhile(order: Order) -> None:
+        hook.before.clear()
+        await switch_off(world, provisioner, directory)
+
+    hook.before = {Change.LOOKUP: meanwhile}
+    assert await refusal(provisioner.ensure(ALICE, (), NOW)) is Reason.PERSON_DISABLED
+    assert await world.rows() == []
+
+
+async def test_sessions_end_also_when_whoever_switched_the_person_off_died_before_that(world: World) -> None:
+    provisioner, _, directory = await world.replica()
+    await provisioner.ensure(ALICE, (), NOW)
+    person = await directory.person_by_identity(ALICE.key)
+    assert person is not None
+    await directory.disable(person.id, "hr", NOW)
+    await provisioner.outbox.work_off()
+    assert world.ended == [person.id]
+    assert await refusal(provisioner.ensure(ALICE, (), NOW)) is Reason.PERSON_DISABLED
+
+
+async def test_somebody_switched_on_before_the_deactivation_began_keeps_the_account(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provisioner, hook, directory = await world.replica()
+    await provisioner.ensure(ALICE, (), NOW)
+    person = await switch_off(world, provisioner, directory)
+    ended = provisioner.outbox._end_sessions
+
+    async def and_then_on(who: Person) -> None:
+        await ended(who)
+        await provisioner.enable(person.id, "hr", NOW)
+
+    monkeypatch.setattr(provisioner.outbox, "_end_sessions", and_then_on)
+    assert await provisioner.outbox.work_off() == 1
+    assert hook.sent(Change.DEACTIVATE) == []
+    assert (await world.rows())[0][3] == 1
 
 
 async def test_the_outbox_deactivates_the_account_and_signing_in_again_reactivates_it(world: World) -> None:
