@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -26,7 +26,7 @@ from sidecar.gate import Gate
 from sidecar.hooks.hook import StepHook
 from sidecar.listening import Listener
 from sidecar.logins.opening import open_bearer, open_logins
-from sidecar.model import Account, Identity, Person, Reason, Session, Unavailable
+from sidecar.model import Account, Identity, Person, Reason, Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
 from sidecar.portal.attempts import Attempts
@@ -35,7 +35,7 @@ from sidecar.portal.portal import Portal
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
-from sidecar.portal.site import Site, site_of
+from sidecar.portal.site import site_of
 from sidecar.provision import Provisioner
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
@@ -49,23 +49,43 @@ _log = structlog.get_logger("app")
 Clock = Callable[[], float]
 
 
-@dataclass(slots=True)
-class Sidecar:
-    """A wired sidecar: start it, and stop it when done."""
+class Closeable(Protocol):
+    """A room that holds connections."""
 
-    front: Front
-    site: Site
-    metrics: Metrics
-    audit: AuditLog
+    async def close(self) -> None:
+        """Let go of them."""
+
+
+@dataclass(slots=True)
+class Condition:
+    """Whether the sidecar can do its work: what ``/-/ready`` says."""
+
     store: Store
     directory: Directory | None
-    logins: Mapping[str, Any]
-    hook: StepHook | None
-    upstream: Upstream
-    keeper: SessionKeeper
-    background: Sequence[Callable[[], Awaitable[None]]]
-    config: Config
     is_stopping: bool = False
+
+    async def readiness(self) -> Mapping[str, str]:
+        """What the parts say of themselves; raises Unavailable when one that every request needs is down."""
+        if self.is_stopping:
+            raise Unavailable(Reason.STOPPING)
+        parts = {"store": await self.store.ping()}
+        if self.directory is not None:
+            parts["directory"] = await self.directory.ping()
+        return parts
+
+
+@dataclass(slots=True)
+class Sidecar:
+    """A wired sidecar: start it, and stop it when done. ``parts`` are closed in their order."""
+
+    config: Config
+    front: Front
+    metrics: Metrics
+    audit: AuditLog
+    upstream: Upstream
+    condition: Condition
+    background: Sequence[Callable[[], Awaitable[None]]]
+    parts: Sequence[Closeable]
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _listener: Listener | None = None
 
@@ -83,28 +103,18 @@ class Sidecar:
 
     async def stop(self) -> None:
         """Drain: take nothing new, let what runs come to its end, then let go of everything."""
-        self.is_stopping = True
+        self.condition.is_stopping = True
         self.upstream.drain()
         if self._listener is not None:
             await self._listener.drain()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for part in (self.upstream, *self.logins.values(), self.hook, self.directory, self.keeper, self.store):
-            if part is not None:
-                with contextlib.suppress(Unavailable):
-                    await part.close()
+        for part in self.parts:
+            with contextlib.suppress(Unavailable):
+                await part.close()
         self.audit.record(Event.SERVICE_STOPPED, {"version": __version__})
         self.audit.close()
-
-    async def readiness(self) -> Mapping[str, str]:
-        """What the parts say of themselves; raises Unavailable when one that every request needs is down."""
-        if self.is_stopping:
-            raise Unavailable(Reason.STOPPING)
-        parts = {"store": await self.store.ping()}
-        if self.directory is not None:
-            parts["directory"] = await self.directory.ping()
-        return parts
 
     async def _metrics_page(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/metrics":
@@ -119,7 +129,7 @@ async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
             await work()
         except asyncio.CancelledError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, it is logged and the work begins again
             _log.exception("background work failed, beginning again")
         await asyncio.sleep(1)
 
@@ -133,6 +143,19 @@ def _audit_log(section: Audit, clock: Clock) -> AuditLog:
     return AuditLog(sinks, clock)
 
 
+@dataclass(frozen=True, slots=True)
+class _Provisioning:
+    """The rooms that accounts are kept true with; all None where nothing is provisioned."""
+
+    directory: Directory | None = None
+    hook: StepHook | None = None
+    provisioner: Provisioner | None = None
+
+    async def ensure(self, identity: Identity, roles: Sequence[str], now: float) -> Account | None:
+        """See gate.Ensure."""
+        return None if self.provisioner is None else await self.provisioner.ensure(identity, roles, now)
+
+
 async def build(config: Config, clock: Clock = time.time) -> Sidecar:
     """Make every room and connect them. Raises ValueError, OSError or Unavailable when that cannot be done."""
     site = site_of(config.server, config.sessions)
@@ -140,92 +163,84 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
     metrics = Metrics()
     store = open_store(config.sessions, clock)
     secrets = server_secrets(config.sessions)
-
-    def vault(kind: str) -> Vault:
-        return Vault(store, secrets, kind)
-
+    keeper = SessionKeeper(store, config.sessions, secrets, clock)
+    await keeper.start()
     answers = Answers(
         app_name=config.app.name or site.host,
         prefix=site.prefix,
         support=config.pages.support,
         overrides=config.pages.templates,
     )
-    keeper = SessionKeeper(store, config.sessions, secrets, clock)
-    await keeper.start()
     plans = {name: identity_plan(config, name) for name in config.logins}
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
-    bearer = open_bearer(logins, config.logins, site.origin)
     upstream = Upstream(config.app, max_body=config.server.max_body)
-    plan = gate_plan(config, site, upstream.authority)
-    directory, hook, provisioner = await _provisioning(config, store, keeper, audit, metrics, clock)
-    renewal = Renewal(logins, keeper, audit.record)
-    seconds = config.sessions.login.total_seconds()
-    forms = KeptForms(vault("form"), site, config.sessions.keep_post, seconds)
-    attempts = Attempts(vault("login"), store, seconds)
+    accounts = await _provisioning(config, store, keeper, audit, metrics, clock)
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
+    bearer = open_bearer(logins, config.logins, site.origin)
+    seconds = config.sessions.login.total_seconds()
     gate = Gate(
-        plan,
-        site,
-        keeper,
-        renewal,
-        [bearer] if bearer is not None else [],
-        forms,
-        provisioner.ensure if provisioner is not None else _nobody_provisions,
-        signer or _nothing_asserted,
-        upstream,
-        endings,
-        answers,
-        audit,
+        plan=gate_plan(config, site, upstream.authority),
+        site=site,
+        keeper=keeper,
+        renewal=Renewal(logins, keeper, audit.record),
+        authenticators=[bearer] if bearer is not None else [],
+        forms=KeptForms(Vault(store, secrets, "form"), site, config.sessions.keep_post, seconds),
+        ensure=accounts.ensure,
+        assertion=signer or _nothing_asserted,
+        upstream=upstream,
+        endings=endings,
+        answers=answers,
+        audit=audit,
     )
-    built: list[Sidecar] = []
-
-    async def readiness() -> Mapping[str, str]:
-        return await built[0].readiness()
-
+    attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
+    condition = Condition(store, accounts.directory)
     portal = Portal(
-        site,
-        SignIn(site, logins, attempts, keeper, answers),
-        SignOut(site, logins, keeper, store, answers, config.app.sign_out_cookies),
-        keeper,
-        answers,
-        audit,
-        metrics,
-        signer.keys if signer is not None else {"keys": []},
-        asks_of(plan.rules, site),
-        readiness,
+        site=site,
+        sign_in=SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, answers=answers),
+        sign_out=SignOut(
+            site=site,
+            logins=logins,
+            keeper=keeper,
+            store=store,
+            answers=answers,
+            app_cookies=config.app.sign_out_cookies,
+        ),
+        keeper=keeper,
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        keys=signer.keys if signer is not None else {"keys": []},
+        asks=asks_of(gate.plan.rules, site),
+        is_ready=condition.readiness,
     )
     arrival = Arrival(
         trusted=config.server.trusted_proxies,
         hosts=frozenset([site.host, *(host.lower() for host in config.server.hosts)]),
         is_secure=site.style.secure,
     )
+    front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
     background: list[Callable[[], Awaitable[None]]] = [endings.watch_the_clock]
-    if provisioner is not None:
-        background.append(provisioner.outbox.run)
-    sidecar = Sidecar(
-        front=Front(arrival, portal, gate, answers, audit, metrics, clock),
-        site=site,
+    if accounts.provisioner is not None:
+        background.append(accounts.provisioner.outbox.run)
+    parts = (upstream, *logins.values(), accounts.provisioner, accounts.hook, accounts.directory, keeper, store)
+    return Sidecar(
+        config=config,
+        front=front,
         metrics=metrics,
         audit=audit,
-        store=store,
-        directory=directory,
-        logins=logins,
-        hook=hook,
         upstream=upstream,
-        keeper=keeper,
+        condition=condition,
         background=background,
-        config=config,
+        parts=[part for part in parts if part is not None],
     )
-    built.append(sidecar)
-    return sidecar
 
 
-async def _provisioning(
+async def _provisioning(  # noqa: PLR0917 - the parts that it joins
     config: Config, store: Store, keeper: SessionKeeper, audit: AuditLog, metrics: Metrics, clock: Clock
-) -> tuple[Directory | None, StepHook | None, Provisioner | None]:
+) -> _Provisioning:
     if config.provision is None:
-        return None, None, None
+        return _Provisioning()
     name = config.app.name or config.app.upstream
     directory = await Directory.open(config.directory.url.reveal(), name, config.directory.timeout.total_seconds())
     hook = StepHook(config.provision)
@@ -234,21 +249,14 @@ async def _provisioning(
         metrics.accounts.labels(event).inc()
         audit.record(Event(event), fields)
 
-    return (
-        directory,
-        hook,
-        Provisioner(config.provision, hook, directory, store, name, clock, login_domains(config), record),
-    )
+    async def end_sessions(person: Person) -> None:
+        for key in person.identities:
+            await keeper.end_person(key)
+
+    domains = login_domains(config)
+    provisioner = Provisioner(config.provision, hook, directory, store, name, clock, domains, record, end_sessions)
+    return _Provisioning(directory, hook, provisioner)
 
 
-async def _nobody_provisions(identity: Identity, roles: Sequence[str], now: float) -> Account | None:  # noqa: ARG001
-    return None
-
-
-def _nothing_asserted(
-    session: Session,
-    roles: Sequence[str],
-    account: Account | None,
-    now: float,  # noqa: ARG001
-) -> Sequence[Line]:
+def _nothing_asserted(*_: object, **__: object) -> Sequence[Line]:
     return ()

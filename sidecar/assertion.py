@@ -23,13 +23,12 @@ TYPE = "sidecar-assertion+jwt"
 
 def read_key(pem: str) -> tuple[Key, str]:
     """Private key and its algorithm from PEM text; raises ValueError for other kinds of key."""
-
     private = serialization.load_pem_private_key(pem.encode(), password=None)
     if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, ec.SECP256R1):
         return ECKey.import_key(pem), "ES256"
     if isinstance(private, ed25519.Ed25519PrivateKey):
         return OKPKey.import_key(pem), "Ed25519"
-    if isinstance(private, rsa.RSAPrivateKey) and private.key_size >= 2048:  # noqa: PLR2004 - NIST SP 800-131A
+    if isinstance(private, rsa.RSAPrivateKey) and private.key_size >= 2048:
         return RSAKey.import_key(pem), "RS256"
     message = "the assertion key must be EC P-256, Ed25519, or RSA with 2048 bits or more"
     raise ValueError(message)
@@ -63,7 +62,7 @@ class AssertionSigner:
         token = jwt.encode(
             {"alg": self._algorithm, "kid": self._kid, "typ": TYPE}, claims, self._key, algorithms=[self._algorithm]
         )
-        if len(self._kept) >= 10_000:  # noqa: PLR2004 - bounded memory
+        if len(self._kept) >= 10_000:
             self._kept.clear()
         lines = ((self._section.header, token),)
         self._kept[session.id] = (same, now + self._lifetime / 2, lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
@@ -19,49 +20,39 @@ from sidecar.telemetry.metrics import Metrics
 _log = structlog.get_logger("front")
 
 
+@dataclass(slots=True, kw_only=True)
 class Front:
     """The outermost handler: nothing gets past it unanswered."""
 
-    def __init__(
-        self,
-        arrival: Arrival,
-        portal: Portal,
-        gate: Gate,
-        answers: Answers,
-        audit: AuditLog,
-        metrics: Metrics,
-        clock: Callable[[], float],
-    ) -> None:
-        """Wire the front; see app.py."""
-        self._arrival = arrival
-        self._portal = portal
-        self._gate = gate
-        self._answers = answers
-        self._audit = audit
-        self._metrics = metrics
-        self._clock = clock
+    arrival: Arrival
+    portal: Portal
+    gate: Gate
+    answers: Answers
+    audit: AuditLog
+    metrics: Metrics
+    clock: Callable[[], float]
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
-        began = self._clock()
-        self._metrics.in_flight.inc()
+        began = self.clock()
+        self.metrics.in_flight.inc()
         try:
             return await self._answer(request, began)
         finally:
-            self._metrics.in_flight.dec()
-            self._metrics.seconds.observe(max(0.0, self._clock() - began))
+            self.metrics.in_flight.dec()
+            self.metrics.seconds.observe(max(0.0, self.clock() - began))
 
     async def _answer(self, request: web.BaseRequest, now: float) -> web.StreamResponse:
-        visit = self._arrival.visit(request)
+        visit = self.arrival.visit(request)
         try:
-            visit, target = self._arrival.locate(visit, request)
-            if self._portal.owns(visit.path):
-                if not self._portal.is_health(visit.path):
-                    self._arrival.refuse_strange_hosts(visit, request)
-                answer: web.StreamResponse = await self._portal.handle(request, visit, now)
+            visit, target = self.arrival.locate(visit, request)
+            if self.portal.owns(visit.path):
+                if not self.portal.is_health(visit.path):
+                    self.arrival.refuse_strange_hosts(visit, request)
+                answer: web.StreamResponse = await self.portal.handle(request, visit, now)
             else:
-                self._arrival.refuse_strange_hosts(visit, request)
-                answer = await self._gate.handle(request, visit, target, now)
+                self.arrival.refuse_strange_hosts(visit, request)
+                answer = await self.gate.handle(request, visit, target, now)
         except Refused as refused:
             return self._refused(visit, refused)
         except Unavailable as unavailable:
@@ -69,20 +60,20 @@ class Front:
         except (ConnectionError, TimeoutError):
             # The client went away, or the transfer broke after it had begun: there is nobody to answer.
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - a fault of ours must not show its inside to anybody
             _log.exception("unexpected fault", reference=visit.reference, path=visit.path)
             return self._unavailable(visit, Unavailable(Reason.INTERNAL, status=500))
-        self._metrics.requests.labels("answered", str(answer.status // 100) + "xx").inc()
+        self.metrics.requests.labels("answered", str(answer.status // 100) + "xx").inc()
         return answer
 
     def _refused(self, visit: Visit, refused: Refused) -> web.Response:
-        self._metrics.requests.labels("refused", refused.reason.value).inc()
+        self.metrics.requests.labels("refused", refused.reason.value).inc()
         self._note(visit, "deny", refused.reason, refused.detail)
-        return self._answers.refused(visit, refused)
+        return self.answers.refused(visit, refused)
 
     def _unavailable(self, visit: Visit, unavailable: Unavailable) -> web.Response:
-        self._metrics.requests.labels("unavailable", unavailable.reason.value).inc()
-        self._metrics.faults.labels(unavailable.reason.value).inc()
+        self.metrics.requests.labels("unavailable", unavailable.reason.value).inc()
+        self.metrics.faults.labels(unavailable.reason.value).inc()
         _log.warning(
             "unavailable",
             reason=unavailable.reason.value,
@@ -90,10 +81,10 @@ class Front:
             reference=visit.reference,
         )
         self._note(visit, "unavailable", unavailable.reason, unavailable.detail)
-        return self._answers.unavailable(visit, unavailable)
+        return self.answers.unavailable(visit, unavailable)
 
     def _note(self, visit: Visit, effect: str, reason: Reason, detail: str) -> None:
-        self._audit.record(
+        self.audit.record(
             Event.DECISION,
             {
                 "effect": effect,

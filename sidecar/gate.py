@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from aiohttp import web
@@ -65,67 +65,55 @@ class GatePlan:
     public_host_header: str
 
 
+@dataclass(slots=True, kw_only=True)
 class Gate:
     """Every application request. Holds no state but a memo of what signed-in people are."""
 
-    def __init__(
-        self,
-        plan: GatePlan,
-        site: Site,
-        keeper: SessionKeeper,
-        renewal: Renewal,
-        authenticators: Sequence[Authenticator],
-        forms: KeptForms,
-        ensure: Ensure,
-        assertion: Assert,
-        upstream: Upstream,
-        endings: Endings,
-        answers: Answers,
-        audit: AuditLog,
-    ) -> None:
-        """Wire the gate; see app.py."""
-        self._plan = plan
-        self._site = site
-        self._keeper = keeper
-        self._renewal = renewal
-        self._authenticators = tuple(authenticators)
-        self._forms = forms
-        self._ensure = ensure
-        self._assertion = assertion
-        self._upstream = upstream
-        self._endings = endings
-        self._answers = answers
-        self._audit = audit
-        self._callers: dict[str, Caller] = {}
-        self._lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = {}
+    plan: GatePlan
+    site: Site
+    keeper: SessionKeeper
+    renewal: Renewal
+    authenticators: Sequence[Authenticator]
+    forms: KeptForms
+    ensure: Ensure
+    assertion: Assert
+    upstream: Upstream
+    endings: Endings
+    answers: Answers
+    audit: AuditLog
+    _callers: dict[str, Caller] = field(default_factory=dict)
+    _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
 
     async def handle(self, request: web.BaseRequest, visit: Visit, target: Target, now: float) -> web.StreamResponse:
         """Carry one request: who is it, may they, do they have an account, and on to the application.
 
         Raises Refused and Unavailable, which the caller answers.
         """
-        caller = await self._identify(visit, now)
-        form = await self._forms.take(visit, target.raw, caller.session) if caller and caller.token else None
+        rule = self._rule(visit)
+        # What is open to anyone must not depend on the session store.
+        caller = None if rule is not None and rule.anyone else await self._identify(visit, now)
+        form = await self.forms.take(visit, target.raw, caller.session) if caller and caller.token else None
         if form is not None:
             visit = replace(visit, method="POST")
-        decision = self._decide(visit, caller, now)
+            rule = self._rule(visit)
+        decision = decide(rule, caller.standing if caller else None, now)
         self._say(decision, visit, caller)
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
         self._refuse_foreign_websockets(request)
-        lines = await self._identity_lines(caller, now) if caller and not decision.is_public else ()
+        lines = await self._identity_lines(caller, now) if caller else ()
         head = self._head(request, visit, target, form, lines)
         return await self._carry(request, head, form, caller)
 
     async def _identify(self, visit: Visit, now: float) -> Caller | None:
         """Session cookie first, then the bearer token and its like."""
-        for token in values_of(visit.cookies, self._site.session_cookie):
-            session = await self._keeper.find(token, now)
+        for token in values_of(visit.cookies, self.site.session_cookie):
+            session = await self.keeper.find(token, now)
             if session is not None:
-                session = await self._renewal.fresh(token, session, now)
+                session = await self.renewal.fresh(token, session, now)
             if session is not None:
                 return self._caller(session, "cookie", token)
-        for authenticator in self._authenticators:
+        for authenticator in self.authenticators:
             session = await authenticator.identify(visit, now)
             if session is not None:
                 return self._caller(session, "bearer", "")
@@ -135,7 +123,7 @@ class Gate:
         known = self._callers.get(session.id)
         if known is not None and known.session is session and known.token == token:
             return known
-        roles = roles_of(session.identity, self._plan.roles)
+        roles = roles_of(session.identity, self.plan.roles)
         standing = Standing(
             login=session.provider,
             via=via,
@@ -151,16 +139,15 @@ class Gate:
         self._callers[session.id] = caller
         return caller
 
-    def _decide(self, visit: Visit, caller: Caller | None, now: float) -> Decision:
-        standing = caller.standing if caller else None
-        rule = match(self._plan.rules, visit.method, visit.host, visit.path)
-        if visit.literal != visit.path and match(self._plan.rules, visit.method, visit.host, visit.literal) is not rule:
+    def _rule(self, visit: Visit) -> Rule | None:
+        rule = match(self.plan.rules, visit.method, visit.host, visit.path)
+        if visit.literal != visit.path and match(self.plan.rules, visit.method, visit.host, visit.literal) is not rule:
             # Servers differ on ;parameters: where that would change the rule, nobody can say which one holds.
             raise Refused(Reason.PATH_AMBIGUOUS, 400, "parameters change the rule")
-        return decide(rule, standing, now)
+        return rule
 
     def _say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
-        self._audit.record(
+        self.audit.record(
             Event.DECISION,
             {
                 "effect": decision.effect.value,
@@ -181,60 +168,60 @@ class Gate:
         self, request: web.BaseRequest, visit: Visit, target: Target, decision: Decision, caller: Caller | None
     ) -> web.StreamResponse:
         if decision.effect is Effect.DENY:
-            return self._answers.refused(visit, Refused(decision.reason, 403))
+            return self.answers.refused(visit, Refused(decision.reason, 403))
         is_program = not visit.wants_page or (caller is not None and not caller.token)
         if is_program:
-            back = f"{self._site.origin}{self._site.login_path(target.raw if visit.method == 'GET' else '/')}"
-            return self._answers.challenge(visit, back, decision)
+            back = f"{self.site.origin}{self.site.login_path(target.raw if visit.method == 'GET' else '/')}"
+            return self.answers.challenge(visit, back, decision)
         if visit.method in ("GET", "HEAD"):
-            return self._answers.go(self._site.login_path(target.raw))
-        cookies = await self._forms.keep(request, visit, target.raw)
-        to = self._site.login_path(target.raw if cookies else "/")
+            return self.answers.go(self.site.login_path(target.raw))
+        cookies = await self.forms.keep(request, visit, target.raw)
+        to = self.site.login_path(target.raw if cookies else "/")
         note = "What you sent is kept until you have signed in." if cookies else "Please sign in first."
         # A page, not a redirect: browsers hold redirects after a form against the application's form-action policy.
-        return self._answers.page("onward", 200, {"to": to, "note": note}, cookies or ())
+        return self.answers.page("onward", 200, {"to": to, "note": note}, cookies or ())
 
     def _refuse_foreign_websockets(self, request: web.BaseRequest) -> None:
         """Refuse handshakes from other sites: browsers send cookies along, and no preflight protects them."""
         if not wants_websocket(request):
             return
         origin = request.headers.get("Origin")
-        if origin is not None and origin.lower() not in self._plan.websocket_origins:
+        if origin is not None and origin.lower() not in self.plan.websocket_origins:
             raise Refused(Reason.ORIGIN_FOREIGN, 403, "WebSocket from another origin")
 
     async def _identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
-        account = await self._ensure(caller.session.identity, caller.roles, now)
+        account = await self.ensure(caller.session.identity, caller.roles, now)
         known = self._lines.get(caller.session.id)
         if known is None or known[0] is not caller or known[1] != account:
             context = header_context(caller.session, caller.roles, account)
-            known = (caller, account, header_lines(self._plan.headers, context))
+            known = (caller, account, header_lines(self.plan.headers, context))
             self._lines[caller.session.id] = known
-        return (*known[2], *self._assertion(caller.session, caller.roles, account, now))
+        return (*known[2], *self.assertion(caller.session, caller.roles, account, now))
 
     def _head(
         self, request: web.BaseRequest, visit: Visit, target: Target, form: KeptForm | None, lines: Sequence[Line]
     ) -> Head:
-        kept = self._plan.incoming.incoming(request.raw_headers)
+        kept = self.plan.incoming.incoming(request.raw_headers)
         if form is not None:
             kept = [line for line in kept if line[0].lower() not in ("content-type", "expect")]
             kept.append(("Content-Type", form.content_type))
-        authority = target.authority or request.headers.get("Host", self._site.authority)
-        origin = Origin(visit.client, self._site.scheme, authority.lower(), self._site.port)
-        host = ("Host", self._plan.public_host_header or authority)
+        authority = target.authority or request.headers.get("Host", self.site.authority)
+        origin = Origin(visit.client, self.site.scheme, authority.lower(), self.site.port)
+        host = ("Host", self.plan.public_host_header or authority)
         return Head(visit.method, target.raw, (host, *kept, *forwarding_lines(origin), *lines))
 
     async def _carry(
         self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None
     ) -> web.StreamResponse:
-        ended = self._endings.of(caller.session) if caller is not None else None
+        ended = self.endings.of(caller.session) if caller is not None else None
         if wants_websocket(request):
-            return await self._upstream.tunnel(request, head, alter=self._answering(()), ended=ended)
-        extra = [("Set-Cookie", self._site.drop_form())] if form is not None else []
+            return await self.upstream.tunnel(request, head, alter=self._answering(()), ended=ended)
+        extra = [("Set-Cookie", self.site.drop_form())] if form is not None else []
         body = form.body if form is not None else None
-        return await self._upstream.carry(request, head, alter=self._answering(extra), ended=ended, body=body)
+        return await self.upstream.carry(request, head, alter=self._answering(extra), ended=ended, body=body)
 
     def _answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
-        own = self._plan.incoming.is_own
+        own = self.plan.incoming.is_own
 
         def alter(lines: list[Line]) -> list[Line]:
             kept = [

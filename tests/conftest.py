@@ -57,8 +57,8 @@ Browser (tests/services/browser.py; Debian's Chromium, headless)
     page: playwright.async_api.Page           per test, without cookies; 127.0.0.1 and localhost are two sites.
 
 A whole sidecar (tests/world.py)
-    world: World                    per test: `running = await world({changes}, provision=True)` → Running: `.url` `.browser()`
-                                    `.raw(bytes)` `.audit()` `.application.seen`.
+    world: World                    per test: `running = await world({changes}, provision=True)` → Running: `.url`
+                                    `.browser()` `.raw(bytes)` `.audit()` `.application.seen`.
 
 Certificates (tests/services/certificates.py)
     make_certificates(directory, *, host="localhost", days=1) → Certificates(authority, certificate, key): PEM files.

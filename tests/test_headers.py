@@ -27,8 +27,13 @@ def test_t01_managed_names_die_in_every_spelling(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["X-Forwarded-For", "X_Forwarded_Proto", "x-forwarded-anything", "Forwarded", "X-Original-URL", "X-Rewrite-URL"]
-    + [
+    [
+        "X-Forwarded-For",
+        "X_Forwarded_Proto",
+        "x-forwarded-anything",
+        "Forwarded",
+        "X-Original-URL",
+        "X-Rewrite-URL",
         "X-Real-IP",
         "Remote-User",
         "X-Remote-User",

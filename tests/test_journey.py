@@ -118,7 +118,9 @@ async def test_a_program_gets_401_with_the_login_address_and_never_a_redirect(wo
 async def test_websockets_work_and_close_when_the_session_ends(world: World) -> None:
     running = await world()
     async with running.browser() as browser:
-        async with browser.http.get(running.url + "/ws", headers={"Upgrade": "websocket", "Connection": "Upgrade"}) as no:
+        async with browser.http.get(
+            running.url + "/ws", headers={"Upgrade": "websocket", "Connection": "Upgrade"}
+        ) as no:
             assert no.status == 401
         await browser.sign_in("ada")
         async with browser.http.ws_connect(running.url + "/ws", headers={"Origin": running.url}) as socket:

@@ -1,4 +1,4 @@
-"""A whole small world for tests: a running sidecar, an application that says what reached it, and people who sign in.
+"""A whole small world for tests: a running sidecar, an application that remembers, and people who sign in.
 
 `World` is made by the `world` fixture (tests/conftest.py): `await world(changes…)` starts a sidecar with a configuration
 and gives a `Running`. The identity provider is the demo's own unless a test brings another.
@@ -11,12 +11,13 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import yaml
@@ -39,11 +40,29 @@ PEOPLE = (
 )
 
 
+async def until(holds: Callable[[], Any], within: float = 10.0) -> None:
+    """Wait until the coroutine that *holds* makes gives True; TimeoutError after *within* seconds."""
+    async with asyncio.timeout(within):
+        while not await holds():  # noqa: ASYNC110 - what is waited for is another process's doing
+            await asyncio.sleep(0.02)
+
+
 def free_port() -> int:
     """Port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@dataclass
+class Clock:
+    """The real time, and as much as a test sets it ahead (seconds)."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        """Epoch seconds."""
+        return time.time() + self.ahead
 
 
 @dataclass
@@ -166,7 +185,7 @@ class Browser:
         self._running = running
         self.http = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
 
-    async def __aenter__(self) -> Browser:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -247,7 +266,8 @@ attributes: {email: {from: "{{ user.email }}"}}
 roles: {mode: authoritative, managed: [admin, editor, reader], default: reader}
 connections: {db: {sql: {env: USERS_DB}}}
 lookup:
-  sql: {on: db, query: "SELECT id, role, active FROM users WHERE login = :login", params: {login: "{{ account.key }}"}}
+  sql: {on: db, query: "SELECT id, role, active FROM users WHERE login = :login",
+        params: {login: "{{ account.key }}"}}
 create:
   - sql: {on: db, exec: "INSERT INTO users (login, email, role) VALUES (:login, :email, :role)",
           params: {login: "{{ account.key }}", email: "{{ attributes.email }}", role: "{{ role }}"}, affected: 1}
@@ -259,9 +279,11 @@ set_roles:
   sql: {on: db, exec: "UPDATE users SET role = :role WHERE login = :login",
         params: {login: "{{ account.key }}", role: "{{ role }}"}, affected: 1}
 deactivate:
-  sql: {on: db, exec: "UPDATE users SET active = 0 WHERE login = :login", params: {login: "{{ account.key }}"}, affected: 1}
+  sql: {on: db, exec: "UPDATE users SET active = 0 WHERE login = :login",
+        params: {login: "{{ account.key }}"}, affected: 1}
 reactivate:
-  sql: {on: db, exec: "UPDATE users SET active = 1 WHERE login = :login", params: {login: "{{ account.key }}"}, affected: 1}
+  sql: {on: db, exec: "UPDATE users SET active = 1 WHERE login = :login",
+        params: {login: "{{ account.key }}"}, affected: 1}
 """
 
 BASE = """
@@ -309,6 +331,7 @@ class World:
         self._folder = folder
         self._closers: list[Callable[[], Any]] = []
         self._number = 0
+        self.clock = Clock()
 
     async def __call__(
         self,
@@ -327,10 +350,7 @@ class World:
         folder.mkdir()
         port = port or free_port()
         url = f"http://localhost:{port}"
-        if application is None:
-            application = Application()
-            await application.start()
-            self._closers.append(application.stop)
+        application = application or await self.application()
         provider = provider or await self.provider(url)
         config = merged(yaml.load(BASE, Loader=yaml.BaseLoader), {"server": {"listen": f"127.0.0.1:{port}"}})  # noqa: S506
         config = merged(
@@ -355,15 +375,22 @@ class World:
             **(environment or {}),
         }
         loaded = load(file, environment=variables, filters=FILTERS)
-        sidecar = await build(loaded.config)
+        sidecar = await build(loaded.config, self.clock)
         await sidecar.start()
         self._closers.append(sidecar.stop)
         return Running(sidecar, url, port, application, provider, folder / "audit.jsonl", folder)
 
+    async def application(self) -> Application:
+        """Start an application."""
+        application = Application()
+        await application.start()
+        self._closers.append(application.stop)
+        return application
+
     async def provider(self, *urls: str, port: int = 0) -> DemoProvider:
         """Start the demo's identity provider, with the client ``wiki`` for the sidecars at *urls*."""
         client = DemoClient(
-            secret="a client secret",  # noqa: S106
+            secret="a client secret",
             redirect_uris=tuple(f"{url}/-/callback/{name}" for url in urls for name in ("corp", "other")),
             post_logout_redirect_uris=tuple(f"{url}/-/signed-out" for url in urls),
         )

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from sidecar.probing import Finding, probe
 from sidecar.cli.loading import CONFIG, show
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, complain, say, say_json
 from sidecar.config.loader import ConfigError, Problem, load
 from sidecar.config.models import Config
 from sidecar.config.schema import schema as schema_of
 from sidecar.hooks.passwords import FILTERS
+from sidecar.probing import Finding, probe
 
 
 @click.command()

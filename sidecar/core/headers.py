@@ -28,8 +28,11 @@ _HOP_BY_HOP = frozenset(
         "proxy_connection",
         "te",
         "trailer",
+        "transfer_encoding",
+        "upgrade",
+        "content_length",
+        "http2_settings",
     ]
-    + ["transfer_encoding", "upgrade", "content_length", "http2_settings"]
 )
 # What applications believe without having been told to: never from the outside. "proxy" is httpoxy.
 _NEVER_FROM_OUTSIDE = frozenset(
@@ -41,9 +44,12 @@ _NEVER_FROM_OUTSIDE = frozenset(
         "x_cluster_client_ip",
         "cf_connecting_ip",
         "proxy",
-    ]
-    + ["remote_user", "remote_groups", "remote_email", "remote_name", "x_scheme", "x_http_method_override"]
-    + [
+        "remote_user",
+        "remote_groups",
+        "remote_email",
+        "remote_name",
+        "x_scheme",
+        "x_http_method_override",
         "x_http_method",
         "x_method_override",
         "front_end_https",

@@ -62,7 +62,7 @@ def _integer(value: object) -> int:
 
 
 def _environment(filters: Mapping[str, Callable[..., Any]]) -> _Environment:
-    environment = _Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - values, not HTML
+    environment = _Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.globals.clear()
     # Filters that build unbounded text, or whose output is HTML, have no use in values.
     for name in (
@@ -129,7 +129,7 @@ class Template:
         return _bounded(_text(self.value(context)), self.source)
 
     def spliced(self, context: Mapping[str, Any], encode: Callable[[str], str]) -> str:
-        """Evaluate to text in which every expression's text went through *encode*; the fixed pieces stay as they are."""
+        """Evaluate to text in which every expression's text went through *encode*; fixed pieces stay as they are."""
         pieces = (
             piece if isinstance(piece, str) else encode(_text(self._evaluate(piece, context))) for piece in self._pieces
         )
@@ -151,7 +151,7 @@ class Template:
         except jinja2.UndefinedError as error:
             message = f"{self.source!r}: {error.message}"
             raise MissingValueError(message) from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an expression can raise anything
             message = f"{self.source!r}: {type(error).__name__}"
             raise TemplateError(message) from None
         if isinstance(value, jinja2.Undefined):

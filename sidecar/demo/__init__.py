@@ -38,7 +38,7 @@ class Demo:
             await runner.cleanup()
 
 
-async def start(  # noqa: PLR0913 - each says another thing about the two
+async def start(
     *,
     database: Path,
     api_token: str,

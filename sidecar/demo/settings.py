@@ -6,7 +6,7 @@ CONFIGURATION = Path(__file__).with_name("demo.yaml")
 CLIENT_ID = "demo"
 
 
-def environment(  # noqa: PLR0913 - one for each variable
+def environment(
     *,
     listen: str,
     public_url: str,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -24,34 +24,29 @@ _LONGEST_FORM = 256 * 1024
 Handler = Callable[[web.BaseRequest, Visit, str, float], Awaitable[web.Response]]
 
 
+@dataclass(slots=True, kw_only=True)
 class Portal:
-    """Routes our own pages; every answer is made by ``answers``."""
+    """Routes our own pages; every answer is made by ``answers``.
 
-    def __init__(
-        self,
-        site: Site,
-        sign_in: SignIn,
-        sign_out: SignOut,
-        keeper: SessionKeeper,
-        answers: Answers,
-        audit: AuditLog,
-        metrics: Metrics,
-        keys: Mapping[str, object],
-        asks: Callable[[str], Ask],
-        is_ready: Callable[[], Awaitable[Mapping[str, str]]],
-    ) -> None:
-        """*keys* is the JWK set of the assertion header, *asks* what a sign-in for a path must achieve; *is_ready* raises Unavailable or describes the parts."""
-        self._site = site
-        self._sign_in = sign_in
-        self._sign_out = sign_out
-        self._keeper = keeper
-        self._answers = answers
-        self._audit = audit
-        self._metrics = metrics
-        self._keys = keys
-        self._asks = asks
-        self._is_ready = is_ready
-        self._routes: dict[tuple[str, str], Handler] = {
+    ``keys`` is the JWK set of the assertion header, ``asks`` what a sign-in for a path must achieve; ``is_ready``
+    raises Unavailable or describes the parts.
+    """
+
+    site: Site
+    sign_in: SignIn
+    sign_out: SignOut
+    keeper: SessionKeeper
+    answers: Answers
+    audit: AuditLog
+    metrics: Metrics
+    keys: Mapping[str, object]
+    asks: Callable[[str], Ask]
+    is_ready: Callable[[], Awaitable[Mapping[str, str]]]
+    _routes: dict[tuple[str, str], Handler] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """List the pages."""
+        self._routes = {
             ("GET", "login"): self._login,
             ("GET", "callback"): self._callback,
             ("GET", "logout"): self._logout,
@@ -67,15 +62,15 @@ class Portal:
 
     def owns(self, path: str) -> bool:
         """True when *path* is below our prefix."""
-        return path.startswith(self._site.prefix + "/") or path == self._site.prefix
+        return path.startswith(self.site.prefix + "/") or path == self.site.prefix
 
     def is_health(self, path: str) -> bool:
         """True for the probes, which are asked by address and not by name."""
-        return path in (self._site.path("live"), self._site.path("ready"))
+        return path in (self.site.path("live"), self.site.path("ready"))
 
     async def handle(self, request: web.BaseRequest, visit: Visit, now: float) -> web.Response:
         """Answer one request below the prefix. Raises Refused and Unavailable."""
-        name, _, rest = visit.path[len(self._site.prefix) + 1 :].partition("/")
+        name, _, rest = visit.path[len(self.site.prefix) + 1 :].partition("/")
         method = "GET" if visit.method == "HEAD" else visit.method
         handler = self._routes.get((method, name))
         if handler is None or (rest and name not in ("callback", "backchannel")):
@@ -87,31 +82,31 @@ class Portal:
     async def _login(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
         query = parameters_of(request.query_string)
         session = await self._session(visit, now)
-        # What the sign-in must achieve follows from the rule for the page, never from the link (no third party chooses).
-        ask = self._asks(self._site.return_to(query.get("to", "")))
+        # What the sign-in must achieve follows from the rule for the page: no third party chooses it by a link.
+        ask = self.asks(self.site.return_to(query.get("to", "")))
         if session is not None and "with" not in query and ask.is_met_by(session, now):
             # Somebody who is signed in already and comes here by a stale link or a second tab.
-            return self._answers.go(self._site.return_to(query.get("to", "")))
-        return await self._sign_in.begin(visit, query, ask, session)
+            return self.answers.go(self.site.return_to(query.get("to", "")))
+        return await self.sign_in.begin(visit, query, ask, session)
 
     async def _callback(self, request: web.BaseRequest, visit: Visit, name: str, now: float) -> web.Response:
         to = "/"
         try:
             answer = parameters_of(request.query_string)
-            to = await self._sign_in.way_back(answer.get("state", ""))
-            opened = await self._sign_in.finish(visit, name, answer, now)
+            to = await self.sign_in.way_back(answer.get("state", ""))
+            opened = await self.sign_in.finish(visit, name, answer, now)
         except (Refused, Unavailable) as error:
-            self._metrics.logins.labels(name if self._sign_in.knows(name) else "unknown", error.reason.value).inc()
+            self.metrics.logins.labels(name if self.sign_in.knows(name) else "unknown", error.reason.value).inc()
             fields = {"provider": name, "reason": error.reason.value, "detail": error.detail, "client": visit.client}
-            self._audit.record(Event.LOGIN_FAILED, {**fields, "reference": visit.reference})
+            self.audit.record(Event.LOGIN_FAILED, {**fields, "reference": visit.reference})
             person = replace(visit, wants_page=True)
-            retry = to if error.reason is Reason.LOGIN_STATE_UNKNOWN else self._site.login_path(to)
+            retry = to if error.reason is Reason.LOGIN_STATE_UNKNOWN else self.site.login_path(to)
             if isinstance(error, Refused):
-                return self._answers.refused(person, error, retry)
-            return self._answers.unavailable(person, error, retry)
+                return self.answers.refused(person, error, retry)
+            return self.answers.unavailable(person, error, retry)
         session = opened.session
-        self._metrics.logins.labels(name, "ok").inc()
-        self._audit.record(
+        self.metrics.logins.labels(name, "ok").inc()
+        self.audit.record(
             Event.LOGIN_SUCCEEDED,
             {
                 "provider": name,
@@ -123,23 +118,23 @@ class Portal:
                 "reference": visit.reference,
             },
         )
-        if self._site.style.same_site == "Strict":
+        if self.site.style.same_site == "Strict":
             # A strict cookie does not travel along a redirect that began at the provider: let the page go on itself.
-            return self._answers.page("onward", 200, {"to": opened.to}, opened.cookies)
-        return self._answers.go(opened.to, opened.cookies)
+            return self.answers.page("onward", 200, {"to": opened.to}, opened.cookies)
+        return self.answers.go(opened.to, opened.cookies)
 
     async def _logout(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin", "same-site"):
             if visit.method == "POST":
                 raise Refused(Reason.CSRF, 403, "sign-out from another site")
-            return self._answers.page("confirm_sign_out", 200, {})
-        answer, session = await self._sign_out.sign_out(visit, now)
+            return self.answers.page("confirm_sign_out", 200, {})
+        answer, session = await self.sign_out.sign_out(visit, now)
         if session:
-            self._audit.record(Event.SIGNED_OUT, {"session": session, "client": visit.client})
+            self.audit.record(Event.SIGNED_OUT, {"session": session, "client": visit.client})
         return answer
 
     async def _signed_out(self, _request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
-        return self._answers.page("signed_out", 200, {})
+        return self.answers.page("signed_out", 200, {})
 
     async def _back_channel(self, request: web.BaseRequest, _visit: Visit, name: str, now: float) -> web.Response:
         length = request.content_length
@@ -148,39 +143,39 @@ class Portal:
         body = await request.content.readexactly(length)
         try:
             form = parameters_of(body.decode("ascii"))
-            said, number = await self._sign_out.back_channel(name, form.get("logout_token", ""), now)
+            said, number = await self.sign_out.back_channel(name, form.get("logout_token", ""), now)
         except UnicodeDecodeError:
-            return self._answers.json(400, {"error": "invalid_request"})
+            return self.answers.json(400, {"error": "invalid_request"})
         except Refused as refused:
-            self._audit.record(Event.PROVIDER_LOGOUT, {"provider": name, "reason": refused.reason.value})
-            return self._answers.json(400, {"error": "invalid_request", "error_description": refused.reason.value})
+            self.audit.record(Event.PROVIDER_LOGOUT, {"provider": name, "reason": refused.reason.value})
+            return self.answers.json(400, {"error": "invalid_request", "error_description": refused.reason.value})
         fields = {"provider": name, "issuer": said.issuer, "subject": said.subject, "ended": number}
-        self._audit.record(Event.PROVIDER_LOGOUT, fields)
-        return self._answers.json(200, {})
+        self.audit.record(Event.PROVIDER_LOGOUT, fields)
+        return self.answers.json(200, {})
 
     async def _me(self, _request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
         session = await self._session(visit, now)
         if session is None:
             raise Refused(Reason.NOT_SIGNED_IN, 401)
-        return self._answers.json(
+        return self.answers.json(
             200, {**user_of(session.identity), "provider": session.provider, "expires": int(session.expires)}
         )
 
     async def _jwks(self, _request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
-        return self._answers.json(200, self._keys)
+        return self.answers.json(200, self.keys)
 
     async def _style(self, _request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
-        return self._answers.stylesheet()
+        return self.answers.stylesheet()
 
     async def _live(self, _request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
-        return self._answers.json(200, {"status": "live"})
+        return self.answers.json(200, {"status": "live"})
 
     async def _ready(self, _request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
-        return self._answers.json(200, {"status": "ready", **await self._is_ready()})
+        return self.answers.json(200, {"status": "ready", **await self.is_ready()})
 
     async def _session(self, visit: Visit, now: float) -> Session | None:
-        for token in values_of(visit.cookies, self._site.session_cookie):
-            session = await self._keeper.find(token, now)
+        for token in values_of(visit.cookies, self.site.session_cookie):
+            session = await self.keeper.find(token, now)
             if session is not None:
                 return session
         return None

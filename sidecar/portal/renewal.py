@@ -34,7 +34,7 @@ class Renewal:
         if login is None or now < self._paused.get(session.provider, 0.0):
             return session
         async with self._keeper.refreshing(session) as is_ours:
-            current = await self._keeper.find(token, now)
+            current = await self._keeper.reread(token, now)
             if current is None or not is_ours or not current.refresh_at or now < current.refresh_at:
                 return current
             return await self._renew(login, token, current, now)

@@ -43,80 +43,77 @@ def parameters_of(query: str) -> dict[str, str]:
     return parameters
 
 
+@dataclass(slots=True, kw_only=True)
 class SignIn:
     """The way in. Holds the logins and the attempts under way."""
 
-    def __init__(
-        self, site: Site, logins: Mapping[str, Login], attempts: Attempts, keeper: SessionKeeper, answers: Answers
-    ) -> None:
-        """Offer *logins* in their order."""
-        self._site = site
-        self._logins = logins
-        self._attempts = attempts
-        self._keeper = keeper
-        self._answers = answers
+    site: Site
+    logins: Mapping[str, Login]
+    attempts: Attempts
+    keeper: SessionKeeper
+    answers: Answers
 
     async def begin(self, visit: Visit, query: Mapping[str, str], ask: Ask, session: Session | None) -> web.Response:
         """Answer ``/login``: a redirect to the provider, or the chooser when several could be meant."""
-        to = self._site.return_to(query.get("to", ""))
+        to = self.site.return_to(query.get("to", ""))
         email = query.get("email", "").strip()
         name = query.get("with") or (
-            session.provider if session is not None and session.provider in self._logins else ""
+            session.provider if session is not None and session.provider in self.logins else ""
         )
         login = self._choose(name, email)
         if login is None:
             return self._chooser(to, email)
-        browser = browser_of(visit, self._site)
-        await self._attempts.refuse_circles(browser)
+        browser = browser_of(visit, self.site)
+        await self.attempts.refuse_circles(browser)
         browser = browser or new_browser()
-        state = self._attempts.new_state()
+        state = self.attempts.new_state()
         begin = await login.begin(state, replace(ask, login_hint=email))
-        await self._attempts.keep(state, Attempt(login.name, to, browser, begin.kept))
-        return self._answers.go(begin.url, [self._site.give_browser(browser)])
+        await self.attempts.keep(state, Attempt(login.name, to, browser, begin.kept))
+        return self.answers.go(begin.url, [self.site.give_browser(browser)])
 
     def _choose(self, name: str, email: str) -> Login | None:
         if name:
-            if name not in self._logins:
+            if name not in self.logins:
                 raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
-            return self._logins[name]
-        if len(self._logins) == 1:
-            return next(iter(self._logins.values()))
+            return self.logins[name]
+        if len(self.logins) == 1:
+            return next(iter(self.logins.values()))
         domain = email.rpartition("@")[2].lower()
-        at_home = [login for login in self._logins.values() if domain in map(str.lower, login.domains)]
+        at_home = [login for login in self.logins.values() if domain in map(str.lower, login.domains)]
         return at_home[0] if len(at_home) == 1 else None
 
     def _chooser(self, to: str, email: str) -> web.Response:
-        choices = [{"name": login.name, "title": login.title} for login in self._logins.values()]
-        asks_email = any(login.domains for login in self._logins.values())
+        choices = [{"name": login.name, "title": login.title} for login in self.logins.values()]
+        asks_email = any(login.domains for login in self.logins.values())
         values = {"choices": choices, "to": to, "asks_email": asks_email, "email": email, "unknown_email": bool(email)}
-        return self._answers.page("chooser", 200, values)
+        return self.answers.page("chooser", 200, values)
 
     async def finish(self, visit: Visit, name: str, answer: Mapping[str, str], now: float) -> Opened:
         """Verify the provider's *answer* at the callback of login *name* and open a session.
 
         The order matters: state and browser first, the code is redeemed last. Raises Refused and Unavailable.
         """
-        login = self._logins.get(name)
+        login = self.logins.get(name)
         if login is None:
             raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
-        browser = browser_of(visit, self._site)
-        attempt = await self._attempts.use(answer.get("state", ""), name, browser)
+        browser = browser_of(visit, self.site)
+        attempt = await self.attempts.use(answer.get("state", ""), name, browser)
         signed_in = await login.finish(attempt.kept, answer, now)
         token, session = await self._open(visit, signed_in, now)
-        await self._attempts.finished(browser)
-        return Opened(session, attempt.to, (self._site.give_session(token),))
+        await self.attempts.finished(browser)
+        return Opened(session, attempt.to, (self.site.give_session(token),))
 
     async def _open(self, visit: Visit, signed_in: SignedIn, now: float) -> tuple[str, Session]:
-        previous: Sequence[str] = values_of(visit.cookies, self._site.session_cookie)
-        return await self._keeper.open(signed_in, now, previous[0] if previous else None)
+        previous: Sequence[str] = values_of(visit.cookies, self.site.session_cookie)
+        return await self.keeper.open(signed_in, now, previous[0] if previous else None)
 
     def knows(self, name: str) -> bool:
         """True when there is a login of that name."""
-        return name in self._logins
+        return name in self.logins
 
     async def way_back(self, state: str) -> str:
         """Where the attempt of *state* wanted to go; "/" when nobody knows."""
         try:
-            return (await self._attempts.peek(state)).to
+            return (await self.attempts.peek(state)).to
         except Refused:
             return "/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -17,64 +18,55 @@ from sidecar.sessions.store import Store
 _LONGEST_MEMORY = 24 * 3600.0
 
 
+@dataclass(slots=True, kw_only=True)
 class SignOut:
-    """The way out."""
+    """The way out; the application's cookies named ``app_cookies`` go too, so that the next person inherits none."""
 
-    def __init__(
-        self,
-        site: Site,
-        logins: Mapping[str, Login],
-        keeper: SessionKeeper,
-        store: Store,
-        answers: Answers,
-        app_cookies: tuple[str, ...],
-    ) -> None:
-        """Also drop the application's cookies named *app_cookies*, so that the next person does not inherit them."""
-        self._site = site
-        self._logins = logins
-        self._keeper = keeper
-        self._store = store
-        self._answers = answers
-        self._app_cookies = app_cookies
+    site: Site
+    logins: Mapping[str, Login]
+    keeper: SessionKeeper
+    store: Store
+    answers: Answers
+    app_cookies: tuple[str, ...]
 
     async def sign_out(self, visit: Visit, now: float) -> tuple[web.Response, str]:
         """End the session that *visit* brings, here and at the provider; (answer, session id or "")."""
-        onward = self._site.path("signed-out")
+        onward = self.site.path("signed-out")
         ended = ""
-        for token in values_of(visit.cookies, self._site.session_cookie):
-            session = await self._keeper.find(token, now)
+        for token in values_of(visit.cookies, self.site.session_cookie):
+            session = await self.keeper.find(token, now)
             if session is None:
                 continue
-            grant = await self._keeper.grant(token)
-            await self._keeper.end(token)
+            grant = await self.keeper.grant(token)
+            await self.keeper.end(token)
             ended = session.id
-            login = self._logins.get(session.provider)
+            login = self.logins.get(session.provider)
             if login is not None:
                 try:
-                    back = self._site.origin + self._site.path("signed-out")
+                    back = self.site.origin + self.site.path("signed-out")
                     onward = await login.sign_out_url(session, grant, back, "") or onward
                 except Unavailable:
                     # The session here has ended; a provider that is down cannot keep anybody signed in with us.
                     continue
-        return self._answers.go(onward, self._parting_cookies()), ended
+        return self.answers.go(onward, self._parting_cookies()), ended
 
     def _parting_cookies(self) -> list[str]:
-        plain = CookieStyle(secure=self._site.style.secure)
-        dropped = [expire_cookie(plain, name) for name in self._app_cookies]
-        return [self._site.drop_session(), self._site.drop_form(), *dropped]
+        plain = CookieStyle(secure=self.site.style.secure)
+        dropped = [expire_cookie(plain, name) for name in self.app_cookies]
+        return [self.site.drop_session(), self.site.drop_form(), *dropped]
 
     async def back_channel(self, name: str, token: str, now: float) -> tuple[LoggedOut, int]:
         """End what the provider's logout *token* names; (what it said, number of sessions ended).
 
         OpenID Connect Back-Channel Logout 1.0, section 2.5. Raises Refused and Unavailable.
         """
-        login = self._logins.get(name)
+        login = self.logins.get(name)
         if login is None:
             raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
         said = await login.logged_out(token, now)
         lifetime = min(max(said.expires - now, 60.0), _LONGEST_MEMORY)
-        if not await self._store.claim(f"jti:{len(name)}:{name}:{said.jti}", b"1", lifetime):
+        if not await self.store.claim(f"jti:{len(name)}:{name}:{said.jti}", b"1", lifetime):
             raise Refused(Reason.TOKEN_INVALID, 400, "logout token used before")
         if said.sid:
-            return said, await self._keeper.end_provider_session(said.issuer, said.sid)
-        return said, await self._keeper.end_subject(said.issuer, said.subject)
+            return said, await self.keeper.end_provider_session(said.issuer, said.sid)
+        return said, await self.keeper.end_subject(said.issuer, said.subject)

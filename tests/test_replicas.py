@@ -1,0 +1,208 @@
+"""Two replicas behind one Redis and one directory behave as one, with a real OpenID provider."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from tests.services.oidc import OidcProvider
+from tests.services.redis import RedisServer
+from tests.test_journey import users_of, users_table
+from tests.world import Browser, Running, World, free_port, until
+
+
+async def sign_in_for_real(browser: Browser, provider: OidcProvider, login: str, target: str = "/") -> None:
+    """Sign in at the real provider, and follow back."""
+    answer = await browser.page(target)
+    begun = await browser.page(answer.headers["Location"])
+    back = await provider.sign_in(browser.http, begun.headers["Location"], login)
+    answer = await browser.page(str(back))
+    assert answer.status == 302, await answer.text()
+
+
+async def two(
+    world: World,
+    provider: OidcProvider,
+    redis_url: str,
+    tmp_path: Path,
+    directory: str,
+    changes: dict[str, Any] | None = None,
+) -> tuple[Running, Running, Path]:
+    """Two sidecars at one public address: same application, Redis, directory and users table."""
+    port = free_port()
+    url = f"http://localhost:{port}"
+    client = provider.client(
+        [f"{url}/-/callback/corp"],
+        client_id="wiki",
+        secret="a client secret that is long",
+        post_logout_redirect_uris=[f"{url}/-/signed-out"],
+        backchannel_logout_uri=f"{url}/-/backchannel/corp",
+    )
+    users = tmp_path / "users.db"
+    environment = {"USERS_DB": users_table(users), "OIDC_SECRET": client.secret, "REDIS_URL": redis_url}
+    application = await world.application()
+    shared = {
+        "server": {"public_url": url},
+        "sessions": {"redis": {"env": "REDIS_URL"}},
+        "directory": directory,
+        "logins": {"corp": {"scopes": ["openid", "profile", "email", "groups"]}},
+        **(changes or {}),
+    }
+    running = [
+        await world(
+            shared,
+            application=application,
+            environment=environment,
+            issuer=provider.issuer,
+            provision=True,
+            port=number,
+        )
+        for number in (port, 0)
+    ]
+    return running[0], running[1], users
+
+
+def at(running: Running, target: str) -> URL:
+    """Address of *target* at one replica."""
+    return URL(f"http://127.0.0.1:{running.port}{target}", encoded=True)
+
+
+async def asked(browser: Browser, running: Running, target: str = "/", **headers: str) -> aiohttp.ClientResponse:
+    """Ask one replica directly, as a front proxy would, with this browser's session."""
+    first = {"Host": browser._running.url.removeprefix("http://"), "Cookie": f"sidecar={browser.cookie()}"}
+    async with aiohttp.ClientSession() as http:
+        answer = await http.get(at(running, target), headers={**first, **headers}, allow_redirects=False)
+        await answer.read()
+        return answer
+
+
+async def answers_with(status: int, browser: Browser, running: Running) -> bool:
+    """True when this replica now answers so."""
+    return (await asked(browser, running)).status == status
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+def directory_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The directory on each kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/shared.db"
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+async def test_t70_fifty_first_requests_on_two_replicas_make_one_account(
+    world: World, oidc_provider: OidcProvider, redis_url: str, tmp_path: Path, directory_url: str
+) -> None:
+    one, other, users = await two(world, oidc_provider, redis_url, tmp_path, directory_url)
+    async with one.browser() as browser:
+        await sign_in_for_real(browser, oidc_provider, "ada")
+        work = [asked(browser, (one, other)[number % 2], f"/{number}") for number in range(50)]
+        answers = await asyncio.gather(*work)
+    assert {answer.status for answer in answers} == {200}
+    assert [row[0] for row in users_of(users)].count("ada") == 1
+    created = [line for running in (one, other) for line in running.audit() if line["event"] == "account-created"]
+    assert len(created) == 1
+
+
+async def test_a_sign_out_at_one_replica_ends_the_session_and_the_websocket_at_the_other(
+    world: World, oidc_provider: OidcProvider, redis_url: str, tmp_path: Path
+) -> None:
+    one, other, _ = await two(world, oidc_provider, redis_url, tmp_path, f"sqlite:///{tmp_path}/shared.db")
+    async with one.browser() as browser, aiohttp.ClientSession() as http:
+        await sign_in_for_real(browser, oidc_provider, "ada")
+        headers = {"Host": one.url.removeprefix("http://"), "Cookie": f"sidecar={browser.cookie()}"}
+        token = browser.cookie()
+        assert (await asked(browser, other)).status == 200
+        async with http.ws_connect(at(other, "/ws"), headers={**headers, "Origin": one.url}) as socket:
+            await socket.send_str("x")
+            assert (await socket.receive()).data == "echo x"
+            await browser.page("/-/logout")
+            closed = await asyncio.wait_for(socket.receive(), 3)
+            assert closed.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING)
+        answer = await http.get(at(other, "/"), headers={**headers, "Cookie": f"sidecar={token}"})
+        assert answer.status == 401
+
+
+async def test_t30_a_sign_out_at_the_provider_ends_the_session_at_both(
+    world: World, oidc_provider: OidcProvider, redis_url: str, tmp_path: Path
+) -> None:
+    one, other, _ = await two(world, oidc_provider, redis_url, tmp_path, f"sqlite:///{tmp_path}/shared.db")
+    async with one.browser() as browser:
+        await sign_in_for_real(browser, oidc_provider, "ada")
+        assert (await asked(browser, one)).status == 200
+        assert (await asked(browser, other)).status == 200
+        sent = await oidc_provider.end_sessions("ada")
+        assert sent
+        for running in (one, other):
+            await until(partial(answers_with, 401, browser, running), within=3)
+    assert any(line["event"] == "provider-logout" and line["ended"] == 1 for line in one.audit())
+
+
+async def test_t31_a_hundred_requests_on_an_expired_token_make_one_token_call(
+    world: World, oidc_provider: OidcProvider, redis_url: str, tmp_path: Path
+) -> None:
+    oidc_provider.configure(access_token_ttl=60)
+    one, other, _ = await two(world, oidc_provider, redis_url, tmp_path, f"sqlite:///{tmp_path}/shared.db")
+    async with one.browser() as browser:
+        await sign_in_for_real(browser, oidc_provider, "ada")
+        assert (await asked(browser, one)).status == 200
+        before = oidc_provider.count("/token")
+        oidc_provider.set_claims("ada", {"groups": ["wiki-editors"]})
+        world.clock.ahead = 61
+        answers = await asyncio.gather(*(asked(browser, (one, other)[n % 2], f"/{n}") for n in range(100)))
+    assert {answer.status for answer in answers} == {200}
+    assert oidc_provider.count("/token") - before == 1
+    # T56: the group that is gone at the provider is gone here, on the open session.
+    assert one.application.seen[-1].values("X-App-Roles") == ["editor"]
+
+
+async def test_t31_a_provider_that_is_down_signs_nobody_out_and_one_that_says_no_does(
+    world: World, oidc_provider: OidcProvider, redis_url: str, tmp_path: Path
+) -> None:
+    oidc_provider.configure(access_token_ttl=60)
+    one, _, _ = await two(world, oidc_provider, redis_url, tmp_path, f"sqlite:///{tmp_path}/shared.db")
+    async with one.browser() as browser:
+        await sign_in_for_real(browser, oidc_provider, "ada")
+        world.clock.ahead = 61
+        oidc_provider.break_endpoint("/token", status=503)
+        assert (await asked(browser, one)).status == 200
+        oidc_provider.repair()
+        world.clock.ahead = 121
+        oidc_provider.remove_account("ada")
+        assert (await asked(browser, one)).status == 401
+
+
+async def test_t58_when_redis_is_down_the_answer_is_503_and_it_recovers_by_itself(
+    world: World, oidc_provider: OidcProvider, redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    one, _, _ = await two(world, oidc_provider, redis_url, tmp_path, f"sqlite:///{tmp_path}/shared.db")
+    async with one.browser() as browser:
+        await sign_in_for_real(browser, oidc_provider, "ada")
+        assert (await asked(browser, one)).status == 200
+        redis_server.pause()
+        try:
+            await until(partial(answers_with, 503, browser, one))
+            page = await asked(browser, one, Accept="text/html", **{"Sec-Fetch-Mode": "navigate"})
+            assert page.status == 503
+            assert "store-unavailable" in await page.text()
+            assert (await asked(browser, one, "/public/x")).status == 200
+            assert (await asked(browser, one, "/-/ready")).status == 503
+            assert (await asked(browser, one, "/-/live")).status == 200
+        finally:
+            redis_server.resume()
+        await until(partial(answers_with, 200, browser, one))
+
+
+async def test_the_users_table_has_no_unique_index_so_the_sidecar_alone_prevents_doubles(tmp_path: Path) -> None:
+    path = tmp_path / "users.db"
+    users_table(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO users (login) VALUES ('twin'), ('twin')")
+    assert [row[0] for row in users_of(path)].count("twin") == 2
