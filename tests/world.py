@@ -1,7 +1,7 @@
 """A whole small world for tests: a running sidecar, an application that remembers, and people who sign in.
 
-`World` is made by the `world` fixture (tests/conftest.py): `await world(changes…)` starts a sidecar with a configuration
-and gives a `Running`. The identity provider is the demo's own unless a test brings another.
+`World` is made by the `world` fixture (tests/conftest.py): `await world(changes…)` starts a sidecar with a
+configuration and gives a `Running`. The identity provider is the demo's own unless a test brings another.
 """
 
 from __future__ import annotations
