@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from sidecar.config.section import Section
-from sidecar.config.values import Duration, OneOrMany, Text
-
-Many = Annotated[tuple[Text, ...], OneOrMany]
+from sidecar.config.values import Duration, Text, Texts
 
 
 def _kind_of_allow(value: Any) -> str:
@@ -21,25 +19,25 @@ def _kind_of_allow(value: Any) -> str:
 class Allow(Section):
     """Who passes; every line given must hold, any value within a line is enough."""
 
-    role: Many = Field((), description="roles, as named under roles")
-    group: Many = Field((), description="groups, as the provider names them")
-    login: Many = Field((), description="logins that people must have come through")
-    bearer: Many = Field((), description="logins whose bearer tokens are accepted here")
+    role: Texts = Field((), description="roles, as named under roles")
+    group: Texts = Field((), description="groups, as the provider names them")
+    login: Texts = Field((), description="logins that people must have come through")
+    bearer: Texts = Field((), description="logins whose bearer tokens are accepted here")
 
 
 class Require(Section):
     """How fresh or strong the sign-in must be."""
 
     max_age: Duration | None = Field(None, description="sign in again when the sign-in is older than this")
-    acr: Many = Field((), description="accepted classes of sign-in (acr claim)")
+    acr: Texts = Field((), description="accepted classes of sign-in (acr claim)")
 
 
 class AccessRule(Section):
     """One rule; the first whose path, methods and host fit decides."""
 
     path: Text = Field(description="/exact, /prefix/** or with * for one segment")
-    methods: Annotated[tuple[Text, ...], OneOrMany] = Field((), description="all methods when left out")
-    host: Many = Field((), description="all hosts when left out")
+    methods: Texts = Field((), description="all methods when left out")
+    host: Texts = Field((), description="all hosts when left out")
     allow: Annotated[
         Annotated[Literal["anyone", "signed_in", "nobody"], Tag("word")] | Annotated[Allow, Tag("lines")],
         Discriminator(_kind_of_allow),
@@ -54,7 +52,7 @@ class AccessRule(Section):
             message = "a path pattern is no regular expression; write /exact, /prefix/** or * for one segment"
             raise ValueError(message)
         if not path.startswith("/"):
-            message = "a path pattern starts with /; it is anchored at both ends"
+            message = "a path pattern starts with /; write /admin/** for /admin and all below it"
             raise ValueError(message)
         segments = path.split("/")[1:]
         if any("**" in segment and segment != "**" for segment in segments) or "**" in segments[:-1]:

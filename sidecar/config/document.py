@@ -203,6 +203,7 @@ class _Walker:
         self._document = document
         self._loader = loader
         self._count = 0
+        self._open: set[int] = set()
 
     def value(self, node: yaml.Node, location: Location) -> Any:
         self._count += 1
@@ -215,10 +216,19 @@ class _Walker:
                 node, f"the tag {node.tag.removeprefix(_TAG)} is not possible", "Remove it, or quote the text"
             )
         self._document.marks[location] = _place(node)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, location)
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node)
+        if id(node) in self._open:
+            raise _mistake(node, "an alias stands inside its own anchor", "Remove it")
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, location)
             return [self.value(part, (*location, number)) for number, part in enumerate(node.value)]
+        finally:
+            self._open.discard(id(node))
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
         try:
             return self._loader.construct_object(node, deep=True)
         except (ValueError, LookupError):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sidecar.config.section import Section
-from sidecar.config.values import Duration, FilePath, OneOrMany, SecretText, Size, TemplateText, Text
+from sidecar.config.values import Duration, FilePath, OneOrMany, SecretText, Size, TemplateText, Text, Texts
 
 # Asymmetric only: an HMAC algorithm would turn a public key into a signing key (RFC 8725, section 3.1).
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -29,11 +29,9 @@ class IdentityTemplates(Section):
 class Bearer(Section):
     """Accept this provider's JWT access tokens from API callers (RFC 9068)."""
 
-    audience: Annotated[tuple[Text, ...], OneOrMany] = Field(min_length=1, description="required: who the token is for")
+    audience: Texts = Field(min_length=1, description="required: who the token is for")
     issuer: Text | None = Field(None, description="issuer of the tokens when it differs from the login's")
-    types: tuple[Text, ...] = Field(
-        ("at+jwt", "application/at+jwt"), description='accepted typ headers; add "JWT" where needed'
-    )
+    types: Texts = Field(("at+jwt", "application/at+jwt"), description='accepted typ headers; add "JWT" where needed')
     max_age: Duration = Field(timedelta(hours=1), description="longest lifetime of a token that is accepted")
 
 
@@ -53,13 +51,15 @@ class OidcLogin(Section):
     )
     private_key: SecretText | None = Field(None, description="PEM or JWK for private_key_jwt")
     private_key_id: Text | None = Field(None, description="key id (kid) that the provider knows it by")
-    scopes: tuple[Text, ...] = Field(("openid", "profile", "email"), description="must contain openid")
-    algorithms: tuple[Algorithm, ...] = Field(("RS256",), min_length=1, description="accepted signatures of tokens")
+    scopes: Texts = Field(("openid", "profile", "email"), description="must contain openid")
+    algorithms: Annotated[tuple[Algorithm, ...], OneOrMany] = Field(
+        ("RS256",), min_length=1, description="accepted signatures of tokens"
+    )
     userinfo: Literal["auto", "always", "never"] = Field("auto", description="auto: when a claim is missing")
     parameters: dict[str, Text] = Field(
         default_factory=dict, description="extra parameters of the authorization request"
     )
-    domains: tuple[Text, ...] = Field((), description="e-mail domains whose people sign in here")
+    domains: Texts = Field((), description="e-mail domains whose people sign in here")
     identity: IdentityTemplates = Field(IdentityTemplates(), description="lines that differ from the general identity")
     trust_email: bool = Field(default=False, description="believe e-mail addresses without email_verified")
     leeway: Duration = Field(timedelta(seconds=30), description="tolerated clock difference")

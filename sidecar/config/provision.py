@@ -20,6 +20,7 @@ from sidecar.config.values import (
     Status,
     TemplateText,
     Text,
+    Texts,
 )
 
 StatusList = Annotated[tuple[Status, ...], OneOrMany]
@@ -29,7 +30,7 @@ class AccountKey(Section):
     """What ties a person to an account, and what to do when one is already there."""
 
     key: TemplateText = Field(description="what the application knows the person by, made from user, groups, claims")
-    protected: tuple[Text, ...] = Field((), description="account keys that are never linked, changed or created")
+    protected: Texts = Field((), description="account keys that are never linked, changed or created")
     existing: Literal["deny", "link_verified"] = Field(
         "deny",
         description="link_verified: take over the account with the same verified e-mail, for a login's domains",
@@ -50,7 +51,7 @@ class AccountRoles(Section):
     mode: Literal["create_only", "additive", "authoritative"] = Field(
         "authoritative", description="set once, only ever add, or also take away what is managed"
     )
-    managed: tuple[Text, ...] = Field((), description="roles that the sidecar looks after, strongest first")
+    managed: Texts = Field((), description="roles that the sidecar looks after, strongest first")
     default: Text | None = Field(None, description="given to whoever has none of them")
 
 
@@ -131,7 +132,7 @@ class OutcomeMatch(Section):
     """When an answer means this outcome: by status, SQLSTATE and a condition on the body."""
 
     status: StatusList = Field((), description="codes or classes such as 2xx")
-    sqlstate: Annotated[tuple[Text, ...], OneOrMany] = Field((), description="codes of SQL errors such as 23505")
+    sqlstate: Texts = Field((), description="codes of SQL errors such as 23505")
     when: TemplateText | None = Field(None, description="condition on the answer")
 
 

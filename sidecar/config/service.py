@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from sidecar.config.section import Section
-from sidecar.config.values import Dsn, DsnText, Duration, FilePath, Network, OneOrMany, SecretText, Size, Text
+from sidecar.config.values import Dsn, DsnText, Duration, FilePath, Network, OneOrMany, SecretText, Size, Text, Texts
 
 
 class ServerTls(Section):
@@ -23,9 +23,11 @@ class Server(Section):
 
     listen: Text = Field("127.0.0.1:8080", description="host:port, [v6]:port or unix:/path")
     public_url: Text = Field(description="what people type: scheme, host and port; no path")
-    hosts: tuple[Text, ...] = Field((), description="further host names under which the application is asked for")
+    hosts: Texts = Field((), description="further host names under which the application is asked for")
     prefix: Text = Field("/-", description="path below which the sidecar's own pages live")
-    trusted_proxies: tuple[Network, ...] = Field((), description="peers whose X-Forwarded-* are believed")
+    trusted_proxies: Annotated[tuple[Network, ...], OneOrMany] = Field(
+        (), description="peers whose X-Forwarded-* are believed"
+    )
     tls: ServerTls | None = Field(None, description="serve TLS itself; leave it out behind a proxy that does")
     workers: int = Field(1, ge=1, le=256, description="processes that share the listener; more than one needs Redis")
     metrics: Text | None = Field(None, description="host:port of the metrics and health listener")
@@ -57,15 +59,15 @@ class App(Section):
     answer_timeout: Duration = Field(timedelta(seconds=60), description="until the first byte of the answer")
     idle_timeout: Duration = Field(timedelta(minutes=5), description="longest silence inside a body or WebSocket")
     max_connections: int = Field(256, ge=1, description="most connections to it, for each worker")
-    websocket_origins: tuple[Text, ...] = Field((), description="origins besides public_url that may open WebSockets")
-    sign_out_cookies: tuple[Text, ...] = Field((), description="application cookies dropped at sign-out")
+    websocket_origins: Texts = Field((), description="origins besides public_url that may open WebSockets")
+    sign_out_cookies: Texts = Field((), description="application cookies dropped at sign-out")
 
 
 class Sentinel(Section):
     """Redis Sentinel: who watches which master."""
 
     master: Text = Field(description="name of the master, as the sentinels call it")
-    nodes: tuple[Text, ...] = Field(min_length=1, description="host:port of each sentinel")
+    nodes: Texts = Field(min_length=1, description="host:port of each sentinel")
     username: Text | None = Field(None, description="user at the sentinels themselves")
     password: SecretText | None = Field(None, description="password at the sentinels themselves")
 

@@ -19,7 +19,7 @@ from sidecar.core.template import Compiler, Template
 
 __all__ = [
     "TEXT_SCHEMA", "Dsn", "DsnText", "Duration", "FilePath", "JsonTemplate", "Network", "OneOrMany", "Secret",
-    "SecretOrText", "SecretText", "Shorthand", "Size", "Status", "Surroundings", "TemplateText", "Text",
+    "SecretOrText", "SecretText", "Shorthand", "Size", "Status", "Surroundings", "TemplateText", "Text", "Texts",
     "parse_duration", "parse_size", "surroundings_of",
 ]  # fmt: skip
 
@@ -229,6 +229,7 @@ TEXT_SCHEMA: dict[str, Any] = {"anyOf": [{"type": "string"}, *_REFERENCES]}
 SecretText = Annotated[Secret, PlainValidator(_secret), WithJsonSchema({"oneOf": _REFERENCES})]
 DsnText = Annotated[Dsn, PlainValidator(_dsn), WithJsonSchema(TEXT_SCHEMA)]
 Text = Annotated[str, BeforeValidator(_plain), WithJsonSchema(TEXT_SCHEMA)]
+Texts = Annotated[tuple[Text, ...], OneOrMany]
 Duration = Annotated[
     timedelta,
     PlainValidator(parse_duration),

@@ -31,7 +31,12 @@ _BOUNDS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "
 
 def problems_of(document: Document, errors: Iterable[ErrorDetails]) -> list[Problem]:
     """Problems that *errors* of pydantic are, one for each place and message."""
-    return list(dict.fromkeys(_problem(document, error) for error in errors))
+    return list(dict.fromkeys(_problem(document, error) for error in errors if not _is_echo(document, error)))
+
+
+def _is_echo(document: Document, error: ErrorDetails) -> bool:
+    """True for "too short" about a list whose items are wrong: only valid ones were counted."""
+    return error["type"] == "too_short" and bool(document.at(document.trace(error["loc"], keeps_absent=False)))
 
 
 def closest(word: str, known: Iterable[str], title: str = "Known here") -> str:
@@ -91,5 +96,7 @@ def _told(error: ErrorDetails) -> tuple[str, str]:
     if kind == "value_error":
         # Validators say what is wrong, a semicolon, and the way out.
         message, _, fix = str(error["ctx"]["error"]).partition("; ")
+        # The template language's own name for a closing }}.
+        message = message.replace("'end of print statement'", "the end of the expression")
         return message, fix[:1].upper() + fix[1:]
     return error["msg"][:1].lower() + error["msg"][1:], ""

@@ -1,0 +1,580 @@
+"""Every check across sections: a configuration that it speaks about, and where and how it speaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.config.lint import CHECKS
+from sidecar.config.lints import templates
+from sidecar.hooks.order import ANSWER_NAMES, ORDER_NAMES
+from tests.configurations import problems, provision, text_of
+
+HOUSE = "https://wiki.example.com"
+LOGIN = "type: oidc, issuer: https://id.example.com, client_id: wiki, client_secret: {env: OIDC_SECRET}"
+SECRETS = "secrets: {env: SESSION_SECRET}"
+
+
+def server(rest: str) -> dict[str, str]:
+    return {"server": f"server: {{public_url: {HOUSE}, {rest}}}"}
+
+
+def app(rest: str) -> dict[str, str]:
+    return {"app": f"app: {{{rest}}}"}
+
+
+def logins(rest: str, name: str = "corp") -> dict[str, str]:
+    return {"logins": f"logins:\n  {name}: {{{LOGIN}, {rest}}}"}
+
+
+def access(*rules: str) -> dict[str, str]:
+    return {"access": "access:\n" + "\n".join(f"  - {{{rule}}}" for rule in rules)}
+
+
+def sessions(rest: str) -> dict[str, str]:
+    return {"sessions": f"sessions: {{{rest}}}"}
+
+
+def headers(rest: str) -> dict[str, str]:
+    return {"headers": f"headers: {{{rest}}}"}
+
+
+def roles(condition: str) -> dict[str, str]:
+    return {"roles": f"roles: {{admin: {condition}}}"}
+
+
+def accounts(**parts: str) -> dict[str, str]:
+    return {"provision": provision(**parts)}
+
+
+def create(step: str) -> dict[str, str]:
+    return accounts(create=f"create: [{{{step}}}]")
+
+
+def api(rest: str) -> dict[str, str]:
+    connections = f"connections: {{db: {{sql: sqlite:///users.db}}, api: {{rest: {{{rest}}}}}}}"
+    return accounts(connections=connections)
+
+
+POST = "on: api, method: POST, path: /users"
+INSERT = 'on: db, exec: "INSERT INTO users VALUES (:login)"'
+SOMEBODY = 'login: "{{ account.key }}"'
+CATCH_ALL = "path: /**, allow: signed_in"
+
+# (sections, severity, path, fragment of the message or its way out)
+CASES = [
+    # server
+    ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
+    ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),
+    ({"server": "server: {public_url: https://me@wiki.example.com}"}, "error", "server.public_url", "user name"),
+    ({"server": "server: {public_url: http://wiki.example.com}"}, "error", "server.public_url", "insecure cookie"),
+    ({"server": "server: {public_url: http://localhost.example.com}"}, "error", "server.public_url", "insecure cookie"),
+    (server("hosts: [https://wiki.example.org]"), "error", "server.hosts[0]", "no host name"),
+    (server("prefix: /"), "error", "server.prefix", "plain path"),
+    (server("prefix: auth"), "error", "server.prefix", "plain path"),
+    (server("listen: localhost"), "error", "server.listen", "host:port"),
+    (server('listen: "::1:8080"'), "error", "server.listen", "brackets"),
+    (server('listen: "localhost:80800"'), "error", "server.listen", "host:port"),
+    (server("listen: unix:sock"), "error", "server.listen", "absolute path"),
+    (server("metrics: 127.0.0.1:8080"), "error", "server.metrics", "another port"),
+    (server("metrics: nine"), "error", "server.metrics", "host:port"),
+    (server("trusted_proxies: [0.0.0.0/0]"), "error", "server.trusted_proxies[0]", "trusts everybody"),
+    (server('trusted_proxies: ["::/0"]'), "error", "server.trusted_proxies[0]", "trusts everybody"),
+    (server("trusted_proxies: [0.0.0.0/1]"), "warning", "server.trusted_proxies[0]", "very large"),
+    (server('trusted_proxies: ["fc00::/7"]'), "warning", "server.trusted_proxies[0]", "very large"),
+    (server("trusted_proxies: [10.0.0.1, 8.8.0.0/16]"), "warning", "server.trusted_proxies[1]", "public network"),
+    (server("workers: 2"), "error", "server.workers", "sessions.redis"),
+    (server("client_idle: 0s"), "error", "server.client_idle", "longer than nothing"),
+    # app
+    (app("upstream: 127.0.0.1:3000"), "error", "app.upstream", "unix:/path"),
+    (app("upstream: unix:app.sock"), "error", "app.upstream", "absolute path"),
+    (app("upstream: http://127.0.0.1:3000/app"), "error", "app.upstream", "without a path"),
+    (app("upstream: http://h, tls: {server_name: x}"), "warning", "app.tls", "not https"),
+    (app("upstream: https://h, tls: {verify: false}"), "warning", "app.tls.verify", "any certificate"),
+    (app("upstream: https://h, tls: {certificate: config.yaml}"), "error", "app.tls", "belong together"),
+    (app("upstream: https://h, tls: {ca: nowhere.pem}"), "error", "app.tls.ca", "no file"),
+    (app("upstream: http://h, websocket_origins: [board]"), "error", "app.websocket_origins[0]", "http:// or https://"),
+    # sessions
+    (sessions("redis: redis://r"), "error", "sessions.secrets", "openssl rand"),
+    (sessions(f"redis: http://r, {SECRETS}"), "error", "sessions.redis", "redis://"),
+    (sessions(f'redis: "redis://:pa/ss@r", {SECRETS}'), "warning", "sessions.redis", "a password stands"),
+    (sessions("cluster: true"), "error", "sessions.cluster", "without sessions.redis"),
+    (sessions("sentinel: {master: m, nodes: [a:1]}"), "error", "sessions.sentinel", "without sessions.redis"),
+    (
+        sessions(f"redis: redis://r, {SECRETS}, cluster: true, sentinel: {{master: m, nodes: [a:1]}}"),
+        "error",
+        "sessions.cluster",
+        "exclude",
+    ),
+    (
+        sessions(f"redis: redis://r, {SECRETS}, sentinel: {{master: m, nodes: [a]}}"),
+        "error",
+        "sessions.sentinel.nodes[0]",
+        "host:port",
+    ),
+    (sessions(f"redis: redis://r, {SECRETS}, redis_ca: config.yaml"), "error", "sessions.redis", "rediss://"),
+    (sessions(f"redis: rediss://r, {SECRETS}, redis_key: config.yaml"), "error", "sessions", "belong together"),
+    (sessions("idle: 1d, absolute: 12h"), "error", "sessions.idle", "sessions.absolute"),
+    (sessions("absolute: 0s"), "error", "sessions.absolute", "longer than nothing"),
+    (sessions("cookie: {name: a b}"), "error", "sessions.cookie.name", "name of a cookie"),
+    (sessions("cookie: {name: __Host-wiki}"), "error", "sessions.cookie.name", "by itself"),
+    (sessions("cookie: {domain: example.org}"), "error", "sessions.cookie.domain", "parent"),
+    (sessions("cookie: {domain: ki.example.com}"), "error", "sessions.cookie.domain", "parent"),
+    (sessions("cookie: {domain: com}"), "error", "sessions.cookie.domain", "strangers"),
+    (sessions("cookie: {domain: co.uk}"), "error", "sessions.cookie.domain", "strangers"),
+    (sessions("cookie: {domain: .example.com}"), "error", "sessions.cookie.domain", "plain domain"),
+    (
+        {"server": "server: {public_url: http://localhost:8080}", **sessions("cookie: {same_site: none}")},
+        "error",
+        "sessions.cookie.same_site",
+        "https",
+    ),
+    # directory, audit, pages
+    ({"directory": "directory: mongodb://h/d"}, "error", "directory", "kind of database"),
+    ({"directory": "directory: nowhere"}, "error", "directory", "no address"),
+    ({"directory": "directory: {url: postgresql:///d}"}, "error", "directory.url", "no host"),
+    ({"directory": 'directory: "sqlite:///:memory:"'}, "error", "directory", "in memory"),
+    ({"directory": "directory: postgresql://u:pw@h/d"}, "warning", "directory", "a password stands"),
+    (
+        {**accounts(), **sessions(f"redis: redis://r, {SECRETS}"), "directory": "directory: sqlite:///d.db"},
+        "warning",
+        "directory",
+        "cannot be shared",
+    ),
+    ({"audit": ""}, "warning", "audit", "audit.stdout"),
+    ({"audit": "audit: {file: nowhere/audit.jsonl}"}, "error", "audit.file", "folder"),
+    ({"pages": "pages: {templates: nowhere}"}, "error", "pages.templates", "no folder"),
+    # logins and identity
+    (logins("title: Corp", name='"c/d"'), "error", "logins.c/d", "part of addresses"),
+    (
+        {"logins": "logins: {corp: {type: oidc, issuer: http://id.example.com, client_id: wiki}}"},
+        "error",
+        "logins.corp.issuer",
+        "https",
+    ),
+    (
+        {"logins": "logins: {corp: {type: oidc, issuer: 'https://id.example.com?x=1', client_id: wiki}}"},
+        "error",
+        "logins.corp.issuer",
+        "plain address",
+    ),
+    (logins("discovery: id.example.com"), "error", "logins.corp.discovery", "plain address"),
+    (logins("parameters: {state: x}"), "error", "logins.corp.parameters.state", "itself"),
+    (logins("domains: ['@example.com']"), "error", "logins.corp.domains[0]", "no e-mail domain"),
+    (
+        {"logins": f"logins:\n  corp: {{{LOGIN}}}\n  again: {{{LOGIN}}}"},
+        "warning",
+        "logins.again.issuer",
+        "logins.corp",
+    ),
+    (
+        {
+            "logins": f"logins:\n  corp: {{{LOGIN}, domains: {{a: b}}}}\n"
+            "  more: {type: oidc, issuer: https://b.example, client_id: c, domains: [EXAMPLE.com]}"
+        },
+        "error",
+        "logins.corp.domains",
+        "must be text",
+    ),
+    (
+        {
+            "logins": f"logins:\n  corp: {{{LOGIN}, domains: [example.com]}}\n"
+            "  more: {type: oidc, issuer: https://b.example, client_id: c, domains: [EXAMPLE.com]}"
+        },
+        "error",
+        "logins.more.domains[0]",
+        "belongs to logins.corp",
+    ),
+    (logins("bearer: {audience: a}"), "warning", "logins.corp.bearer", "no access rule"),
+    ({"identity": "", "roles": ""}, "error", "identity.username", "claims.preferred_username"),
+    (
+        {
+            "identity": "",
+            "roles": "",
+            "logins": f'logins:\n  corp: {{{LOGIN}}}\n  more: {{type: oidc, issuer: https://b.example, client_id: c, '
+            'identity: {username: "{{ claims.sub }}"}}',
+        },
+        "error",
+        "logins.corp.identity.username",
+        "logins.corp",
+    ),
+    ({"identity": 'identity: {username: "{{ user.name }}"}'}, "error", "identity.username", "no `user` here"),
+    ({"identity": 'identity: {username: "{{ claims.sub }}"}'}, "warning", "roles.admin", "nothing fills"),
+    (
+        {
+            "identity": 'identity: {username: "{{ claims.sub }}"}',
+            "roles": "",
+            **access("path: /**, allow: {group: staff}"),
+        },
+        "warning",
+        "access[0].allow.group",
+        "nothing fills",
+    ),
+    (
+        accounts(account='account: {key: "{{ user.email }}", existing: link_verified}'),
+        "warning",
+        "provision.account.existing",
+        "nobody is ever linked",
+    ),
+    (
+        {
+            **logins("domains: [example.com], trust_email: true"),
+            **accounts(account='account: {key: "{{ user.email }}", existing: link_verified}'),
+        },
+        "warning",
+        "logins.corp.trust_email",
+        "take over",
+    ),
+    # roles
+    (roles('"{{ \'a\' in group }}"'), "error", "roles.admin", "Did you mean `groups`?"),
+    (roles('"{{ user.emial == \'x\' }}"'), "error", "roles.admin", "user has no `emial`"),
+    (roles('"{{ user[\'mail\'] == \'x\' }}"'), "error", "roles.admin", "user has no `mail`"),
+    (roles("true"), "error", "roles.admin", "one expression"),
+    (roles('"{{ true }} "'), "error", "roles.admin", "one expression"),
+    # access
+    (access("path: '/a?b', allow: signed_in"), "error", "access[0].path", "query"),
+    (access("path: '/a#b', allow: signed_in"), "error", "access[0].path", "fragment"),
+    (access("path: '/a%2fb', allow: signed_in"), "error", "access[0].path", "decoded"),
+    (access("path: '/a\\b', allow: signed_in"), "error", "access[0].path", "backslash"),
+    (access("path: /a//b, allow: signed_in"), "error", "access[0].path", "never fits"),
+    (access("path: /a/../b, allow: signed_in"), "error", "access[0].path", "never fits"),
+    (access("path: '/admin/.*', allow: signed_in"), "error", "access[0].path", "regular expression"),
+    (access("path: '/(a|b)', allow: signed_in"), "error", "access[0].path", "regular expression"),
+    (access("path: '/admin$', allow: signed_in"), "error", "access[0].path", "regular expression"),
+    (access("path: '^/admin', allow: signed_in"), "error", "access[0].path", "no regular expression"),
+    (access("path: admin, allow: signed_in"), "error", "access[0].path", "starts with /"),
+    (access("path: /a/**/b, allow: signed_in"), "error", "access[0].path", "/admin/**"),
+    (access("path: /admin/, allow: nobody", CATCH_ALL), "warning", "access[0].path", "/admin/**"),
+    (access("path: /x, allow: {role: admni}", CATCH_ALL), "error", "access[0].allow.role", "Did you mean `admin`?"),
+    (access("path: /x, allow: {login: copr}", CATCH_ALL), "error", "access[0].allow.login", "Did you mean `corp`?"),
+    (access("path: /x, allow: {bearer: nope}", CATCH_ALL), "error", "access[0].allow.bearer", "no login"),
+    (access("path: /x, allow: {bearer: corp}", CATCH_ALL), "error", "access[0].allow.bearer", "bearer tokens"),
+    (access("path: /x, allow: {}", CATCH_ALL), "error", "access[0].allow", "signed_in"),
+    (access("path: /x, allow: anyone, require: {max_age: 1h}", CATCH_ALL), "warning", "access[0].require", "no effect"),
+    (access("path: /x, methods: [TRACE], allow: nobody", CATCH_ALL), "warning", "access[0].methods[0]", "refused"),
+    (access("path: /x, methods: HEAD, allow: nobody", CATCH_ALL), "warning", "access[0].methods", "Write GET"),
+    (access("path: /x, host: other.example, allow: nobody", CATCH_ALL), "warning", "access[0].host", "server.hosts"),
+    (access("path: /**, allow: anyone"), "warning", "access[0]", "ANYONE may open EVERYTHING"),
+    (access("path: /x, allow: signed_in"), "warning", "access", "what no rule covers is refused"),
+    (access(CATCH_ALL, "path: /x, allow: nobody"), "error", "access[1]", "rule 1 (`/**`) covers"),
+    (access("path: /x, allow: nobody", "path: /x, allow: signed_in", CATCH_ALL), "error", "access[1]", "says the same"),
+    (access("path: /a/**, allow: nobody", "path: /a, allow: anyone", CATCH_ALL), "error", "access[1]", "never reached"),
+    (access("path: /*/x, allow: nobody", "path: /a*/x, allow: anyone", CATCH_ALL), "error", "access[1]", "never"),
+    (
+        access("path: /a, methods: [GET, POST], allow: nobody", "path: /a, methods: GET, allow: anyone", CATCH_ALL),
+        "error",
+        "access[1]",
+        "never reached",
+    ),
+    # headers and assertion
+    (headers("'X User': a"), "error", "headers.X User", "no name of a header"),
+    (headers("Host: a"), "error", "headers.Host", "belongs to the connection"),
+    (headers("transfer_encoding: a"), "error", "headers.transfer_encoding", "belongs to the connection"),
+    (headers("Cookie: a"), "error", "headers.Cookie", "belongs to the connection"),
+    (headers("X-Forwarded-User: a"), "error", "headers.X-Forwarded-User", "sidecar itself"),
+    (headers("X-User: a, x_user: b"), "error", "headers.x_user", "the same as `X-User`"),
+    (headers('X-User: "{{ usr.name }}"'), "error", "headers.X-User", "Did you mean `user`?"),
+    (headers('X-User: {value: "{{ session.token }}"}'), "error", "headers.X-User.value", "session has no `token`"),
+    (headers('X-User: "{{ account.key }}"'), "warning", "headers.X-User", "empty without provision"),
+    (
+        {**headers("X-Who: a"), "assertion": "assertion: {header: x-who, audience: a, key: {env: OIDC_SECRET}}"},
+        "error",
+        "assertion.header",
+        "the same as `X-Who`",
+    ),
+    (
+        {"assertion": "assertion: {audience: a, key: {env: OIDC_SECRET}, claims: {sub: x}}"},
+        "error",
+        "assertion.claims.sub",
+        "signer itself",
+    ),
+    # Accounts, attributes, roles and changes
+    (accounts(account='account: {key: "{{ roles | first }}"}'), "error", "provision.account.key", "no `roles` here"),
+    (accounts(account="account: {key: wiki}"), "error", "provision.account.key", "same for everybody"),
+    (
+        accounts(attributes='attributes: {mail: {from: "{{ account.key }}", sync: create}}'),
+        "error",
+        "provision.attributes.mail.from",
+        "not known yet",
+    ),
+    (accounts(roles="roles: {default: reader}"), "error", "provision.roles.default", "not among managed"),
+    (accounts(roles="roles: {managed: [boss]}"), "warning", "provision.roles.managed[0]", "nobody ever gets `boss`"),
+    (accounts(roles="roles: {managed: [admin]}"), "warning", "provision.set_roles", "no steps"),
+    (accounts(attributes='attributes: {mail: {from: "{{ user.email }}"}}'), "warning", "provision.update", "no steps"),
+    (accounts(create=""), "warning", "provision.create", "nobody gets an account"),
+    (accounts(deactivate=""), "warning", "provision.deactivate", "stay open"),
+    (accounts(reactivate=""), "warning", "provision.reactivate", "stays locked"),
+    (
+        accounts(lookup='lookup: {rest: {on: api, path: "/u/{{ account.key }}"}}'),
+        "warning",
+        "provision.lookup",
+        "no step saves the account's id",
+    ),
+    # Connections of provisioning
+    (api("base_url: app.example.com"), "error", "provision.connections.api.rest.base_url", "http:// or https://"),
+    (api("base_url: 'https://{{ user.name }}.x'"), "error", "provision.connections.api.rest.base_url", "another host"),
+    (api("base_url: https://u:p@h"), "error", "provision.connections.api.rest.base_url", "Use basic"),
+    (api("base_url: 'https://h?x=1'"), "error", "provision.connections.api.rest.base_url", "query"),
+    (
+        api("base_url: http://h, bearer: {env: OIDC_SECRET}"),
+        "warning",
+        "provision.connections.api.rest.base_url",
+        "over http",
+    ),
+    (api("base_url: https://h, verify: false"), "warning", "provision.connections.api.rest.verify", "any certificate"),
+    (api("base_url: https://h, key: config.yaml"), "error", "provision.connections.api.rest", "belong together"),
+    (
+        api("base_url: https://h, headers: {Authorization: Bearer abc}"),
+        "warning",
+        "provision.connections.api.rest.headers.Authorization",
+        "a secret stands in the file",
+    ),
+    (
+        api("base_url: https://h, headers: {Host: other}"),
+        "error",
+        "provision.connections.api.rest.headers.Host",
+        "cannot be a header",
+    ),
+    (
+        api("base_url: https://h, login: {path: in, token: '{{ body.t }}'}"),
+        "error",
+        "provision.connections.api.rest.login.path",
+        "begin with /",
+    ),
+    (
+        api("base_url: https://h, login: {path: /in, token: '{{ row.t }}'}"),
+        "error",
+        "provision.connections.api.rest.login.token",
+        "no `row` here",
+    ),
+    (
+        api("base_url: https://h, login: {path: /in, json: {u: '{{ user.name }}'}, token: '{{ body.t }}'}"),
+        "error",
+        "provision.connections.api.rest.login.json.u",
+        "no `user` here",
+    ),
+    (
+        api("base_url: https://h, login: {path: /in, json: {u: a}, form: {u: a}, token: '{{ body.t }}'}"),
+        "error",
+        "provision.connections.api.rest.login.form",
+        "either json or form",
+    ),
+    (
+        accounts(connections="connections: {db: {sql: oracle://h/d}, api: {rest: {base_url: https://h}}}"),
+        "error",
+        "provision.connections.db.sql",
+        "kind of database",
+    ),
+    (
+        accounts(connections="connections: {db: {sql: 'mysql://u:p@h/d'}, api: {rest: {base_url: https://h}}}"),
+        "warning",
+        "provision.connections.db.sql",
+        "a password stands",
+    ),
+    (
+        accounts(
+            connections="connections: {db: {sql: sqlite:///d}, spare: {sql: sqlite:///e}, "
+            "api: {rest: {base_url: https://h}}}"
+        ),
+        "warning",
+        "provision.connections.spare",
+        "no step uses",
+    ),
+    # Steps of provisioning
+    (create(f"rest: {{{POST.replace('api', 'apy')}}}"), "error", "provision.create[0].rest.on", "Did you mean `api`?"),
+    (create("rest: {on: db, path: /users}"), "error", "provision.create[0].rest.on", "the connection is sql"),
+    (create("rest: {on: api, path: users}"), "error", "provision.create[0].rest.path", "begin with one /"),
+    (create('rest: {on: api, path: "{{ user.name }}"}'), "error", "provision.create[0].rest.path", "begin with one /"),
+    (create("rest: {on: api, path: //evil.example/users}"), "error", "provision.create[0].rest.path", "one /"),
+    (create("rest: {on: api, path: /u, json: {a: b}}"), "error", "provision.create[0].rest.method", "GET has no body"),
+    (create(f"rest: {{{POST}, json: {{a: b}}, form: {{a: b}}}}"), "error", "provision.create[0].rest.form", "either"),
+    (create(f"rest: {{{POST}, headers: {{Host: b}}}}"), "error", "provision.create[0].rest.headers.Host", "cannot be"),
+    (
+        create(f"rest: {{{POST}, idempotency_header: 'a b'}}"),
+        "error",
+        "provision.create[0].rest.idempotency_header",
+        "cannot be",
+    ),
+    (
+        create(f"rest: {{{POST}, outcomes: {{conflict: {{sqlstate: '23505'}}}}}}"),
+        "error",
+        "provision.create[0].rest.outcomes.conflict.sqlstate",
+        "no SQLSTATE",
+    ),
+    (
+        create(f"rest: {{{POST}, outcomes: {{conflict: {{status: 2x}}}}}}"),
+        "error",
+        "provision.create[0].rest.outcomes.conflict.status",
+        "201, or 2xx",
+    ),
+    (
+        create(f"rest: {{{POST}, outcomes: {{conflict: {{when: 'taken'}}}}}}"),
+        "error",
+        "provision.create[0].rest.outcomes.conflict.when",
+        "one expression",
+    ),
+    (
+        create(f'rest: {{{POST}, json: {{deep: [{{x: "{{{{ body.id }}}}"}}]}}}}'),
+        "error",
+        "provision.create[0].rest.json.deep[0].x",
+        "only in save and in outcomes",
+    ),
+    (
+        create(f'rest: {{{POST}, save: {{id: "{{{{ row.id }}}}"}}}}'),
+        "error",
+        "provision.create[0].rest.save.id",
+        "no `row` here",
+    ),
+    (
+        create(f'rest: {{{POST}, save: {{pw: "{{{{ generated.password }}}}"}}}}'),
+        "error",
+        "provision.create[0].rest.save.pw",
+        "must not be kept",
+    ),
+    (
+        create(f'rest: {{{POST}, json: {{pw: "{{{{ generated.pasword }}}}"}}}}'),
+        "error",
+        "provision.create[0].rest.json.pw",
+        "Did you mean `password`?",
+    ),
+    (
+        create(f'rest: {{{POST}, json: {{mail: "{{{{ attributes.mail }}}}"}}}}'),
+        "error",
+        "provision.create[0].rest.json.mail",
+        "attributes has no `mail`",
+    ),
+    (
+        create(f'rest: {{{POST}, json: {{id: "{{{{ saved.id }}}}"}}}}'),
+        "error",
+        "provision.create[0].rest.json.id",
+        "saved has no `id`",
+    ),
+    (
+        create(f'rest: {{{POST}, json: {{role: "{{{{ item }}}}"}}}}'),
+        "error",
+        "provision.create[0].rest.json.role",
+        "only in a step with foreach",
+    ),
+    (create(f'foreach: "{{{{ item }}}}", rest: {{{POST}}}'), "error", "provision.create[0].foreach", "`item`"),
+    (create(f'foreach: "roles", rest: {{{POST}}}'), "error", "provision.create[0].foreach", "one expression"),
+    (create(f'when: "{{{{ user.nme }}}}", rest: {{{POST}}}'), "error", "provision.create[0].when", "`nme`"),
+    (create(f"sql: {{{INSERT}}}"), "error", "provision.create[0].sql.exec", ":login is in the statement"),
+    (
+        create(f"sql: {{{INSERT}, params: {{{SOMEBODY}, mail: x}}}}"),
+        "error",
+        "provision.create[0].sql.params",
+        "mail is not in the statement",
+    ),
+    (create('sql: {on: db, exec: "DELETE FROM a; SELECT 1"}'), "error", "provision.create[0].sql.exec", "one step"),
+    (
+        create(f"sql: {{{INSERT}, params: {{{SOMEBODY}}}, outcomes: {{conflict: {{status: 409}}}}}}"),
+        "error",
+        "provision.create[0].sql.outcomes.conflict.status",
+        "no status",
+    ),
+    (
+        create(f"sql: {{{INSERT}, params: {{{SOMEBODY}}}, outcomes: {{created: {{sqlstate: '23505'}}}}}}"),
+        "error",
+        "provision.create[0].sql.outcomes.created.sqlstate",
+        "never a success",
+    ),
+    (
+        accounts(lookup="lookup: {sql: {on: db, exec: DELETE FROM users}}"),
+        "error",
+        "provision.lookup.sql.exec",
+        "only reads",
+    ),
+    (
+        accounts(lookup='lookup: {rest: {on: api, path: "/u/{{ generated.uuid }}"}}'),
+        "error",
+        "provision.lookup",
+        "not for lookup",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sections", "severity", "path", "fragment"), CASES, ids=[f"{case[2]}: {case[3]}" for case in CASES]
+)
+def test_a_mistake_is_named_at_its_place_with_a_way_out(
+    tmp_path: Path, sections: dict[str, str], severity: str, path: str, fragment: str
+) -> None:
+    found = problems(tmp_path, text_of(**sections))
+    fitting = [problem for problem in found if problem.path == path and fragment in f"{problem.message}. {problem.fix}"]
+    assert [problem.severity for problem in fitting] == [severity], "\n".join(map(str, found))
+
+
+def test_the_least_configuration_is_fine(tmp_path: Path) -> None:
+    assert problems(tmp_path, text_of()) == ()
+
+
+def test_the_least_provisioning_is_fine(tmp_path: Path) -> None:
+    assert problems(tmp_path, text_of(provision=provision())) == ()
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"server": "server: {public_url: http://localhost:8080}"},
+        {"server": "server: {public_url: 'http://[::1]:8080'}"},
+        {"server": "server: {public_url: http://wiki.localhost}"},
+        server("trusted_proxies: [10.0.0.0/8, 127.0.0.1, 203.0.113.7, 'fd00::/32']"),
+        server("listen: '[::]:8080', metrics: ':9090'"),
+        sessions("cookie: {domain: example.com}"),
+        sessions("cookie: {domain: WIKI.example.com, same_site: none}"),
+        headers("Authorization: Basic abc"),
+        access("path: /admin, allow: nobody", "path: /admin/, allow: nobody", "path: /administrator, allow: nobody",
+               "path: /admin/**, allow: nobody", CATCH_ALL),
+        access("path: /a, methods: GET, allow: nobody", "path: /a, allow: nobody", CATCH_ALL),
+        access("path: /a, host: wiki.example.com, allow: nobody", "path: /a, allow: nobody", CATCH_ALL),
+        access("path: /a*b, allow: nobody", "path: /a*, allow: nobody", CATCH_ALL),
+        access("path: /$metadata, allow: nobody", "path: '/Users(1)', allow: nobody", "path: /a/*.php, allow: nobody",
+               CATCH_ALL),
+        {"roles": "roles:\n  admin: |\n    {{ 'a' in groups }}"},
+        create('sql: {on: db, exec: "INSERT INTO a VALUES (:a::text, \':b\') -- :c", params: {a: x}}'),
+        {"logins": "logins: {corp: {type: oidc, issuer: http://localhost:9000/id, client_id: wiki}}"},
+    ],
+)  # fmt: skip
+def test_what_is_fine_passes_without_a_word(tmp_path: Path, sections: dict[str, str]) -> None:
+    assert problems(tmp_path, text_of(**sections)) == ()
+
+
+def test_upper_and_lower_case_are_one_where_the_application_says_so(tmp_path: Path) -> None:
+    rules = access("path: /Admin, allow: nobody", "path: /admin, allow: nobody", CATCH_ALL)
+    assert problems(tmp_path, text_of(**rules)) == ()
+    folded = problems(tmp_path, text_of(**rules, **app("upstream: http://h, ignore_case: true")))
+    assert [problem.path for problem in folded] == ["access[1]"]
+
+
+def test_a_rule_open_to_anyone_leaves_unusual_methods_to_the_next(tmp_path: Path) -> None:
+    rules = access("path: /a, allow: anyone", "path: /a, allow: nobody", CATCH_ALL)
+    assert problems(tmp_path, text_of(**rules)) == ()
+
+
+def test_templates_of_hooks_are_checked_against_what_hooks_give() -> None:
+    assert templates.ORDER == ORDER_NAMES
+    assert templates.REST_ANSWER | templates.SQL_ANSWER == ANSWER_NAMES
+
+
+def test_every_check_speaks_in_some_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = {check.look.__qualname__ + check.look.__module__ for check in CHECKS}
+    wrapped = []
+    for check in CHECKS:
+
+        def look(config, document, check=check):  # noqa: ANN001, ANN202
+            for problem in check.look(config, document):
+                silent.discard(check.look.__qualname__ + check.look.__module__)
+                yield problem
+
+        wrapped.append(type(check)(check.sections, look))
+    monkeypatch.setattr("sidecar.config.lint.CHECKS", tuple(wrapped))
+    for sections, *_ in CASES:
+        problems(tmp_path, text_of(**sections))
+    assert silent == set()
+
+
+def test_a_broken_section_does_not_hide_what_is_wrong_with_the_others(tmp_path: Path) -> None:
+    text = text_of(app="app: {upsteam: http://h}", **server("listen: nowhere"), **headers("Host: a"))
+    paths = {problem.path for problem in problems(tmp_path, text)}
+    assert {"app.upsteam", "app.upstream", "server.listen", "headers.Host"} <= paths
