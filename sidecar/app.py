@@ -30,7 +30,9 @@ from sidecar.model import Account, Identity, Person, Reason, Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
 from sidecar.portal.attempts import Attempts
+from sidecar.portal.callback import Callback
 from sidecar.portal.forms import KeptForms
+from sidecar.portal.handover import Handover
 from sidecar.portal.portal import Portal
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.sign_in import SignIn
@@ -194,10 +196,19 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
         audit=audit,
     )
     attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
+    sign_in = SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, answers=answers)
     condition = Condition(store, accounts.directory)
     portal = Portal(
         site=site,
-        sign_in=SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, answers=answers),
+        sign_in=sign_in,
+        callback=Callback(
+            site=site,
+            sign_in=sign_in,
+            handover=Handover(Vault(store, secrets, "answer")),
+            answers=answers,
+            audit=audit,
+            metrics=metrics,
+        ),
         sign_out=SignOut(
             site=site,
             logins=logins,

@@ -224,7 +224,11 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """A sign-in that was verified. Times are epoch seconds; ``refresh_at`` is 0.0 when nothing can be refreshed."""
+    """A sign-in that was verified. Times are epoch seconds; ``refresh_at`` is 0.0 when nothing can be refreshed.
+
+    ``expires`` is when the provider wants the session to end (0.0 when it does not say); ``once`` are ids of messages
+    that must never be used again, with the time until which that must be remembered.
+    """
 
     identity: Identity
     auth_time: float
@@ -233,6 +237,8 @@ class SignedIn:
     sid: str = ""
     grant: Grant = field(default_factory=Grant)
     refresh_at: float = 0.0
+    expires: float = 0.0
+    once: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ class LoggedOut:
 class Login(Protocol):
     """One provider. Returns values; never sees a request or writes a response.
 
+    ``answers_by_post`` when its answers come as a cross-site POST; ``takes_unsolicited`` when it may also begin.
+
     All coroutines raise Refused when the provider or the browser sent something that may not pass, and
     ``Unavailable(Reason.PROVIDER_DOWN)`` when the provider is down, slow or answers nonsense.
     """
@@ -63,6 +65,8 @@ class Login(Protocol):
     name: str
     title: str
     domains: tuple[str, ...]
+    answers_by_post: bool
+    takes_unsolicited: bool
 
     async def begin(self, state: str, ask: Ask) -> Begin:
         """Begin a sign-in; *state* is random and comes back with the answer."""

@@ -53,6 +53,9 @@ _OWN = frozenset(
 class OpenIdLogin:
     """One OpenID provider as a Login."""
 
+    answers_by_post = False
+    takes_unsolicited = False
+
     def __init__(
         self,
         name: str,

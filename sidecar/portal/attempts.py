@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
@@ -81,6 +81,13 @@ class Attempts:
         if not browser or not secrets.compare_digest(attempt.browser, _hashed(browser)):
             raise Refused(Reason.LOGIN_COOKIE_MISSING, 400, "no binding cookie" if not browser else "another browser")
         return _read(await self._vault.take(state))
+
+    async def never_again(self, login: str, once: Sequence[tuple[str, float]], now: float) -> None:
+        """Remember message ids until the given times; Refused(LOGIN_ANSWER_INVALID) for one that was used before."""
+        for name, until in once:
+            key = f"once:{hashlib.sha256(f'{len(login)}:{login}{name}'.encode()).hexdigest()}"
+            if not await self._store.claim(key, b"1", max(60.0, until - now)):
+                raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "used before")
 
     async def finished(self, browser: str) -> None:
         """Note that this browser has just been given a session."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -11,16 +11,17 @@ from sidecar.core.audit import Event
 from sidecar.core.cookies import values_of
 from sidecar.core.standing import user_of
 from sidecar.logins.login import Ask
-from sidecar.model import Reason, Refused, Session, Unavailable, Visit
+from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
-from sidecar.portal.sign_in import SignIn, parameters_of
+from sidecar.portal.callback import Callback
+from sidecar.portal.parameters import parameters_of, read_form
+from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 
-_LONGEST_FORM = 256 * 1024
 Handler = Callable[[web.BaseRequest, Visit, str, float], Awaitable[web.Response]]
 
 
@@ -34,6 +35,7 @@ class Portal:
 
     site: Site
     sign_in: SignIn
+    callback: Callback
     sign_out: SignOut
     keeper: SessionKeeper
     answers: Answers
@@ -48,7 +50,8 @@ class Portal:
         """List the pages."""
         self._routes = {
             ("GET", "login"): self._login,
-            ("GET", "callback"): self._callback,
+            ("GET", "callback"): self.callback.answered,
+            ("POST", "callback"): self.callback.posted,
             ("GET", "logout"): self._logout,
             ("POST", "logout"): self._logout,
             ("GET", "signed-out"): self._signed_out,
@@ -89,40 +92,6 @@ class Portal:
             return self.answers.go(self.site.return_to(query.get("to", "")))
         return await self.sign_in.begin(visit, query, ask, session)
 
-    async def _callback(self, request: web.BaseRequest, visit: Visit, name: str, now: float) -> web.Response:
-        to = "/"
-        try:
-            answer = parameters_of(request.query_string)
-            to = await self.sign_in.way_back(answer.get("state", ""))
-            opened = await self.sign_in.finish(visit, name, answer, now)
-        except (Refused, Unavailable) as error:
-            self.metrics.logins.labels(name if self.sign_in.knows(name) else "unknown", error.reason.value).inc()
-            fields = {"provider": name, "reason": error.reason.value, "detail": error.detail, "client": visit.client}
-            self.audit.record(Event.LOGIN_FAILED, {**fields, "reference": visit.reference})
-            person = replace(visit, wants_page=True)
-            retry = to if error.reason is Reason.LOGIN_STATE_UNKNOWN else self.site.login_path(to)
-            if isinstance(error, Refused):
-                return self.answers.refused(person, error, retry)
-            return self.answers.unavailable(person, error, retry)
-        session = opened.session
-        self.metrics.logins.labels(name, "ok").inc()
-        self.audit.record(
-            Event.LOGIN_SUCCEEDED,
-            {
-                "provider": name,
-                "person": session.identity.username,
-                "issuer": session.identity.issuer,
-                "subject": session.identity.subject,
-                "session": session.id,
-                "client": visit.client,
-                "reference": visit.reference,
-            },
-        )
-        if self.site.style.same_site == "Strict":
-            # A strict cookie does not travel along a redirect that began at the provider: let the page go on itself.
-            return self.answers.page("onward", 200, {"to": opened.to}, opened.cookies)
-        return self.answers.go(opened.to, opened.cookies)
-
     async def _logout(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin", "same-site"):
             if visit.method == "POST":
@@ -137,15 +106,9 @@ class Portal:
         return self.answers.page("signed_out", 200, {})
 
     async def _back_channel(self, request: web.BaseRequest, _visit: Visit, name: str, now: float) -> web.Response:
-        length = request.content_length
-        if length is None or length > _LONGEST_FORM:
-            raise Refused(Reason.BODY_TOO_LARGE, 413, "logout token")
-        body = await request.content.readexactly(length)
         try:
-            form = parameters_of(body.decode("ascii"))
+            form = parameters_of(await read_form(request))
             said, number = await self.sign_out.back_channel(name, form.get("logout_token", ""), now)
-        except UnicodeDecodeError:
-            return self.answers.json(400, {"error": "invalid_request"})
         except Refused as refused:
             self.audit.record(Event.PROVIDER_LOGOUT, {"provider": name, "reason": refused.reason.value})
             return self.answers.json(400, {"error": "invalid_request", "error_description": refused.reason.value})

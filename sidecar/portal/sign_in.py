@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -15,8 +14,7 @@ from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import Attempt, Attempts, browser_of, new_browser
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
-
-_MOST_PARAMETERS = 50
+from sidecar.sessions.vault import is_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +24,6 @@ class Opened:
     session: Session
     to: str
     cookies: tuple[str, ...]
-
-
-def parameters_of(query: str) -> dict[str, str]:
-    """Parameters of a query or form, each at most once; Refused(LOGIN_ANSWER_INVALID) otherwise.
-
-    RFC 6749, section 3.1: parameters must not be included more than once.
-    """
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, errors="strict")
-    except ValueError:
-        raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "too many or unreadable parameters") from None
-    parameters = dict(pairs)
-    if len(parameters) != len(pairs):
-        raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "a parameter is there twice")
-    return parameters
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,20 +71,43 @@ class SignIn:
         values = {"choices": choices, "to": to, "asks_email": asks_email, "email": email, "unknown_email": bool(email)}
         return self.answers.page("chooser", 200, values)
 
+    async def expect_post(self, name: str, form: Mapping[str, str]) -> None:
+        """Raise Refused unless a posted answer of the login *name* is expected: nothing else is worth keeping."""
+        login = self._login(name)
+        if not login.answers_by_post:
+            raise Refused(Reason.METHOD_REFUSED, 405, "this provider answers by a redirect")
+        state = _state_of(form)
+        if login.takes_unsolicited and not is_token(state):
+            return
+        attempt = await self.attempts.peek(state)
+        if attempt.login != name:
+            raise Refused(Reason.LOGIN_ISSUER_MIXED, 400, f"begun with {attempt.login}, answered to {name}")
+
     async def finish(self, visit: Visit, name: str, answer: Mapping[str, str], now: float) -> Opened:
         """Verify the provider's *answer* at the callback of login *name* and open a session.
 
         The order matters: state and browser first, the code is redeemed last. Raises Refused and Unavailable.
         """
+        login = self._login(name)
+        state = _state_of(answer)
+        browser = browser_of(visit, self.site)
+        if login.takes_unsolicited and not is_token(state):
+            # Begun at the provider: nothing of ours to compare with, only own paths may be gone to.
+            attempt = Attempt(name, self.site.return_to(state), "", {})
+        else:
+            attempt = await self.attempts.use(state, name, browser)
+        signed_in = await login.finish(attempt.kept, answer, now)
+        await self.attempts.never_again(name, signed_in.once, now)
+        token, session = await self._open(visit, signed_in, now)
+        if browser:
+            await self.attempts.finished(browser)
+        return Opened(session, attempt.to, (self.site.give_session(token),))
+
+    def _login(self, name: str) -> Login:
         login = self.logins.get(name)
         if login is None:
             raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
-        browser = browser_of(visit, self.site)
-        attempt = await self.attempts.use(answer.get("state", ""), name, browser)
-        signed_in = await login.finish(attempt.kept, answer, now)
-        token, session = await self._open(visit, signed_in, now)
-        await self.attempts.finished(browser)
-        return Opened(session, attempt.to, (self.site.give_session(token),))
+        return login
 
     async def _open(self, visit: Visit, signed_in: SignedIn, now: float) -> tuple[str, Session]:
         previous: Sequence[str] = values_of(visit.cookies, self.site.session_cookie)
@@ -111,9 +117,14 @@ class SignIn:
         """True when there is a login of that name."""
         return name in self.logins
 
-    async def way_back(self, state: str) -> str:
-        """Where the attempt of *state* wanted to go; "/" when nobody knows."""
+    async def way_back(self, answer: Mapping[str, str]) -> str:
+        """Where the attempt that *answer* belongs to wanted to go; "/" when nobody knows."""
         try:
-            return (await self.attempts.peek(state)).to
+            return (await self.attempts.peek(_state_of(answer))).to
         except Refused:
             return "/"
+
+
+def _state_of(answer: Mapping[str, str]) -> str:
+    """State of an answer: OAuth's ``state`` or SAML's ``RelayState``, which carries the same."""
+    return answer.get("state") or answer.get("RelayState", "")
