@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sidecar.config.provision import Provision
 from sidecar.config.values import Surroundings
+from sidecar.core.statement import bind_problems, parse_statement
 from sidecar.core.template import Compiler, TemplateError
 from sidecar.hooks.check import problems
 from sidecar.hooks.context import Fields, order_context
@@ -19,7 +20,6 @@ from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import ORDER_NAMES, Hook, Order
 from sidecar.hooks.passwords import FILTERS
 from sidecar.hooks.request import base_problem, segment
-from sidecar.hooks.statement import bind_problems, parse_statement
 from sidecar.hooks.step import section_steps, transactions
 from sidecar.model import Account, Change, Identity
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from sidecar.config.provision import Connection, OutcomeMatch, OutcomeName, Provision, RestStep, SqlStep, Step
+from sidecar.core.statement import bind_problems
 from sidecar.core.template import Template
 from sidecar.hooks.databases import address_of
 from sidecar.hooks.matching import SUCCESSES
 from sidecar.hooks.order import ANSWER_NAMES, ORDER_NAMES
 from sidecar.hooks.request import FRAMING_HEADERS, base_problem
-from sidecar.hooks.statement import bind_problems
 from sidecar.hooks.step import request_templates, templates_in
 from sidecar.hooks.token import LOGIN_NAMES
 from sidecar.model import Result

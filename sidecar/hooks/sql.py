@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 
 from sidecar.config.provision import SqlStep
 from sidecar.config.values import Dsn
+from sidecar.core.statement import parse_statement
 from sidecar.hooks.context import Fields
 from sidecar.hooks.databases import WRITES, open_engine, sqlstate_of
 from sidecar.hooks.matching import SUCCESSES, StepError, matched, read_saved, settled, storable, success_of
-from sidecar.hooks.statement import parse_statement
 from sidecar.hooks.values import bindable, readable
 from sidecar.model import Change, Outcome, Reason, Result, Unavailable
 
