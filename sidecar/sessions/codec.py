@@ -29,20 +29,21 @@ def write_session(session: Session) -> bytes:
         "d": session.sid,
     }
     slim = {name: value for name, value in record.items() if name == "g" or value not in ("", [], {})}
-    return json.dumps(slim, separators=(",", ":"), ensure_ascii=False).encode()
+    # A provider may send half a surrogate pair in a name: strange, and no reason to fail.
+    return json.dumps(slim, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
 
 
 def read_session(raw: bytes, session_id: str) -> Session | None:
     """Session from its JSON; None for a version that this program does not know."""
-    record = json.loads(raw)
+    record = json.loads(raw.decode(errors="surrogatepass"))
     if record.get("v") != _VERSION:
         return None
     groups = record.get("g")
     identity = Identity(
-        provider=record["p"],
-        issuer=record["i"],
-        subject=record["s"],
-        username=record["u"],
+        provider=record.get("p", ""),
+        issuer=record.get("i", ""),
+        subject=record.get("s", ""),
+        username=record.get("u", ""),
         email=record.get("e", ""),
         name=record.get("n", ""),
         groups=None if groups is None else tuple(groups),

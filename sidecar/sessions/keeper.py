@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
-
-import structlog
+from functools import partial
+from typing import Any
 
 from sidecar.config.service import Sessions
 from sidecar.model import Grant, Reason, Session, SignedIn, Unavailable, identity_key
+from sidecar.sessions.cache import Cache
 from sidecar.sessions.codec import read_grant, read_session, write_grant, write_session
 from sidecar.sessions.store import Store
 from sidecar.sessions.turn import Turn
 from sidecar.sessions.vault import Vault, is_token
 
-_log = structlog.get_logger("sessions")
 _LONGEST_COALESCING = 60.0
 _REFRESH_WAIT = 30.0
 _REFRESH_LEASE = 10.0
+_PAUSE_AFTER_FAULT = 5.0
 
 
 class SessionKeeper:
@@ -36,10 +36,7 @@ class SessionKeeper:
         self._idle = section.idle.total_seconds()
         self._absolute = section.absolute.total_seconds()
         self._coalescing = min(_LONGEST_COALESCING, self._idle / 10)
-        self._most = section.cache
-        self._cache: OrderedDict[str, Session] = OrderedDict()
-        self._loading: dict[str, asyncio.Task[Session | None]] = {}
-        self._stale_while_loading: set[str] = set()
+        self._cache = Cache(store, section.cache)
         self._touching: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._enders: list[tuple[Callable[[str], bool], Callable[[str], None]]] = []
@@ -55,34 +52,41 @@ class SessionKeeper:
         return self._store.is_watching
 
     def on_end(self, is_wanted: Callable[[str], bool], ended: Callable[[str], None]) -> None:
-        """Call *ended(session id)* when a session for which *is_wanted* ends anywhere."""
+        """Call *ended(session id)* when a session for which *is_wanted* ends anywhere, or expires.
+
+        Word of one end may come on several ways: whoever was told must not want that id any more. Redis tells of an
+        expiry when it notices, which takes moments in a busy one; ``losses`` grows when an end may go unheard.
+        """
         self._enders.append((is_wanted, ended))
 
     def _changed(self, key: str) -> None:
         session_id = key.partition(":")[2]
-        self._cache.pop(session_id, None)
-        if session_id in self._loading:
-            # The value under way was read before this change: give it out, but do not remember it.
-            self._stale_while_loading.add(session_id)
+        self._cache.forget(session_id)
         if any(is_wanted(session_id) for is_wanted, _ in self._enders):
             self._in_background(self._tell_if_ended(session_id))
 
     def _lost(self) -> None:
         self.losses += 1
         self._cache.clear()
-        self._stale_while_loading.update(self._loading)
 
     async def _tell_if_ended(self, session_id: str) -> None:
-        if await self.is_open(session_id):
-            return
+        try:
+            is_open = await self.is_open(session_id)
+        except Unavailable:
+            self.losses += 1
+            raise
+        if not is_open:
+            self._tell_ended(session_id)
+
+    def _tell_ended(self, session_id: str) -> None:
         for is_wanted, ended in self._enders:
             if is_wanted(session_id):
                 ended(session_id)
 
-    def _in_background(self, work: object) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         async def carefully() -> None:
             with contextlib.suppress(Unavailable):
-                await work  # type: ignore[misc]
+                await work
 
         task = asyncio.create_task(carefully())
         self._tasks.add(task)
@@ -124,63 +128,56 @@ class SessionKeeper:
         if not is_token(token):
             return None
         session_id = Vault.id_of(token)
-        session = self._cache.get(session_id) if self._store.is_watching else None
-        if session is None:
-            session = await self._load(token, session_id)
+        session = self._cache.get(session_id)
         if session is None or not self._is_live(session, now):
-            self._cache.pop(session_id, None)
-            return None
+            # Also when what is remembered is over: another worker may have noted a later use just now.
+            session = await self._cache.look_up(session_id, partial(self._read, token, session_id))
+            if session is None or not self._is_live(session, now):
+                return None
         if now - session.seen >= self._coalescing and session_id not in self._touching:
             self._touching.add(session_id)
             self._in_background(self._touch(token, session_id, now))
         return session
 
-    async def _load(self, token: str, session_id: str) -> Session | None:
-        """One look-up for all who ask at the same time."""
-        task = self._loading.get(session_id)
-        if task is None:
-            task = self._loading[session_id] = asyncio.create_task(self._fetch(token, session_id))
-        # Shielded: the look-up is shared, so one caller who goes away must not take it from the others.
-        return await asyncio.shield(task)
-
-    async def _fetch(self, token: str, session_id: str) -> Session | None:
-        try:
-            session = await self._read(token, session_id)
-            if session is not None and session_id not in self._stale_while_loading and self._store.is_watching:
-                self._remember(session)
-            return session
-        finally:
-            self._loading.pop(session_id, None)
-            self._stale_while_loading.discard(session_id)
+    async def reread(self, token: str, now: float) -> Session | None:
+        """Session as the store has it at this moment, past the cache: word of a change may still be on its way."""
+        session = await self._read(token, Vault.id_of(token)) if is_token(token) else None
+        return session if session is not None and self._is_live(session, now) else None
 
     async def _read(self, token: str, session_id: str) -> Session | None:
         raw = await self._sessions.get(token)
         return None if raw is None else read_session(raw, session_id)
 
-    def _remember(self, session: Session) -> None:
-        if self._most == 0:
-            return
-        self._cache[session.id] = session
-        while len(self._cache) > self._most:
-            self._cache.popitem(last=False)
-
     async def _touch(self, token: str, session_id: str, now: float) -> None:
-        """Note the use of a session, at most once in a while; read first, so that a renewal is not undone."""
-        try:
-            current = await self._read(token, session_id)
-            if current is None or now - current.seen < self._coalescing:
-                return
+        """Note the use of a session, at most once in a while, and never over what somebody else wrote meanwhile."""
+
+        def used(raw: bytes) -> tuple[bytes, float] | None:
+            current = read_session(raw, session_id)
+            if current is None or not self._is_live(current, now) or now - current.seen < self._coalescing:
+                return None
             seen = replace(current, seen=now)
-            await self._sessions.replace(token, write_session(seen), self._lifetime(seen, now))
-        finally:
-            self._touching.discard(session_id)
+            return write_session(seen), self._lifetime(seen, now)
+
+        try:
+            await self._sessions.change(token, used)
+        except Unavailable:
+            # A Redis that is full can be read: every request would try again at once.
+            asyncio.get_running_loop().call_later(_PAUSE_AFTER_FAULT, self._touching.discard, session_id)
+            raise
+        self._touching.discard(session_id)
 
     async def grant(self, token: str) -> Grant:
         """Provider's tokens behind the session of *token*."""
         return read_grant(await self._grants.get(token))
 
     async def renew(self, token: str, session: Session, signed_in: SignedIn, now: float) -> Session | None:
-        """Give *session* fresh claims and tokens; None when it was ended meanwhile: it stays ended."""
+        """Give *session* fresh claims and tokens; None when it was ended meanwhile: it stays ended.
+
+        Tokens of somebody else end it: a session never changes hands.
+        """
+        if signed_in.identity.key != session.identity.key:
+            await self.end(token)
+            return None
         renewed = replace(
             session,
             identity=signed_in.identity,
@@ -193,7 +190,7 @@ class SessionKeeper:
         if not await self._sessions.replace(token, write_session(renewed), self._lifetime(renewed, now)):
             await self._grants.delete(token)
             return None
-        self._cache.pop(session.id, None)
+        self._cache.forget(session.id)
         return renewed
 
     @contextlib.asynccontextmanager
@@ -210,6 +207,8 @@ class SessionKeeper:
                 raise
             yield False
             return
+        # Word of what the one before did may still be on its way.
+        self._cache.forget(session.id)
         try:
             yield True
         finally:
@@ -224,15 +223,24 @@ class SessionKeeper:
         if not is_token(token):
             return 0
         session_id = Vault.id_of(token)
-        session = await self._read(token, session_id)
+        raw = await self._sessions.take(token)
+        await self._finish(session_id)
+        session = None if raw is None else read_session(raw, session_id)
         if session is not None:
             for index in _indexes(session):
                 await self._store.discard(index, session_id)
-        return await self._end_ids([session_id])
+        return int(raw is not None)
 
     async def end_id(self, session_id: str) -> int:
         """End the session of that id; number ended."""
-        return await self._end_ids([session_id])
+        has_ended = await self._store.take(f"session:{session_id}") is not None
+        await self._finish(session_id)
+        return int(has_ended)
+
+    async def _finish(self, session_id: str) -> None:
+        self._cache.forget(session_id)
+        self._tell_ended(session_id)
+        await self._store.delete(f"grant:{session_id}")
 
     async def end_person(self, key: str) -> int:
         """End all sessions of an identity (Identity.key); number ended."""
@@ -247,30 +255,17 @@ class SessionKeeper:
         return await self._end_index(_index("sid", identity_key(issuer, sid)))
 
     async def list_person(self, key: str) -> tuple[str, ...]:
-        """Ids of the open sessions of an identity; members that are gone are pruned."""
-        index = _index("person", key)
-        found = []
-        for session_id in sorted(await self._store.members(index)):
-            if await self.is_open(session_id):
-                found.append(session_id)
-            else:
-                await self._store.discard(index, session_id)
-        return tuple(found)
+        """Ids of the open sessions of an identity."""
+        members = await self._store.members(_index("person", key))
+        return tuple([session_id for session_id in sorted(members) if await self.is_open(session_id)])
 
     async def _end_index(self, index: str) -> int:
-        ended = await self._end_ids(await self._store.members(index))
-        await self._store.delete(index)
-        return ended
-
-    async def _end_ids(self, session_ids: Iterable[str]) -> int:
         ended = 0
-        for session_id in session_ids:
-            ended += await self._store.take(f"session:{session_id}") is not None
-            await self._store.delete(f"grant:{session_id}")
-            self._cache.pop(session_id, None)
-            for is_wanted, tell in self._enders:
-                if is_wanted(session_id):
-                    tell(session_id)
+        for session_id in await self._store.members(index):
+            # Only what ended leaves the index: of the others one may be about to be opened.
+            if await self.end_id(session_id):
+                await self._store.discard(index, session_id)
+                ended += 1
         return ended
 
     async def close(self) -> None:
@@ -280,7 +275,7 @@ class SessionKeeper:
 
 def _index(kind: str, key: str) -> str:
     """Store key of an index; hashed, so that a dump of the store names nobody."""
-    return f"index:{kind}:{hashlib.sha256(key.encode()).hexdigest()}"
+    return f"index:{kind}:{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def _indexes(session: Session) -> tuple[str, ...]:

@@ -9,18 +9,22 @@ from dataclasses import dataclass, field
 from sidecar.model import Reason, Unavailable
 
 _MOST_ENTRIES = 1_000_000
+_FEW = 1024
 
 
 @dataclass(slots=True)
 class _Entry:
     value: bytes = b""
     expires: float = 0.0
-    members: set[str] = field(default_factory=set)
+    members: dict[str, float] = field(default_factory=dict)
     number: int = 0
 
 
 class MemoryStore:
-    """A Store of one process; bounded, so that nobody can fill the memory with sign-ins that they never finish."""
+    """A Store of one process; bounded, so that nobody can fill the memory with sign-ins that they never finish.
+
+    What expires is noticed (and told to who watches) at the next call, whatever that asks for.
+    """
 
     def __init__(self, clock: Callable[[], float], most: int = _MOST_ENTRIES) -> None:
         """*clock* gives seconds; at *most* entries new ones are refused as if the store were full."""
@@ -31,32 +35,40 @@ class MemoryStore:
         self._watchers: list[tuple[str, Callable[[str], None]]] = []
 
     def _live(self, key: str) -> _Entry | None:
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if entry.expires <= self._clock():
-            del self._entries[key]
-            self._changed(key)
-            return None
-        return entry
-
-    def _set(self, key: str, entry: _Entry) -> None:
         self._sweep()
-        if key not in self._entries and len(self._entries) >= self._most:
-            raise Unavailable(Reason.STORE_DOWN, "memory store is full")
-        self._entries[key] = entry
-        heapq.heappush(self._queue, (entry.expires, key))
-        self._changed(key)
+        return self._entries.get(key)
 
     def _sweep(self) -> None:
         now = self._clock()
         while self._queue and self._queue[0][0] <= now:
-            self._live(heapq.heappop(self._queue)[1])
+            key = heapq.heappop(self._queue)[1]
+            entry = self._entries.get(key)
+            if entry is not None and entry.expires <= now:
+                del self._entries[key]
+                self._changed(key)
+
+    def _set(self, key: str, entry: _Entry) -> None:
+        if key not in self._entries and len(self._entries) >= self._most:
+            raise Unavailable(Reason.STORE_DOWN, "memory store is full")
+        self._entries[key] = entry
+        heapq.heappush(self._queue, (entry.expires, key))
+        # Every write leaves its former time of expiry behind in the queue; many writes must not fill the memory.
+        if len(self._queue) > 2 * len(self._entries) + _FEW:
+            self._queue = [(one.expires, name) for name, one in self._entries.items()]
+            heapq.heapify(self._queue)
+        self._changed(key)
 
     def _changed(self, key: str) -> None:
         for prefix, changed in self._watchers:
             if key.startswith(prefix):
                 changed(key)
+
+    def _put(self, key: str, value: bytes, ttl: float) -> None:
+        self._set(key, _Entry(value, self._clock() + ttl))
+
+    def _drop(self, key: str) -> None:
+        if self._entries.pop(key, None) is not None:
+            self._changed(key)
 
     async def get(self, key: str) -> bytes | None:
         """See Store.get."""
@@ -65,13 +77,22 @@ class MemoryStore:
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         """See Store.put."""
-        self._set(key, _Entry(value, self._clock() + ttl))
+        self._sweep()
+        self._put(key, value, ttl)
 
     async def replace(self, key: str, value: bytes, ttl: float) -> bool:
         """See Store.replace."""
         if self._live(key) is None:
             return False
-        self._set(key, _Entry(value, self._clock() + ttl))
+        self._put(key, value, ttl)
+        return True
+
+    async def exchange(self, key: str, held: bytes, value: bytes, ttl: float) -> bool:
+        """See Store.exchange."""
+        entry = self._live(key)
+        if entry is None or entry.value != held:
+            return False
+        self._put(key, value, ttl)
         return True
 
     async def take(self, key: str) -> bytes | None:
@@ -79,14 +100,14 @@ class MemoryStore:
         entry = self._live(key)
         if entry is None:
             return None
-        await self.delete(key)
+        self._drop(key)
         return entry.value
 
     async def claim(self, key: str, value: bytes, ttl: float) -> bool:
         """See Store.claim."""
         if self._live(key) is not None:
             return False
-        self._set(key, _Entry(value, self._clock() + ttl))
+        self._put(key, value, ttl)
         return True
 
     async def release(self, key: str, value: bytes) -> bool:
@@ -94,43 +115,47 @@ class MemoryStore:
         entry = self._live(key)
         if entry is None or entry.value != value:
             return False
-        await self.delete(key)
+        self._drop(key)
         return True
 
     async def delete(self, *keys: str) -> None:
         """See Store.delete."""
+        self._sweep()
         for key in keys:
-            if self._entries.pop(key, None) is not None:
-                self._changed(key)
+            self._drop(key)
 
     async def add(self, key: str, member: str, ttl: float) -> None:
         """See Store.add."""
         entry = self._live(key) or _Entry()
-        entry.members.add(member)
-        entry.expires = max(entry.expires, self._clock() + ttl)
-        self._set(key, entry)
+        now = self._clock()
+        members = {name: expires for name, expires in entry.members.items() if expires > now}
+        members[member] = max(members.get(member, 0.0), now + ttl)
+        self._set(key, _Entry(expires=max(members.values()), members=members))
 
     async def discard(self, key: str, member: str) -> None:
         """See Store.discard."""
         entry = self._live(key)
-        if entry is None:
+        if entry is None or entry.members.pop(member, None) is None:
             return
-        entry.members.discard(member)
-        if not entry.members:
-            await self.delete(key)
+        if entry.members:
+            self._changed(key)
+        else:
+            self._drop(key)
 
     async def members(self, key: str) -> frozenset[str]:
         """See Store.members."""
         entry = self._live(key)
-        return frozenset() if entry is None else frozenset(entry.members)
+        now = self._clock()
+        return frozenset() if entry is None else frozenset(name for name, end in entry.members.items() if end > now)
 
     async def count(self, key: str, ttl: float) -> int:
         """See Store.count."""
         entry = self._live(key)
         if entry is None:
-            entry = _Entry(expires=self._clock() + ttl)
-            self._set(key, entry)
+            self._set(key, _Entry(expires=self._clock() + ttl, number=1))
+            return 1
         entry.number += 1
+        self._changed(key)
         return entry.number
 
     async def watch(self, prefix: str, changed: Callable[[str], None], lost: Callable[[], None]) -> None:  # noqa: ARG002
@@ -144,6 +169,7 @@ class MemoryStore:
 
     async def ping(self) -> str:
         """See Store.ping."""
+        self._sweep()
         return f"memory, {len(self._entries)} entries"
 
     async def close(self) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel as SentinelClient
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sidecar.config.service import Sentinel, Sessions
 from sidecar.sessions.memory import MemoryStore
@@ -19,18 +20,43 @@ from sidecar.sessions.redis_watch import Watch
 from sidecar.sessions.store import Store
 
 _MOST_CONNECTIONS = 64
+_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Asks sentinels where the master is, and lets callers wait for a free connection instead of failing."""
 
 
 def open_store(section: Sessions, clock: Callable[[], float]) -> Store:
     """Memory, or Redis as *section* says; connects to nothing yet. Raises ValueError for an address that is none."""
     if section.redis is None:
         return MemoryStore(clock)
+    if not section.redis.reveal().startswith(_SCHEMES):
+        message = "sessions.redis is no address of Redis: write redis://, rediss:// or unix://"
+        raise ValueError(message)
+    try:
+        return _open_redis(section, section.redis.reveal())
+    except (ValueError, TypeError):
+        # The library's own message quotes what it could not read, which may be a part of the password.
+        message = f"sessions.redis cannot be used: {section.redis.redacted}"
+        raise ValueError(message) from None
+
+
+def _open_redis(section: Sessions, url: str) -> Store:
+    timeout = section.timeout.total_seconds()
     if section.cluster:
         # Its pushes come from every primary apart; sessions are looked up each time instead.
-        client = RedisCluster.from_url(section.redis.reveal(), **_options(section))
-        return RedisStore(client, section.prefix, section.timeout.total_seconds(), None)
-    client, watch = _with_sentinel(section, section.sentinel) if section.sentinel else _standalone(section)
-    return RedisStore(client, section.prefix, section.timeout.total_seconds(), watch)
+        return RedisStore(RedisCluster.from_url(url, **_options(section)), section.prefix, timeout, None)
+    beside = None if section.sentinel is None else _sentinels(section, section.sentinel)
+    pool: Any
+    if beside is None or section.sentinel is None:
+        pool = BlockingConnectionPool.from_url(url, **_pooled(section))
+    else:
+        pool = _SentinelPool(section.sentinel.master, beside, **_login(url), **_pooled(section))  # type: ignore[no-untyped-call]
+    # Made once here, so that an option in the address that no connection knows is found at the start.
+    pool.make_connection()
+    watch = Watch(lambda: _speaking_resp3(pool))
+    return RedisStore(Redis.from_pool(pool), section.prefix, timeout, watch, beside)
 
 
 def server_secrets(section: Sessions) -> tuple[bytes, ...]:
@@ -48,12 +74,23 @@ def _options(section: Sessions) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        # One more try, on a fresh connection, for one that the server closed while it was idle.
-        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        "socket_keepalive": True,
+        # RedisStore itself knows what may be asked twice.
+        "retry": Retry(NoBackoff(), 0),
+        # With 3 the library stops looking for answers left over on a connection before it is used again.
+        "protocol": 2,
     }
-    if section.redis is not None and section.redis.reveal().startswith("rediss://"):
+    url = "" if section.redis is None else section.redis.reveal()
+    if url.startswith("unix://"):
+        del options["socket_keepalive"]
+    if url.startswith("rediss://"):
         options |= _tls(section)
     return options
+
+
+def _pooled(section: Sessions) -> dict[str, Any]:
+    timeout = section.timeout.total_seconds()
+    return {**_options(section), "max_connections": _MOST_CONNECTIONS, "timeout": timeout}
 
 
 def _tls(section: Sessions) -> dict[str, Any]:
@@ -66,36 +103,27 @@ def _tls(section: Sessions) -> dict[str, Any]:
     return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **given}
 
 
-def _standalone(section: Sessions) -> tuple[Any, Watch]:
-    assert section.redis is not None  # noqa: S101 - the caller looked
-    pool = BlockingConnectionPool.from_url(
-        section.redis.reveal(),
-        max_connections=_MOST_CONNECTIONS,
-        timeout=section.timeout.total_seconds(),
-        **_options(section),
-    )
-    return Redis(connection_pool=pool), Watch(lambda: _speaking_resp3(pool))
+def _login(url: str) -> dict[str, Any]:
+    """User, password, database and TLS out of an address whose host the sentinels replace."""
+    named: dict[str, Any] = {**parse_url(url)}
+    login: dict[str, Any] = {name: named[name] for name in ("username", "password", "db") if name in named}
+    return {**login, "ssl": url.startswith("rediss://")}
 
 
-def _with_sentinel(section: Sessions, sentinel: Sentinel) -> tuple[Any, Watch]:
-    assert section.redis is not None  # noqa: S101 - the caller looked
-    nodes = [(node.rpartition(":")[0], int(node.rpartition(":")[2])) for node in sentinel.nodes]
-    template = BlockingConnectionPool.from_url(section.redis.reveal()).connection_kwargs
-    login = {name: template[name] for name in ("username", "password", "db") if template.get(name) is not None}
-    watcher: dict[str, Any] = {"socket_timeout": section.timeout.total_seconds()}
+def _sentinels(section: Sessions, sentinel: Sentinel) -> SentinelClient:
+    nodes = [(node.rpartition(":")[0].strip("[]"), int(node.rpartition(":")[2])) for node in sentinel.nodes]
+    # They are asked one after the other; a few that do not answer must leave time for the one that does.
+    share = section.timeout.total_seconds() / (len(nodes) + 1)
+    asking: dict[str, Any] = {**_options(section), "socket_timeout": share, "socket_connect_timeout": share}
+    asking["ssl"] = "ssl_cert_reqs" in asking
     if sentinel.username:
-        watcher["username"] = sentinel.username
+        asking["username"] = sentinel.username
     if sentinel.password is not None:
-        watcher["password"] = sentinel.password.reveal()
-    options = _options(section)
-    if section.redis.reveal().startswith("rediss://"):
-        options["ssl"] = True
-        watcher |= {"ssl": True, **_tls(section)}
-    client = SentinelClient(nodes, sentinel_kwargs=watcher).master_for(  # type: ignore[no-untyped-call]
-        sentinel.master, max_connections=_MOST_CONNECTIONS, **login, **options
-    )
-    return client, Watch(lambda: _speaking_resp3(client.connection_pool))
+        asking["password"] = sentinel.password.reveal()
+    return SentinelClient(nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
 
 
 def _speaking_resp3(pool: Any) -> Any:
-    return pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})
+    # The watch bounds its waiting itself: a short time-out for commands must not end a quiet connection.
+    own = {"protocol": 3, "socket_timeout": None, "socket_connect_timeout": None}
+    return pool.connection_class(**{**pool.connection_kwargs, **own})

@@ -3,96 +3,133 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
 from sidecar.model import Reason, Unavailable
 from sidecar.sessions.redis_watch import Watch
 
 T = TypeVar("T")
 
+_CODE = re.compile(r"[A-Z]{2,20}")
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
-_ADD = """redis.call('sadd', KEYS[1], ARGV[1])
+_EXCHANGE = """if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[2], 'px', ARGV[3]) return 1"""
+_NOW = """local time = redis.call('time')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+_ADD = f"""{_NOW}redis.call('zremrangebyscore', KEYS[1], '-inf', now)
+redis.call('zadd', KEYS[1], 'gt', now + ARGV[2], ARGV[1])
 if redis.call('pttl', KEYS[1]) < tonumber(ARGV[2]) then redis.call('pexpire', KEYS[1], ARGV[2]) end return 1"""
+_MEMBERS = f"{_NOW}return redis.call('zrangebyscore', KEYS[1], '(' .. now, '+inf')"
 _COUNT = """local number = redis.call('incr', KEYS[1])
 if number == 1 then redis.call('pexpire', KEYS[1], ARGV[1]) end return number"""
+
+
+class Closable(Protocol):
+    """Something that holds connections, as redis-py closes it."""
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
 
 
 class RedisStore:
     """A Store in Redis. Every command touches one key, so that it works in a cluster too."""
 
-    def __init__(self, client: Any, prefix: str, timeout: float, watch: Watch | None) -> None:
-        """*client* is a redis.asyncio client; *timeout* in seconds bounds each call; *watch* None hears of nothing."""
+    def __init__(
+        self, client: Any, prefix: str, timeout: float, watch: Watch | None, beside: Closable | None = None
+    ) -> None:
+        """*client* is a redis.asyncio client; *timeout* in seconds bounds each call; *watch* None hears of nothing.
+
+        *beside* is closed with the client.
+        """
         self._client = client
         self._prefix = prefix
         self._timeout = timeout
         self._watch = watch
+        self._beside = beside
 
     def _name(self, key: str) -> str:
         return self._prefix + key
 
-    async def _do(self, what: Awaitable[T]) -> T:
-        """Wait for an answer, for so long; translate every fault to Unavailable, without what was asked."""
+    async def _do(self, ask: Callable[[], Awaitable[T]], *, again: bool = False) -> T:
+        """Wait for an answer, for so long; translate every fault to Unavailable, without what was asked.
+
+        *again* asks once more after a broken connection. Only what may run twice does so: a GETDEL or SET NX whose
+        answer was lost has happened, and asked again it would say "nothing here" or "somebody else was first".
+        """
         try:
             async with asyncio.timeout(self._timeout):
-                return await what
-        except RedisError as error:
-            # A server's error begins with a code (READONLY, OOM, NOAUTH, LOADING …); nothing else of it is told.
-            code = str(error).partition(" ")[0]
-            detail = code if code.isupper() else type(error).__name__
-            raise Unavailable(Reason.STORE_DOWN, f"redis: {detail}") from None
-        except (OSError, TimeoutError) as error:
-            raise Unavailable(Reason.STORE_DOWN, f"redis: {type(error).__name__}") from None
+                try:
+                    return await ask()
+                except RedisConnectionError:
+                    if not again:
+                        raise
+                    return await ask()
+        except (RedisError, OSError, TimeoutError, RuntimeError) as error:
+            # RuntimeError is uvloop's word for a connection that closes under a write.
+            raise Unavailable(Reason.STORE_DOWN, f"redis: {_fault(error)}") from None
 
     async def get(self, key: str) -> bytes | None:
         """See Store.get."""
-        value: bytes | None = await self._do(self._client.get(self._name(key)))
+        value: bytes | None = await self._do(lambda: self._client.get(self._name(key)), again=True)
         return value
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         """See Store.put."""
-        await self._do(self._client.set(self._name(key), value, px=_milliseconds(ttl)))
+        await self._do(lambda: self._client.set(self._name(key), value, px=_milliseconds(ttl)), again=True)
 
     async def replace(self, key: str, value: bytes, ttl: float) -> bool:
         """See Store.replace."""
-        return bool(await self._do(self._client.set(self._name(key), value, px=_milliseconds(ttl), xx=True)))
+        name, milliseconds = self._name(key), _milliseconds(ttl)
+        return bool(await self._do(lambda: self._client.set(name, value, px=milliseconds, xx=True), again=True))
+
+    async def exchange(self, key: str, held: bytes, value: bytes, ttl: float) -> bool:
+        """See Store.exchange."""
+        return bool(await self._eval(_EXCHANGE, key, held, value, _milliseconds(ttl)))
 
     async def take(self, key: str) -> bytes | None:
         """See Store.take."""
-        value: bytes | None = await self._do(self._client.getdel(self._name(key)))
+        value: bytes | None = await self._do(lambda: self._client.getdel(self._name(key)))
         return value
 
     async def claim(self, key: str, value: bytes, ttl: float) -> bool:
         """See Store.claim."""
-        return bool(await self._do(self._client.set(self._name(key), value, px=_milliseconds(ttl), nx=True)))
+        name, milliseconds = self._name(key), _milliseconds(ttl)
+        return bool(await self._do(lambda: self._client.set(name, value, px=milliseconds, nx=True)))
 
     async def release(self, key: str, value: bytes) -> bool:
         """See Store.release."""
-        return bool(await self._do(self._client.eval(_RELEASE, 1, self._name(key), value)))
+        return bool(await self._eval(_RELEASE, key, value))
 
     async def delete(self, *keys: str) -> None:
         """See Store.delete."""
-        for key in keys:
-            await self._do(self._client.delete(self._name(key)))
+        for name in map(self._name, keys):
+            await self._do(lambda name=name: self._client.delete(name), again=True)  # type: ignore[misc]
 
     async def add(self, key: str, member: str, ttl: float) -> None:
         """See Store.add."""
-        await self._do(self._client.eval(_ADD, 1, self._name(key), member, _milliseconds(ttl)))
+        await self._eval(_ADD, key, member, _milliseconds(ttl), again=True)
 
     async def discard(self, key: str, member: str) -> None:
         """See Store.discard."""
-        await self._do(self._client.srem(self._name(key), member))
+        await self._do(lambda: self._client.zrem(self._name(key), member), again=True)
 
     async def members(self, key: str) -> frozenset[str]:
         """See Store.members."""
-        found: set[bytes] = await self._do(self._client.smembers(self._name(key)))
+        found: list[bytes] = await self._eval(_MEMBERS, key, again=True)
         return frozenset(member.decode() for member in found)
 
     async def count(self, key: str, ttl: float) -> int:
         """See Store.count."""
-        return int(await self._do(self._client.eval(_COUNT, 1, self._name(key), _milliseconds(ttl))))
+        return int(await self._eval(_COUNT, key, _milliseconds(ttl)))
+
+    async def _eval(self, script: str, key: str, *arguments: bytes | str | int, again: bool = False) -> Any:
+        return await self._do(lambda: self._client.eval(script, 1, self._name(key), *arguments), again=again)
 
     async def watch(self, prefix: str, changed: Callable[[str], None], lost: Callable[[], None]) -> None:
         """See Store.watch."""
@@ -108,7 +145,7 @@ class RedisStore:
 
     async def ping(self) -> str:
         """See Store.ping."""
-        about: dict[str, Any] = await self._do(self._client.info("server"))
+        about: dict[str, Any] = await self._do(lambda: self._client.info("server"), again=True)
         # A cluster answers once for each node.
         one = about if "redis_version" in about else next(iter(about.values()))
         version = one["redis_version"]
@@ -118,7 +155,18 @@ class RedisStore:
         """See Store.close."""
         if self._watch is not None:
             await self._watch.close()
-        await self._client.aclose()
+        for part in (self._client, self._beside):
+            if part is not None:
+                await self._do(part.aclose)
+
+
+def _fault(error: Exception) -> str:
+    """Name of a fault, and the code that a server's error begins with; never its text, which may quote anything."""
+    name = type(error).__name__
+    if type(error) is not ResponseError:
+        return name
+    code = str(error).partition(" ")[0]
+    return f"{name} {code}" if _CODE.fullmatch(code) else name
 
 
 def _milliseconds(seconds: float) -> int:

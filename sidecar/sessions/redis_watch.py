@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 _log = structlog.get_logger("redis")
 _PING_EVERY = 1.0
 _PATIENCE = 2.5
 _FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 5.0
+_LONGEST_PAUSE = 2.0
+_PAUSE_WHEN_REFUSED = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,51 +30,76 @@ class _Listener:
     lost: Callable[[], None]
 
 
+class _TrackingRefusedError(Exception):
+    """An ACL forbids it, or the server cannot: works without, only slower."""
+
+
 class Watch:
     """Keeps the connection, tells listeners what changed, and says when changes may have been missed."""
 
     def __init__(self, connect: Callable[[], Any]) -> None:
-        """*connect* makes a new, unconnected redis.asyncio connection that speaks RESP3."""
+        """*connect* makes a new, unconnected redis.asyncio connection that speaks RESP3, without time-outs."""
         self._connect = connect
         self._listeners: list[_Listener] = []
         self._task: asyncio.Task[None] | None = None
-        self._again = asyncio.Event()
-        self._stands = asyncio.Event()
-        self._is_impossible = False
+        self._adding = asyncio.Lock()
+        self._settled = asyncio.Event()
+        self._pause = _FIRST_PAUSE
+        self._is_said = False
         self.is_alive = False
 
     async def add(self, prefix: str, changed: Callable[[str], None], lost: Callable[[], None]) -> None:
         """Listen to keys below *prefix* too. Returns when the watch stands, or could not be made to within a while."""
-        self._listeners.append(_Listener(prefix, changed, lost))
-        self._stands.clear()
+        # One at a time: two that begin together must not leave two connections behind.
+        async with self._adding:
+            self._listeners.append(_Listener(prefix, changed, lost))
+            await self._stop()
+            self._settled.clear()
+            self._task = asyncio.create_task(self._keep_watching())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._settled.wait()
+
+    async def _stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        self._task = asyncio.create_task(self._keep_watching())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
-                await self._stands.wait()
+            await asyncio.wait({self._task})
 
     async def _keep_watching(self) -> None:
-        pause = _FIRST_PAUSE
-        while not self._is_impossible:
+        while True:
             try:
                 await self._watch_once()
-            except (RedisError, OSError, TimeoutError) as error:
-                if self.is_alive:
-                    pause = _FIRST_PAUSE
-                    _log.warning("connection for pushes lost, local cache off", error=type(error).__name__)
-            finally:
-                self._lose()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            except _TrackingRefusedError:
+                self._pause = _PAUSE_WHEN_REFUSED
+                self._settled.set()
+                self._say_once(
+                    "Redis refuses CLIENT TRACKING, local cache off. Allow +client|tracking", "ResponseError"
+                )
+            except Exception as error:  # noqa: BLE001 - whatever ended it, it must come back; till then the cache is off
+                self._say_once("no connection for pushes from Redis, local cache off", type(error).__name__)
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _say_once(self, what: str, error: str) -> None:
+        if not self._is_said:
+            _log.warning(what, error=error)
+        self._is_said = True
+
+    def _stand(self) -> None:
+        self._pause, self._is_said = _FIRST_PAUSE, False
+        # Whatever changed while nobody listened is unknown: begin with nothing remembered.
+        self._tell_lost()
+        self.is_alive = True
+        self._settled.set()
 
     def _lose(self) -> None:
-        was_alive, self.is_alive = self.is_alive, False
-        if was_alive:
-            for listener in self._listeners:
-                listener.lost()
+        if self.is_alive:
+            self.is_alive = False
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        for listener in self._listeners:
+            listener.lost()
 
     async def _watch_once(self) -> None:
         connection = self._connect()
@@ -81,59 +108,49 @@ class Watch:
             async with asyncio.timeout(_PATIENCE):
                 await connection.connect()
                 await self._begin_tracking(connection)
-            if self._is_impossible:
-                return
-            connection._parser.set_invalidation_push_handler(self._pushed)  # noqa: SLF001 - redis-py's only door to it
-            # Whatever changed while nobody listened is unknown: begin with nothing remembered.
-            for listener in self._listeners:
-                listener.lost()
-            self.is_alive = True
-            self._stands.set()
+            self._stand()
             pinging = asyncio.create_task(_ping(connection))
-            while not pinging.done():
-                async with asyncio.timeout(_PATIENCE):
-                    await connection.read_response(push_request=True, disconnect_on_error=False)
+            await self._listen(connection, pinging)
         finally:
+            self._lose()
             if pinging is not None:
                 pinging.cancel()
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await asyncio.wait({pinging})
+            with contextlib.suppress(RedisError, OSError, TimeoutError, RuntimeError):
                 await connection.disconnect(nowait=True)
 
     async def _begin_tracking(self, connection: Any) -> None:
+        # redis-py drops invalidations that nobody handles; handed back, they are what read_response returns.
+        connection._parser.set_invalidation_push_handler(_hand_back)  # noqa: SLF001 - redis-py's only door to it
         prefixes: Sequence[str] = sorted({listener.prefix for listener in self._listeners})
         words = [word for prefix in _without_overlap(prefixes) for word in ("PREFIX", prefix)]
+        await connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", *words)
         try:
-            await connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", *words)
             await connection.read_response()
-        except ResponseError as error:
-            # An ACL that forbids it, or a server that cannot: works without, only slower.
-            self._is_impossible = True
-            self._stands.set()
-            _log.warning(
-                "Redis refuses CLIENT TRACKING: every request asks Redis for its session. Allow +client|tracking",
-                error=str(error).partition(" ")[0],
-            )
+        except ResponseError:
+            raise _TrackingRefusedError from None
 
-    async def _pushed(self, message: Any) -> None:
-        """Handle ``[b"invalidate", [keys]]``; no list means that everything was flushed."""
-        keys = message[1]
+    async def _listen(self, connection: Any, pinging: asyncio.Task[None]) -> None:
+        while not pinging.done():
+            async with asyncio.timeout(_PATIENCE):
+                answer = await connection.read_response(push_request=True, disconnect_on_error=False)
+            if isinstance(answer, list) and answer and answer[0] == b"invalidate":
+                self._pushed(answer[1])
+        raise RedisConnectionError
+
+    def _pushed(self, keys: Sequence[bytes] | None) -> None:
+        """Tell who listens to *keys*; None means that everything was flushed."""
         if keys is None:
-            for listener in self._listeners:
-                listener.lost()
+            self._tell_lost()
             return
-        for raw in keys:
-            key = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
+        for key in (raw.decode("utf-8", "replace") for raw in keys):
             for listener in self._listeners:
                 if key.startswith(listener.prefix):
                     listener.changed(key)
 
     async def close(self) -> None:
         """Stop watching."""
-        self._is_impossible = True
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._stop()
 
 
 def _without_overlap(prefixes: Sequence[str]) -> list[str]:
@@ -141,8 +158,14 @@ def _without_overlap(prefixes: Sequence[str]) -> list[str]:
     return [one for one in prefixes if not any(one != other and one.startswith(other) for other in prefixes)]
 
 
+async def _hand_back(push: list[Any]) -> list[Any]:
+    return list(push)
+
+
 async def _ping(connection: Any) -> None:
     """Ask for a sign of life every second: a frozen server says nothing by itself."""
-    while True:
-        await asyncio.sleep(_PING_EVERY)
-        await connection.send_command("PING", check_health=False)
+    # A connection that breaks here breaks for the reader too, who says so.
+    with contextlib.suppress(RedisError, OSError, TimeoutError, RuntimeError):
+        while True:
+            await asyncio.sleep(_PING_EVERY)
+            await connection.send_command("PING", check_health=False)

@@ -10,7 +10,8 @@ class Store(Protocol):
     """Keeps bytes for a limited time. Memory and Redis implement it; tests/test_stores.py is its contract.
 
     Every method raises ``Unavailable(Reason.STORE_DOWN)`` when the store is down or slow, and never answers
-    "nothing here" for that. A ``ttl`` is in seconds, above 0. Keys are text, without the store's own prefix.
+    "nothing here" for that. A ``ttl`` is in seconds, above 0. Keys are text, without the store's own prefix. A key
+    is of one kind: bytes (get, put, replace, exchange, take, claim, release), a set or a counter.
     """
 
     async def get(self, key: str) -> bytes | None:
@@ -21,6 +22,9 @@ class Store(Protocol):
 
     async def replace(self, key: str, value: bytes, ttl: float) -> bool:
         """Set *key* only if it still exists (so that a session ended meanwhile is not revived); True when done."""
+
+    async def exchange(self, key: str, held: bytes, value: bytes, ttl: float) -> bool:
+        """Set *key* only while it still holds *held* (so that nobody else's write is undone); True when done."""
 
     async def take(self, key: str) -> bytes | None:
         """Read and delete in one step: of many callers only one gets it."""
@@ -35,7 +39,7 @@ class Store(Protocol):
         """Delete, silently when nothing is there."""
 
     async def add(self, key: str, member: str, ttl: float) -> None:
-        """Put *member* into the set *key*; the set lives at least *ttl* longer from now on."""
+        """Put *member* into the set *key* for *ttl* seconds; added again, it stays for the longer of the two."""
 
     async def discard(self, key: str, member: str) -> None:
         """Take *member* out of the set *key*."""
@@ -47,10 +51,10 @@ class Store(Protocol):
         """Add one to the counter *key* and give it; it starts over *ttl* seconds after its first count."""
 
     async def watch(self, prefix: str, changed: Callable[[str], None], lost: Callable[[], None]) -> None:
-        """Call *changed(key)* for every key below *prefix* that anybody changes or deletes, from any process.
+        """Call *changed(key)* for every key below *prefix* that is changed, deleted or expires, in any process.
 
         *lost()* is called whenever messages may have been missed (connection broken): whoever caches drops all and
-        stays off until ``is_watching`` says True again. Returns once the watch stands.
+        stays off until ``is_watching`` says True again. Returns once the watch stands, or after a short while.
         """
 
     @property

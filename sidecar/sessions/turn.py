@@ -42,16 +42,20 @@ class Turn:
 
     async def _claim(self) -> None:
         pause = _FIRST_PAUSE
-        while not await self._store.claim(self._key, self._token, self._lease):
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        try:
+            while not await self._store.claim(self._key, self._token, self._lease):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        except asyncio.CancelledError:
+            # The claim under way may have been heard; nobody must wait for its lease.
+            await self._release()
+            raise
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._lease / 3)
             with contextlib.suppress(Unavailable):
-                if await self._store.get(self._key) == self._token:
-                    await self._store.replace(self._key, self._token, self._lease)
+                await self._store.exchange(self._key, self._token, self._token, self._lease)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -59,5 +63,8 @@ class Turn:
         """Give the turn back; a store that is down gives it back by the lease."""
         if self._keeping is not None:
             self._keeping.cancel()
+        await self._release()
+
+    async def _release(self) -> None:
         with contextlib.suppress(Unavailable):
             await self._store.release(self._key, self._token)

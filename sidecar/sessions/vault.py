@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 from cryptography.exceptions import InvalidTag
@@ -37,8 +37,8 @@ class Vault:
 
     def __init__(self, store: Store, server_secrets: Sequence[bytes], kind: str) -> None:
         """The first of *server_secrets* seals, all of them open: that is how they are rotated."""
-        if not server_secrets:
-            message = "a vault needs at least one secret"
+        if not server_secrets or not all(server_secrets):
+            message = "a vault needs at least one secret, and no empty ones"
             raise ValueError(message)
         self._store = store
         self._secrets = tuple(server_secrets)
@@ -86,6 +86,19 @@ class Vault:
     async def replace(self, token: str, payload: bytes, ttl: float) -> bool:
         """Seal and store only if a record is still there."""
         return await self._store.replace(self.key_of(self.id_of(token)), self.seal(token, payload), ttl)
+
+    async def change(self, token: str, edit: Callable[[bytes], tuple[bytes, float] | None]) -> bool:
+        """Read, *edit* to (payload, ttl in seconds) or None for no change, and write back.
+
+        True when written; False also when the record is gone, or somebody else wrote meanwhile: theirs stays.
+        """
+        key = self.key_of(self.id_of(token))
+        sealed = await self._store.get(key)
+        payload = None if sealed is None else self.open(token, sealed)
+        edited = None if payload is None else edit(payload)
+        if sealed is None or edited is None:
+            return False
+        return await self._store.exchange(key, sealed, self.seal(token, edited[0]), edited[1])
 
     async def get(self, token: str) -> bytes | None:
         """Read; None when there is none or it does not open."""
