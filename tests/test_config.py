@@ -87,10 +87,29 @@ def test_aliases_cannot_multiply_without_end(tmp_path: Path) -> None:
 
 
 def test_merged_aliases_cannot_multiply_without_end(tmp_path: Path) -> None:
-    lines = ["a0: &a0 {x: {}, y: {}}"]
-    lines += [f"a{n}: &a{n} {{l: *a{n - 1}, r: {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}}}" for n in range(1, 30)]
-    [problem] = problems(tmp_path, "\n".join(lines))
+    many = ", ".join(f"k{n}: 1" for n in range(300))
+    [problem] = problems(tmp_path, f"a: &a {{{many}}}\nb: {{<<: [{', '.join(['*a'] * 300)}]}}")
     assert "too large" in problem.message
+
+
+def test_a_mapping_that_merges_itself_is_refused(tmp_path: Path) -> None:
+    [problem] = problems(tmp_path, "a: &a {<<: *a}")
+    assert problem.message in ("nested too deeply", "an alias stands inside its own anchor")
+
+
+def test_merges_reach_through_merges_and_the_nearest_wins(tmp_path: Path) -> None:
+    text = text_of(
+        app="app: &app {upstream: http://one, name: first}",
+        logins="""logins:
+  corp: &corp {type: oidc, issuer: https://id.example.com, client_id: one, title: One}
+  more: &more {<<: *corp, client_id: two}
+  last: {issuer: https://b.example, <<: [*more, *corp]}
+""",
+    )
+    config = loaded(tmp_path, text).config
+    assert [(login.client_id, login.title) for login in config.logins.values()] == [("one", "One")] + [
+        ("two", "One")
+    ] * 2
 
 
 @pytest.mark.parametrize("depth", [100, 100_000])
@@ -212,6 +231,11 @@ NO_FIT = [
         "provision.create.sql.exec",
         "Put values into params",
     ),
+    (
+        {"provision": provision(create="create: {rest: {true: api, path: /u}}")},
+        "provision.create.rest.true",
+        "took `on` for a truth value",
+    ),
     ({"provision": provision(connections="connections: {}")}, "provision.connections", "at least one entry"),
     (
         {"provision": provision(connections="connections: {api: {rest: {base_url: https://h, headers: {A: [b]}}}}")},
@@ -281,6 +305,7 @@ def test_editors_need_no_secrets(tmp_path: Path) -> None:
         text_of(
             server="server: {public_url: {env: NOT_SET}, tls: {certificate: {file: nowhere}, key: {env: NOT_SET}}}",
             sessions="sessions: {redis: {env: NOT_SET}, secrets: {file: nowhere}}",
+            directory="directory: {env: NOT_SET}",
         )
     )
     assert load(file, environment={}, needs_secrets=False).warnings == ()

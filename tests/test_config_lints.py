@@ -143,7 +143,6 @@ CASES = [
         "cannot be shared",
     ),
     ({"audit": ""}, "warning", "audit", "audit.stdout"),
-    ({"audit": "audit: {file: nowhere/audit.jsonl}"}, "error", "audit.file", "folder"),
     ({"pages": "pages: {templates: nowhere}"}, "error", "pages.templates", "no folder"),
     # logins and identity
     (logins("title: Corp", name='"c/d"'), "error", "logins.c/d", "part of addresses"),

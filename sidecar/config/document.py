@@ -77,6 +77,8 @@ class Document:
         for number, part in enumerate(location):
             if _has(node, part):
                 node, found = node[part], (*found, part)
+            elif _is_reference(node):
+                break
             elif keeps_absent and isinstance(node, Mapping) and isinstance(part, str):
                 return (*found, *location[number:])
         return found
@@ -92,8 +94,7 @@ class Document:
 
     def refers(self, location: Location) -> bool:
         """True when ``{env: NAME}`` or ``{file: PATH}`` stands at *location*."""
-        node = self.at(self.trace(location))
-        return isinstance(node, Mapping) and len(node) == 1 and next(iter(node)) in ("env", "file")
+        return _is_reference(self.at(self.trace(location)))
 
     def references(self) -> frozenset[str]:
         """Written locations of everything that comes from the environment or from files."""
@@ -130,6 +131,10 @@ def _has(node: Any, part: str | int) -> bool:
     if isinstance(node, Mapping):
         return part in node
     return isinstance(node, list) and isinstance(part, int) and part < len(node)
+
+
+def _is_reference(node: Any) -> bool:
+    return isinstance(node, Mapping) and len(node) == 1 and next(iter(node)) in ("env", "file")
 
 
 def written(location: Location) -> str:
@@ -196,6 +201,10 @@ def _place(node: yaml.Node) -> Place:
     return (node.start_mark.line + 1, node.start_mark.column + 1)
 
 
+def _is_merge(key: yaml.Node) -> bool:
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and key.style is None
+
+
 class _Walker:
     """Turns nodes into plain data; counts them, so that aliases cannot multiply without end."""
 
@@ -206,9 +215,7 @@ class _Walker:
         self._open: set[int] = set()
 
     def value(self, node: yaml.Node, location: Location) -> Any:
-        self._count += 1
-        if self._count > _MOST_NODES:
-            raise _mistake(node, "aliases or lists make the file too large", f"At most {_MOST_NODES} values")
+        self._spend(node, 1)
         if len(location) > _DEEPEST:
             raise _mistake(node, "nested too deeply", f"At most {_DEEPEST} levels")
         if node.tag not in _TAGS:
@@ -236,29 +243,36 @@ class _Walker:
 
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
             key = self._key(key_node)
-            if key == "<<" and key_node.style is None:
-                merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-            elif key in result:
+            if key in result:
                 self._repeated(key_node, (*location, key))
-            else:
+            elif not _is_merge(key_node):
                 self._document.keys[*location, key] = _place(key_node)
                 result[key] = self.value(value_node, (*location, key))
-        for key_node, value_node in self._merged(merged):
+        for key_node, value_node in self._merged(node):
             key = self._key(key_node)
             if key not in result:
                 self._document.keys[*location, key] = _place(key_node)
                 result[key] = self.value(value_node, (*location, key))
         return result
 
-    def _merged(self, nodes: list[yaml.Node]) -> Iterator[tuple[yaml.Node, yaml.Node]]:
-        for node in nodes:
-            if not isinstance(node, yaml.MappingNode):
-                raise _mistake(node, "<< takes in a mapping", "Write <<: *name")
-            self._count += len(node.value)
-            yield from node.value
+    def _merged(self, node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+        """What ``<<`` takes in; the mapping's own keys, and those of earlier ones, come before."""
+        for key_node, value_node in node.value:
+            if not _is_merge(key_node):
+                continue
+            for part in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
+                if not isinstance(part, yaml.MappingNode):
+                    raise _mistake(part, "<< takes in a mapping", "Write <<: *name")
+                self._spend(part, len(part.value))
+                yield from (pair for pair in part.value if not _is_merge(pair[0]))
+                yield from self._merged(part)
+
+    def _spend(self, node: yaml.Node, count: int) -> None:
+        self._count += count
+        if self._count > _MOST_NODES:
+            raise _mistake(node, "aliases or lists make the file too large", f"At most {_MOST_NODES} values")
 
     def _key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):

@@ -30,8 +30,6 @@ def _missing(place: Location, path: Path, document: Document) -> Iterator[Proble
         yield document.error(place, f"{shown} is no file that can be read", "Check the path and its permissions")
     elif place == ("pages", "templates") and not path.is_dir():
         yield document.error(place, f"{shown} is no folder", "Make it, or remove the line")
-    elif place == ("audit", "file") and not path.parent.is_dir():
-        yield document.error(place, f"the folder of {shown} is not there", "Make the folder")
 
 
 def _paths(value: Any, place: Location) -> Iterator[tuple[Location, Path]]:

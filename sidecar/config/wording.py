@@ -57,7 +57,10 @@ def _problem(document: Document, error: ErrorDetails) -> Problem:
     if kind == "extra_forbidden":
         section = section_at(location[:-1])
         known = list(fields_of(section)) if section else []
-        return document.error(location, f"unknown key `{location[-1]}`", closest(str(location[-1]), known))
+        fix = closest(str(location[-1]), known)
+        if location[-1] == "true" and "on" in known:
+            fix = "A tool that wrote this file took `on` for a truth value: put it in quotes there"
+        return document.error(location, f"unknown key `{location[-1]}`", fix)
     if document.at(location) is None and kind != "value_error":
         return document.error(location, "has no value", "Give it one, or remove the line")
     if kind == "literal_error":
