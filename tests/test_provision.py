@@ -335,7 +335,6 @@ async def stores(redis_url: str) -> AsyncIterator[tuple[Store, Store]]:
     yield both
     for store in both:
         await store.close()
-        await store._client.connection_pool.disconnect()  # type: ignore[attr-defined]
 
 
 async def test_t70_two_replicas_with_redis_make_one_account(world: World, stores: tuple[Store, Store]) -> None:
