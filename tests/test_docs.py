@@ -1,0 +1,107 @@
+"""What the documentation shows is true: its configurations load, its commands exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sidecar.cli import main
+from sidecar.config.loader import ConfigError, load
+from sidecar.hooks.passwords import FILTERS
+from tests.world import merged
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BASE = """
+server: {public_url: https://wiki.example.com}
+app: {upstream: http://127.0.0.1:3000}
+logins:
+  corp: {type: oidc, issuer: https://id.example.com, client_id: wiki, client_secret: {env: S}, bearer: {audience: wiki}}
+identity: {username: "{{ claims.preferred_username }}"}
+sessions: {secrets: [{env: S}]}
+access: [{path: /health, allow: anyone}, {path: /**, allow: signed_in}]
+"""
+PROVISION = """
+account: {key: "{{ user.username }}"}
+connections: {db: {sql: {env: S}}}
+lookup: {sql: {on: db, query: "SELECT id FROM users WHERE login = :login", params: {login: "{{ account.key }}"}}}
+"""
+SECTIONS = {"server", "app", "logins", "identity", "roles", "access", "headers", "assertion", "provision", "sessions"}
+SECTIONS |= {"directory", "audit", "log", "pages"}
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(page and line, text) of each fenced block."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append((f"{page.name}:{line}", match[1]))
+    return found
+
+
+def configurations() -> list[tuple[str, dict[str, Any]]]:
+    """Blocks that are parts of a configuration of ours."""
+    found = []
+    for where, text in blocks("yaml"):
+        data = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - text only
+        if isinstance(data, dict) and set(data) <= SECTIONS:
+            found.append((where, data))
+    return found
+
+
+CONFIGURATIONS = configurations()
+
+
+def test_there_are_configurations_in_the_docs() -> None:
+    assert len(CONFIGURATIONS) > 15
+
+
+@pytest.mark.parametrize(("where", "part"), CONFIGURATIONS, ids=[where for where, _ in CONFIGURATIONS])
+def test_each_configuration_in_the_docs_loads(where: str, part: dict[str, Any], tmp_path: Path) -> None:
+    if "provision" in part:
+        # What a page on hooks leaves out, because it stands on the page before.
+        part = {"provision": merged(yaml.load(PROVISION, Loader=yaml.BaseLoader), part["provision"])}  # noqa: S506
+    whole = merged(yaml.load(BASE, Loader=yaml.BaseLoader), part)  # noqa: S506 - text only
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(whole, sort_keys=False))
+    try:
+        load(file, environment={}, filters=FILTERS, needs_secrets=False)
+    except ConfigError as error:
+        wrong = [str(problem) for problem in error.problems if problem.severity == "error"]
+        pytest.fail(f"{where}: {wrong}")
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every line that calls ``sidecar``."""
+    found = []
+    for where, text in blocks("sh"):
+        for line in text.splitlines():
+            for part in re.split(r"&&|\|", line.partition("#")[0]):
+                words = part.split()
+                if words[:1] == ["sidecar"]:
+                    found.append((where, words[1:]))
+    return found
+
+
+@pytest.mark.parametrize(("where", "words"), commands())
+def test_each_command_in_the_docs_exists_with_its_options(where: str, words: list[str]) -> None:
+    command: Any = main
+    while words and hasattr(command, "commands"):
+        assert words[0] in command.commands, f"{where}: there is no command {words[0]}"
+        command, words = command.commands[words[0]], words[1:]
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    asked = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert asked <= options, where
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
