@@ -104,7 +104,7 @@ def _session(identity: Identity, now: float) -> Session:
 async def _provisioner(config: Config) -> AsyncIterator[Provisioner]:
     assert config.provision is not None  # noqa: S101 - the caller looked
     hook = StepHook(config.provision)
-    name = config.app.name or config.app.upstream
+    name = config.directory.application
     with tempfile.TemporaryDirectory() as folder:
         directory = await Directory.open(
             _existing(config.directory.url.reveal(), Path(folder)), name, config.directory.timeout.total_seconds()

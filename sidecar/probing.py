@@ -84,7 +84,7 @@ def _login(config: Config, name: str) -> Callable[[], Awaitable[str]]:
 
 async def _directory(config: Config) -> str:
     directory = await Directory.open(
-        config.directory.url.reveal(), config.app.name or config.app.upstream, config.directory.timeout.total_seconds()
+        config.directory.url.reveal(), config.directory.application, config.directory.timeout.total_seconds()
     )
     try:
         return await directory.ping()

@@ -316,7 +316,7 @@ sessions: {secrets: [{env: SESSION_SECRET}]}
 
 def merged(base: Any, changes: Any) -> Any:
     """*base* with *changes* laid over it, mapping by mapping; None removes a key."""
-    if not (isinstance(base, dict) and isinstance(changes, dict)):
+    if not (isinstance(base, dict) and isinstance(changes, dict)) or set(changes) & {"env", "file"}:
         return changes
     result = {key: merged(base[key], changes[key]) if key in changes else base[key] for key in base}
     result |= {key: value for key, value in changes.items() if key not in base}

@@ -115,6 +115,7 @@ class Directory(Section):
 
     url: DsnText = Field(Dsn("sqlite:///sidecar.db"), description="sqlite:///path, postgresql://… or mysql://…")
     timeout: Duration = Field(timedelta(seconds=5), description="longest wait for the database")
+    application: Text = Field("application", description="this application's name there, where several share one")
 
 
 class Audit(Section):

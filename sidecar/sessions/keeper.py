@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
@@ -99,7 +100,7 @@ class SessionKeeper:
             id=Vault.id_of(token),
             identity=signed_in.identity,
             created=now,
-            expires=now + self._absolute,
+            expires=min(now + self._absolute, signed_in.expires or math.inf),
             seen=now,
             auth_time=signed_in.auth_time,
             acr=signed_in.acr,
