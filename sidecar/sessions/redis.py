@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from sidecar.model import Reason, Unavailable
 from sidecar.sessions.redis_watch import Watch
 
 T = TypeVar("T")
 
+# RuntimeError is uvloop's word for a connection that closes under a write; the cluster's exception is no RedisError.
+_FAULTS = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 _CODE = re.compile(r"[A-Z]{2,20}")
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 _EXCHANGE = """if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -22,8 +24,9 @@ redis.call('set', KEYS[1], ARGV[2], 'px', ARGV[3]) return 1"""
 _NOW = """local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
-_ADD = f"""{_NOW}redis.call('zremrangebyscore', KEYS[1], '-inf', now)
-redis.call('zadd', KEYS[1], 'gt', now + ARGV[2], ARGV[1])
+# The write that a full Redis refuses comes first: after another one it would be let through.
+_ADD = f"""{_NOW}redis.call('zadd', KEYS[1], 'gt', now + ARGV[2], ARGV[1])
+redis.call('zremrangebyscore', KEYS[1], '-inf', now)
 if redis.call('pttl', KEYS[1]) < tonumber(ARGV[2]) then redis.call('pexpire', KEYS[1], ARGV[2]) end return 1"""
 _MEMBERS = f"{_NOW}return redis.call('zrangebyscore', KEYS[1], '(' .. now, '+inf')"
 _COUNT = """local number = redis.call('incr', KEYS[1])
@@ -66,12 +69,11 @@ class RedisStore:
             async with asyncio.timeout(self._timeout):
                 try:
                     return await ask()
-                except RedisConnectionError:
+                except (RedisConnectionError, RedisClusterException):
                     if not again:
                         raise
                     return await ask()
-        except (RedisError, OSError, TimeoutError, RuntimeError) as error:
-            # RuntimeError is uvloop's word for a connection that closes under a write.
+        except _FAULTS as error:
             raise Unavailable(Reason.STORE_DOWN, f"redis: {_fault(error)}") from None
 
     async def get(self, key: str) -> bytes | None:
