@@ -14,7 +14,7 @@ import pytest
 
 from sidecar.config.secret import Dsn, Secret
 from sidecar.config.service import Sentinel, Sessions
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.sessions.store import Store
@@ -364,19 +364,14 @@ async def test_memory_tells_of_an_expiry_at_the_next_call_whatever_it_asks_for()
     assert heard == ["session:a"]
 
 
-async def test_memory_refuses_more_entries_than_it_may_hold_but_changes_those_that_it_has() -> None:
-    clock = Clock()
-    store = MemoryStore(clock, most=2)
-    await store.put("a", b"1", 10)
-    await store.put("b", b"1", 20)
-    for call in (store.put("c", b"1", 1), store.claim("c", b"1", 1), store.add("c", "m", 1), store.count("c", 1)):
-        with pytest.raises(Unavailable) as full:
-            await call
-        assert full.value.reason is Reason.STORE_DOWN
-    assert await store.replace("a", b"2", 10)
-    clock.now += 10
-    await store.put("c", b"1", 1)
-    assert await store.get("c") == b"1"
+async def test_memory_gives_each_kind_of_key_its_room_and_the_oldest_of_that_kind_gives_way() -> None:
+    store = MemoryStore(Clock(), most=2000)
+    await store.put("session:ada", b"1", 100)
+    for number in range(100):
+        await store.put(f"login:{number}", b"x" * 100, 100)
+    assert await store.get("login:0") is None
+    assert await store.get("login:99") == b"x" * 100
+    assert await store.get("session:ada") == b"1"
 
 
 async def test_memory_does_not_grow_with_the_number_of_writes() -> None:

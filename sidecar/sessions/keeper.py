@@ -135,10 +135,16 @@ class SessionKeeper:
             session = await self._cache.look_up(session_id, partial(self._read, token, session_id))
             if session is None or not self._is_live(session, now):
                 return None
-        if now - session.seen >= self._coalescing and session_id not in self._touching:
-            self._touching.add(session_id)
+        if now - session.seen < self._coalescing or session_id in self._touching:
+            return session
+        self._touching.add(session_id)
+        if now - session.seen < self._idle / 2:
             self._in_background(self._touch(token, session_id, now))
-        return session
+            return session
+        # So near to its end it could pass away while its use is being noted: note first.
+        with contextlib.suppress(Unavailable):
+            await self._touch(token, session_id, now)
+        return await self.reread(token, now)
 
     async def reread(self, token: str, now: float) -> Session | None:
         """Session as the store has it at this moment, past the cache: word of a change may still be on its way."""

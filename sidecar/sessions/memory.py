@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sidecar.model import Reason, Unavailable
-
-_MOST_ENTRIES = 1_000_000
+_MOST_BYTES = 64 * 1024 * 1024
+# What an entry costs besides its key and value, and a member of a set besides its name; roughly.
+_OVERHEAD = 300
 _FEW = 1024
 
 
@@ -18,6 +19,7 @@ class _Entry:
     expires: float = 0.0
     members: dict[str, float] = field(default_factory=dict)
     number: int = 0
+    size: int = 0
 
 
 class MemoryStore:
@@ -26,11 +28,16 @@ class MemoryStore:
     What expires is noticed (and told to who watches) at the next call, whatever that asks for.
     """
 
-    def __init__(self, clock: Callable[[], float], most: int = _MOST_ENTRIES) -> None:
-        """*clock* gives seconds; at *most* entries new ones are refused as if the store were full."""
+    def __init__(self, clock: Callable[[], float], most: int = _MOST_BYTES) -> None:
+        """*clock* gives seconds; each kind of key (its text before the first colon) may fill *most* bytes.
+
+        Then the oldest of that kind gives way: sign-ins that a stranger begins push out one another, not sessions.
+        """
         self._clock = clock
         self._most = most
         self._entries: dict[str, _Entry] = {}
+        self._kinds: dict[str, OrderedDict[str, None]] = {}
+        self._filled: dict[str, int] = {}
         self._queue: list[tuple[float, str]] = []
         self._watchers: list[tuple[str, Callable[[str], None]]] = []
 
@@ -44,19 +51,35 @@ class MemoryStore:
             key = heapq.heappop(self._queue)[1]
             entry = self._entries.get(key)
             if entry is not None and entry.expires <= now:
-                del self._entries[key]
-                self._changed(key)
+                self._drop(key)
 
     def _set(self, key: str, entry: _Entry) -> None:
-        if key not in self._entries and len(self._entries) >= self._most:
-            raise Unavailable(Reason.STORE_DOWN, "memory store is full")
+        self._remove(key)
+        entry.size = _OVERHEAD + len(key) + len(entry.value) + sum(_OVERHEAD + len(name) for name in entry.members)
         self._entries[key] = entry
+        kind = key.partition(":")[0]
+        keys = self._kinds.setdefault(kind, OrderedDict())
+        keys[key] = None
+        self._filled[kind] = self._filled.get(kind, 0) + entry.size
         heapq.heappush(self._queue, (entry.expires, key))
         # Every write leaves its former time of expiry behind in the queue; many writes must not fill the memory.
         if len(self._queue) > 2 * len(self._entries) + _FEW:
             self._queue = [(one.expires, name) for name, one in self._entries.items()]
             heapq.heapify(self._queue)
         self._changed(key)
+        while self._filled[kind] > self._most and len(keys) > 1:
+            self._drop(next(iter(keys)))
+
+    def _remove(self, key: str) -> bool:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return False
+        kind = key.partition(":")[0]
+        del self._kinds[kind][key]
+        self._filled[kind] -= entry.size
+        if not self._kinds[kind]:
+            del self._kinds[kind], self._filled[kind]
+        return True
 
     def _changed(self, key: str) -> None:
         for prefix, changed in self._watchers:
@@ -67,7 +90,7 @@ class MemoryStore:
         self._set(key, _Entry(value, self._clock() + ttl))
 
     def _drop(self, key: str) -> None:
-        if self._entries.pop(key, None) is not None:
+        if self._remove(key):
             self._changed(key)
 
     async def get(self, key: str) -> bytes | None:

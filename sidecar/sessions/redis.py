@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
@@ -14,6 +15,7 @@ from sidecar.model import Reason, Unavailable
 from sidecar.sessions.redis_watch import Watch
 
 T = TypeVar("T")
+_MOST_AT_ONCE = 64
 
 # RuntimeError is uvloop's word for a connection that closes under a write; the cluster's exception is no RedisError.
 _FAULTS = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
@@ -55,6 +57,8 @@ class RedisStore:
         self._timeout = timeout
         self._watch = watch
         self._beside = beside
+        # A cluster's own pools refuse when they are full; here the next one waits.
+        self._places = asyncio.Semaphore(_MOST_AT_ONCE)
 
     def _name(self, key: str) -> str:
         return self._prefix + key
@@ -66,7 +70,7 @@ class RedisStore:
         answer was lost has happened, and asked again it would say "nothing here" or "somebody else was first".
         """
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout), self._places:
                 try:
                     return await ask()
                 except (RedisConnectionError, RedisClusterException):
@@ -147,11 +151,19 @@ class RedisStore:
 
     async def ping(self) -> str:
         """See Store.ping."""
-        about: dict[str, Any] = await self._do(lambda: self._client.info("server"), again=True)
-        # A cluster answers once for each node.
-        one = about if "redis_version" in about else next(iter(about.values()))
-        version = one["redis_version"]
-        return f"redis {version}" + ("" if self._watch is None or self._watch.is_alive else ", local cache off")
+        await self._do(self._client.ping, again=True)
+        return f"redis{await self._version()}" + (
+            "" if self._watch is None or self._watch.is_alive else ", local cache off"
+        )
+
+    async def _version(self) -> str:
+        # Redis counts INFO as dangerous, so that careful ACLs forbid it: no reason to be unready.
+        with contextlib.suppress(Unavailable):
+            about: dict[str, Any] = await self._do(lambda: self._client.info("server"), again=True)
+            # A cluster answers once for each node.
+            one = about if "redis_version" in about else next(iter(about.values()))
+            return f" {one['redis_version']}"
+        return ""
 
     async def close(self) -> None:
         """See Store.close."""

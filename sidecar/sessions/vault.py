@@ -19,6 +19,7 @@ _log = structlog.get_logger("vault")
 _TOKEN_BYTES = 32
 _TOKEN_LENGTH = 43
 _NONCE = 12
+_MOST_TOLD = 1000
 _ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -43,6 +44,7 @@ class Vault:
         self._store = store
         self._secrets = tuple(server_secrets)
         self._kind = kind
+        self._told: set[str] = set()
 
     @staticmethod
     def token() -> str:
@@ -72,8 +74,19 @@ class Vault:
                 return AESGCM(self._derived(token, secret)).decrypt(sealed[:_NONCE], sealed[_NONCE:], bound)
             except (InvalidTag, ValueError):
                 continue
-        _log.warning("a record does not open: tampered with, or sealed by a secret that is gone", kind=self._kind)
+        self._tell(bound.decode())
         return None
+
+    def _tell(self, key: str) -> None:
+        """Say it once for each record, however often its owner comes back with it."""
+        if key in self._told:
+            return
+        if len(self._told) >= _MOST_TOLD:
+            self._told.clear()
+        self._told.add(key)
+        _log.warning(
+            "a record does not open: tampered with, or sealed by a secret that is gone", kind=self._kind, key=key
+        )
 
     def _derived(self, token: str, secret: bytes) -> bytes:
         kdf = HKDF(algorithm=SHA256(), length=32, salt=hashlib.sha256(secret).digest(), info=self._kind.encode())
