@@ -20,11 +20,11 @@ from sidecar.demo import LegacyApp
 from tests.world import PROVISION, Running, World
 
 ROWS = "SELECT login, email, role FROM users ORDER BY login"
+COLUMNS = "login VARCHAR(99), email VARCHAR(99), role VARCHAR(99), active INTEGER DEFAULT 1"
 TABLES = {
-    "sqlite": "CREATE TABLE users (id INTEGER PRIMARY KEY, login TEXT, email TEXT, role TEXT, active INTEGER DEFAULT 1)",
-    "postgres": "CREATE TABLE users (id SERIAL PRIMARY KEY, login TEXT, email TEXT, role TEXT, active INTEGER DEFAULT 1)",
-    "mariadb": "CREATE TABLE users (id INT AUTO_INCREMENT PRIMARY KEY, login VARCHAR(99), email VARCHAR(99),"
-    " role VARCHAR(99), active INT DEFAULT 1)",
+    "sqlite": f"CREATE TABLE users (id INTEGER PRIMARY KEY, {COLUMNS})",
+    "postgres": f"CREATE TABLE users (id SERIAL PRIMARY KEY, {COLUMNS})",
+    "mariadb": f"CREATE TABLE users (id INT AUTO_INCREMENT PRIMARY KEY, {COLUMNS})",
 }
 REST = """
 account: {key: "{{ user.username }}", protected: [root]}
