@@ -7,26 +7,26 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
-from aiohttp import web
 
 from sidecar import __version__
 from sidecar.arrival import Arrival
 from sidecar.assertion import AssertionSigner
+from sidecar.condition import Accounts, Condition, Parts
 from sidecar.config.models import Config
 from sidecar.config.service import Audit
 from sidecar.core.audit import Event
 from sidecar.core.headers import Line
 from sidecar.directory import Directory
+from sidecar.directory.database import Database
 from sidecar.endings import Endings
 from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.hooks.hook import StepHook
 from sidecar.listening import Listener
 from sidecar.logins.opening import open_bearer, open_logins
-from sidecar.model import Account, Identity, Person, Reason, Unavailable
+from sidecar.model import Person, Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
 from sidecar.portal.attempts import Attempts
@@ -45,40 +45,16 @@ from sidecar.sessions.store import Store
 from sidecar.sessions.vault import Vault
 from sidecar.telemetry.audit import AuditLog, FileSink, Sink, StdoutSink
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.page import MetricsPage
 from sidecar.upstream import Upstream
 
 _log = structlog.get_logger("app")
 Clock = Callable[[], float]
 
 
-class Closeable(Protocol):
-    """A room that holds connections."""
-
-    async def close(self) -> None:
-        """Let go of them."""
-
-
-@dataclass(slots=True)
-class Condition:
-    """Whether the sidecar can do its work: what ``/-/ready`` says."""
-
-    store: Store
-    directory: Directory | None
-    is_stopping: bool = False
-
-    async def readiness(self) -> Mapping[str, str]:
-        """What the parts say of themselves; raises Unavailable when one that every request needs is down."""
-        if self.is_stopping:
-            raise Unavailable(Reason.STOPPING)
-        parts = {"store": await self.store.ping()}
-        if self.directory is not None:
-            parts["directory"] = await self.directory.ping()
-        return parts
-
-
 @dataclass(slots=True)
 class Sidecar:
-    """A wired sidecar: start it, and stop it when done. ``parts`` are closed in their order."""
+    """A wired sidecar: start it, and stop it when done."""
 
     config: Config
     front: Front
@@ -87,16 +63,23 @@ class Sidecar:
     upstream: Upstream
     condition: Condition
     background: Sequence[Callable[[], Awaitable[None]]]
-    parts: Sequence[Closeable]
+    parts: Parts
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _listener: Listener | None = None
 
     async def start(self) -> None:
-        """Open the listeners and begin the background work. Raises OSError when an address is taken."""
+        """Open the listeners and begin the background work. Raises OSError when an address is taken.
+
+        A store, directory or provider that is down does not keep it from starting: it is not ready, says so in the
+        log, and becomes ready when they are back.
+        """
         self._tasks = [asyncio.create_task(_lasting(work)) for work in self.background]
-        self._listener = Listener(self.config.server, self.front.handle, self._metrics_page)
+        page = MetricsPage(self.front.portal.site.prefix, self.metrics.render, self.condition.readiness)
+        self._listener = Listener(self.config.server, self.front.handle, page.handle)
         await self._listener.start()
         self.audit.record(Event.SERVICE_STARTED, {"version": __version__, "listen": self.config.server.listen})
+        with contextlib.suppress(Unavailable):
+            await self.condition.readiness()
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -104,24 +87,30 @@ class Sidecar:
         return self._listener.addresses if self._listener is not None else ()
 
     async def stop(self) -> None:
-        """Drain: take nothing new, let what runs come to its end, then let go of everything."""
+        """Leave, drain, let go of everything.
+
+        For ``server.notice`` all is served as ever, only ``/-/ready`` says 503; then no new connection is accepted, and
+        what runs may finish until ``server.drain`` is over.
+        """
         self.condition.is_stopping = True
-        self.upstream.drain()
+        drain = self.config.server.drain.total_seconds()
+        notice = min(self.config.server.notice.total_seconds(), drain / 2)
         if self._listener is not None:
-            await self._listener.drain()
+            if self._listener.addresses:
+                await self._listener.leave(notice)
+            self.upstream.drain()
+            await self._listener.drain(drain - notice, self.upstream.close)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for part in self.parts:
-            with contextlib.suppress(Unavailable):
-                await part.close()
+        await self.parts.close()
         self.audit.record(Event.SERVICE_STOPPED, {"version": __version__})
         self.audit.close()
 
-    async def _metrics_page(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/metrics":
-            return web.Response(body=self.metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4"})
-        return await self.front.handle(request)
+    def hurry(self) -> None:
+        """Make a ``stop`` that is under way end at once."""
+        if self._listener is not None:
+            self._listener.hurry()
 
 
 async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
@@ -145,27 +134,27 @@ def _audit_log(section: Audit, clock: Clock) -> AuditLog:
     return AuditLog(sinks, clock)
 
 
-@dataclass(frozen=True, slots=True)
-class _Provisioning:
-    """The rooms that accounts are kept true with; all None where nothing is provisioned."""
-
-    directory: Directory | None = None
-    hook: StepHook | None = None
-    provisioner: Provisioner | None = None
-
-    async def ensure(self, identity: Identity, roles: Sequence[str], now: float) -> Account | None:
-        """See gate.Ensure."""
-        return None if self.provisioner is None else await self.provisioner.ensure(identity, roles, now)
-
-
 async def build(config: Config, clock: Clock = time.time) -> Sidecar:
-    """Make every room and connect them. Raises ValueError, OSError or Unavailable when that cannot be done."""
-    site = site_of(config.server, config.sessions)
+    """Make every room and connect them. Raises ValueError, OSError or Unavailable when that cannot be done.
+
+    What was opened is closed again then.
+    """
     audit = _audit_log(config.audit, clock)
+    parts = Parts()
+    try:
+        return await _wired(config, clock, audit, parts)
+    except BaseException:
+        await parts.close()
+        audit.close()
+        raise
+
+
+async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) -> Sidecar:
+    site = site_of(config.server, config.sessions)
     metrics = Metrics()
-    store = open_store(config.sessions, clock)
     secrets = server_secrets(config.sessions)
-    keeper = SessionKeeper(store, config.sessions, secrets, clock)
+    store = parts.add(open_store(config.sessions, clock))
+    keeper = parts.add(SessionKeeper(store, config.sessions, secrets, clock))
     await keeper.start()
     answers = Answers(
         app_name=config.app.name or site.host,
@@ -174,9 +163,11 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
         overrides=config.pages.templates,
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
+    accounts = await _accounts(config, store, keeper, audit, metrics, clock, parts)
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
-    upstream = Upstream(config.app, max_body=config.server.max_body)
-    accounts = await _provisioning(config, store, keeper, audit, metrics, clock)
+    for login in logins.values():
+        parts.add(login)
+    upstream = parts.add(Upstream(config.app, max_body=config.server.max_body))
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
     bearer = open_bearer(logins, config.logins, site.origin)
@@ -197,7 +188,7 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
     )
     attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
     sign_in = SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, answers=answers)
-    condition = Condition(store, accounts.directory)
+    condition = Condition(store, accounts)
     portal = Portal(
         site=site,
         sign_in=sign_in,
@@ -223,7 +214,7 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
         metrics=metrics,
         keys=signer.keys if signer is not None else {"keys": []},
         asks=asks_of(gate.plan.rules, site),
-        is_ready=condition.readiness,
+        is_ready=condition.in_public,
     )
     arrival = Arrival(
         trusted=config.server.trusted_proxies,
@@ -231,10 +222,6 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
         is_secure=site.style.secure,
     )
     front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
-    background: list[Callable[[], Awaitable[None]]] = [endings.watch_the_clock]
-    if accounts.provisioner is not None:
-        background.append(accounts.provisioner.outbox.run)
-    parts = (upstream, *logins.values(), accounts.provisioner, accounts.hook, accounts.directory, keeper, store)
     return Sidecar(
         config=config,
         front=front,
@@ -242,19 +229,26 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
         audit=audit,
         upstream=upstream,
         condition=condition,
-        background=background,
-        parts=[part for part in parts if part is not None],
+        background=[endings.watch_the_clock, *([accounts.work] if accounts.provisioner is not None else [])],
+        parts=parts,
     )
 
 
-async def _provisioning(  # noqa: PLR0917 - the parts that it joins
-    config: Config, store: Store, keeper: SessionKeeper, audit: AuditLog, metrics: Metrics, clock: Clock
-) -> _Provisioning:
+async def _accounts(  # noqa: PLR0917 - the parts that it joins
+    config: Config,
+    store: Store,
+    keeper: SessionKeeper,
+    audit: AuditLog,
+    metrics: Metrics,
+    clock: Clock,
+    parts: Parts,
+) -> Accounts:
     if config.provision is None:
-        return _Provisioning()
-    name = config.app.name or config.app.upstream
-    directory = await Directory.open(config.directory.url.reveal(), name, config.directory.timeout.total_seconds())
-    hook = StepHook(config.provision)
+        return Accounts()
+    name = config.directory.application
+    database = Database(config.directory.url.reveal(), config.directory.timeout.total_seconds())
+    directory = parts.add(Directory(database, name))
+    hook = parts.add(StepHook(config.provision))
 
     def record(event: str, fields: Mapping[str, object]) -> None:
         metrics.accounts.labels(event).inc()
@@ -265,8 +259,18 @@ async def _provisioning(  # noqa: PLR0917 - the parts that it joins
             await keeper.end_person(key)
 
     domains = login_domains(config)
-    provisioner = Provisioner(config.provision, hook, directory, store, name, clock, domains, record, end_sessions)
-    return _Provisioning(directory, hook, provisioner)
+    provisioner = parts.add(
+        Provisioner(config.provision, hook, directory, store, name, clock, domains, record, end_sessions)
+    )
+    accounts = Accounts(database, directory, provisioner)
+    try:
+        await accounts.prepare()
+    except Unavailable as fault:
+        # A file on this machine does not come by itself; a database server may.
+        if database.address.kind == "sqlite":
+            raise
+        _log.error("the directory cannot be used yet", error=str(fault))
+    return accounts
 
 
 def _nothing_asserted(*_: object, **__: object) -> Sequence[Line]:

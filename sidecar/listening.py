@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import errno
+import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import structlog
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from sidecar.config.service import Server, ServerTls
 
+_log = structlog.get_logger("listening")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 # Clients that keep connections alive send their next request on them before they notice that we are leaving.
 _PATIENCE_WITH_IDLE = 2.0
 _MOST_HEADERS = 200
+_BACKLOG = 1024
+_UNTIL_ACCEPTED = 0.05
+# For writing answers that are ready, and for ending what was cut off.
+_LAST_WORDS = 1.0
+# Linux: asm-generic/socket.h and filter.h; load the byte of flags, keep SYN and ACK, compare, drop or take all.
+_SO_ATTACH_FILTER = 26
+_DROP_SYN = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
 def parse_listen(text: str) -> tuple[str, int] | str:
@@ -35,64 +52,233 @@ def tls_context(section: ServerTls) -> ssl.SSLContext:
     return context
 
 
+class _Connection(RequestHandler):
+    """One client's connection. What is no HTTP is refused without repeating it, be it to the client or in the log."""
+
+    __slots__ = ("_head_bytes",)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, but not for ever: the parser bounds each line and their number, not what they come to."""
+        requests, is_idle = self._request_count, self._waiter is not None
+        super().data_received(data)
+        if not is_idle or self._request_count != requests:
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > 2 * self.max_field_size:
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer in aiohttp's place, whose answer and log line quote what was sent: cookies, tokens, codes."""
+        if status != web.HTTPBadRequest.status_code:
+            return super().handle_error(request, status, exc, message)
+        if request.writer.output_size > 0:
+            raise ConnectionError
+        _log.info("malformed request", error=type(exc).__name__, client=request.remote or "")
+        answer = web.Response(status=status, text="This is not a request that can be read.\n")
+        answer.headers.update({"Server": "sidecar", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+        answer.force_close()
+        return answer
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+def server_of(section: Server, handler: Handler) -> web.Server:
+    """Speak HTTP for *handler*, within the bounds of *section*."""
+    return _Server(
+        handler,
+        auto_decompress=False,
+        access_log=None,
+        keepalive_timeout=section.client_idle.total_seconds(),
+        max_line_size=section.max_header,
+        max_field_size=section.max_header,
+        max_headers=_MOST_HEADERS,
+        lingering_time=5.0,
+    )
+
+
 class Listener:
     """The public listener and, where configured, the one for metrics and probes."""
 
     def __init__(self, section: Server, handler: Handler, metrics: Handler) -> None:
         """Serve *handler* on ``listen`` and *metrics* on ``metrics``."""
         self._section = section
-        self._drain = section.drain.total_seconds()
-        self._is_draining = False
         self._handler = handler
-        self._public = self._runner(self._last_requests_close)
-        self._metrics = self._runner(metrics)
+        self._metrics = metrics
+        self._busy = 0
+        self._is_draining = False
+        self._quiet = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._sockets: list[socket.socket] = []
+        self._doors: list[asyncio.Server] = []
+        self._side_doors: list[asyncio.Server] = []
+        self._servers: list[web.Server] = []
         self.addresses: Sequence[str] = ()
 
-    def _runner(self, handler: Handler) -> web.ServerRunner:
-        server = web.Server(
-            handler,
-            auto_decompress=False,
-            access_log=None,
-            keepalive_timeout=self._section.client_idle.total_seconds(),
-            max_line_size=self._section.max_header,
-            max_field_size=self._section.max_header,
-            max_headers=_MOST_HEADERS,
-            lingering_time=5.0,
-        )
-        return web.ServerRunner(server, shutdown_timeout=self._drain)
-
     async def start(self) -> None:
-        """Bind. Raises OSError when an address is taken, ssl.SSLError when a certificate does not load."""
-        tls = tls_context(self._section.tls) if self._section.tls is not None else None
-        await self._public.setup()
-        await self._site(self._public, self._section.listen, tls, share=self._section.workers > 1)
-        if self._section.metrics is not None and self._section.workers == 1:
-            await self._metrics.setup()
-            await self._site(self._metrics, self._section.metrics, None, share=False)
-        self.addresses = [_written(address) for address in self._public.addresses]
+        """Bind. Raises OSError that names the setting of an address that is taken, or of a file that does not load."""
+        section = self._section
+        try:
+            tls = tls_context(section.tls) if section.tls is not None else None
+        except OSError as error:
+            message = f"server.tls: {error.strerror or error}"
+            raise OSError(message) from error
+        sockets = await bound("server.listen", section.listen, share=section.workers > 1)
+        self._doors += await self._serve(self._counted, sockets, tls)
+        if section.metrics is not None and section.workers == 1:
+            self._side_doors += await self._serve(self._metrics, await bound("server.metrics", section.metrics), None)
+        self.addresses = [_written(one.getsockname()) for one in sockets]
+        self._sockets = sockets
 
-    async def _site(self, runner: web.ServerRunner, listen: str, tls: ssl.SSLContext | None, *, share: bool) -> None:
-        where = parse_listen(listen)
-        if isinstance(where, str):
-            await web.UnixSite(runner, where, ssl_context=tls).start()
-            return
-        await web.TCPSite(runner, where[0], where[1], ssl_context=tls, backlog=1024, reuse_port=share or None).start()
+    async def _serve(
+        self, handler: Handler, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
+    ) -> list[asyncio.Server]:
+        server = server_of(self._section, handler)
+        self._servers.append(server)
+        loop = asyncio.get_running_loop()
+        return [
+            await loop.create_unix_server(server, sock=one, ssl=tls, backlog=_BACKLOG)
+            if one.family == socket.AF_UNIX
+            else await loop.create_server(server, sock=one, ssl=tls, backlog=_BACKLOG)
+            for one in sockets
+        ]
 
-    async def _last_requests_close(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self._is_draining and request.protocol is not None:
-            request.protocol.close()
-        return await self._handler(request)
+    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._busy += 1
+        try:
+            answer = await self._handler(request)
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._quiet.set()
+        if self._is_draining and not answer.prepared:
+            # Said aloud, so that the client does not send its next request into a connection that we close.
+            answer.force_close()
+        return answer
 
-    async def drain(self) -> None:
-        """Accept nothing new, let requests finish (at most ``drain``), close."""
+    async def leave(self, seconds: float) -> None:
+        """Serve on for *seconds*, while ``/-/ready`` already tells load balancers to go elsewhere."""
+        await self._pause(seconds)
+
+    def hurry(self) -> None:
+        """End ``leave`` and ``drain`` now, and cut what is under way."""
+        self._hurried.set()
+        self._quiet.set()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+
+    async def drain(self, seconds: float, cut: Callable[[], Awaitable[None]]) -> None:
+        """Accept no new connection, let requests finish for at most *seconds*, then *cut* what is left, and close.
+
+        A connection that is open stays good for one more request, as long as others are waited for.
+        """
         self._is_draining = True
-        for site in list(self._public.sites):
-            await site.stop()
-        server = self._public.server
-        if server is not None and server.connections:
-            await asyncio.sleep(min(_PATIENCE_WITH_IDLE, self._drain))
-        await self._public.cleanup()
-        await self._metrics.cleanup()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._close_doors()
+                if self._servers and self._servers[0].connections:
+                    await self._pause(_PATIENCE_WITH_IDLE)
+                while self._busy and not self._hurried.is_set():
+                    self._quiet.clear()
+                    await self._quiet.wait()
+        except TimeoutError:
+            _log.warning("requests are cut off, server.drain is over", requests=self._busy)
+        await cut()
+        for door in self._side_doors:
+            door.close()
+        # Only now: it makes connections deaf, also those that a request's body still comes through.
+        await asyncio.gather(*(server.shutdown(_LAST_WORDS) for server in self._servers))
+
+    async def _close_doors(self) -> None:
+        """Close what listens. Whoever the kernel has connected is accepted before: closing would cut them off."""
+        for one in self._sockets:
+            turn_newcomers_away(one)
+        await asyncio.sleep(_UNTIL_ACCEPTED)
+        for door in self._doors:
+            door.close()
+
+
+async def bound(setting: str, listen: str, *, share: bool = False) -> list[socket.socket]:
+    """Bind the addresses that *listen* means; raises OSError that names *setting*."""
+    where = parse_listen(listen)
+    if isinstance(where, str):
+        return [_bound_path(setting, where)]
+    host, port = where
+    sockets: list[socket.socket] = []
+    try:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            one = socket.socket(family, kind, protocol)
+            sockets.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if share:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(address)
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        raise _cannot_listen(setting, listen, error) from None
+    return sockets
+
+
+def _bound_path(setting: str, path: str) -> socket.socket:
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_left_over(path):
+            Path(path).unlink()
+        one.bind(path)
+    except OSError as error:
+        one.close()
+        raise _cannot_listen(setting, f"unix:{path}", error) from None
+    return one
+
+
+def _is_left_over(path: str) -> bool:
+    """Whether there is a socket that nobody listens on: of a process that could not tidy up."""
+    if not Path(path).is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0)
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+def _cannot_listen(setting: str, listen: str, error: OSError) -> OSError:
+    return OSError(f"{setting}: cannot listen on {listen}: {error.strerror}")
+
+
+def turn_newcomers_away(listening: socket.socket) -> None:
+    """Let the kernel drop attempts to connect, which are repeated and then find somebody else, or are refused.
+
+    A connection that waits to be accepted is reset when the listening socket closes; this makes that none comes after
+    the last one was accepted. It is a filter of four steps on the flags of TCP (RFC 9293, 3.1): SYN without ACK is
+    dropped. Where the system has no such filters nothing happens, and the moment is very short.
+    """
+    if listening.family == socket.AF_UNIX:
+        return
+    code = b"".join(struct.pack("=HBBI", *step) for step in _DROP_SYN)
+    steps = ctypes.create_string_buffer(code, len(code))
+    with contextlib.suppress(OSError):
+        program = struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(steps))
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def _written(address: object) -> str:

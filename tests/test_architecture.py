@@ -17,7 +17,7 @@ ROOMS = [
     ["probing", "app", "foresight"],
     ["front", "plans", "listening"],
     ["gate"],
-    ["endings", "assertion", "arrival"],
+    ["endings", "assertion", "arrival", "condition"],
     ["portal"],
     ["provision"],
     ["directory"],

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
@@ -91,10 +92,13 @@ def commands() -> list[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize(("where", "words"), commands())
 def test_each_command_in_the_docs_exists_with_its_options(where: str, words: list[str]) -> None:
-    command: Any = main
-    while words and hasattr(command, "commands"):
-        assert words[0] in command.commands, f"{where}: there is no command {words[0]}"
-        command, words = command.commands[words[0]], words[1:]
+    command: click.Command = main
+    while words and isinstance(command, click.Group):
+        context = click.Context(command)
+        assert words[0] in command.list_commands(context), f"{where}: there is no command {words[0]}"
+        _, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command = found
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     asked = {word.partition("=")[0] for word in words if word.startswith("--")}
     assert asked <= options, where

@@ -287,7 +287,7 @@ reactivate:
 """
 
 BASE = """
-server: {listen: "127.0.0.1:0", public_url: "", drain: 2s}
+server: {listen: "127.0.0.1:0", public_url: "", drain: 2s, notice: 0s}
 app: {upstream: ""}
 logins:
   corp: {type: oidc, title: Company account, issuer: {env: ISSUER}, client_id: wiki, client_secret: {env: OIDC_SECRET}}

@@ -1,17 +1,47 @@
-"""The command line: one group, one module for each command."""
+"""The command line: one group, one module for each command, which is imported when it is called."""
 
 from __future__ import annotations
+
+import importlib
 
 import click
 
 from sidecar import __version__
-from sidecar.cli.check import check, schema
-from sidecar.cli.demo import demo
-from sidecar.cli.plan import hooks, plan
-from sidecar.cli.run import run
+
+# The line for the overview, and where the command is.
+_COMMANDS = {
+    "run": ("Serve.", "sidecar.cli.run"),
+    "check": ("Report every problem of a configuration; --connect reaches all it names.", "sidecar.cli.check"),
+    "plan": ("Print what would happen to a person, and do nothing.", "sidecar.cli.plan"),
+    "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
+    "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),
+    "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Imports a command only when it runs: help, version and completion in the shell answer at once."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Stand for a command in lists; ``resolve_command`` gives the real one."""
+        if cmd_name not in _COMMANDS:
+            return None
+        return click.Command(cmd_name, short_help=_COMMANDS[cmd_name][0])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        if stand_in is None or name is None:
+            return name, stand_in, rest
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[name][1]), name)
+        return name, command, rest
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="sidecar")
 def main() -> None:
     """Sign people in, give them an account in the application, and forward their requests.
@@ -21,9 +51,6 @@ def main() -> None:
                  sidecar check config.yaml   find every problem in a configuration
                  sidecar run config.yaml     start
 
-    Shell completion: eval "$(_SIDECAR_COMPLETE=bash_source sidecar)", or zsh_source, fish_source.
+    \b
+    Shell completion:  eval "$(_SIDECAR_COMPLETE=bash_source sidecar)"    or zsh_source, fish_source
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
-
-
-for command in (run, check, schema, plan, hooks, demo):
-    main.add_command(command)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import signal
 import socket
+import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -14,16 +14,25 @@ import click
 
 from sidecar.app import build
 from sidecar.cli.loading import show
-from sidecar.cli.saying import give_up, say
+from sidecar.cli.run import Stop
+from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up, say
 from sidecar.config.loader import ConfigError, load
+from sidecar.config.models import Config
 from sidecar.demo import PEOPLE, DemoClient, settings, start
 from sidecar.hooks.passwords import FILTERS
+from sidecar.model import Unavailable
 from sidecar.portal.site import site_of
 from sidecar.telemetry.log import set_up
 
 
 @click.command()
-@click.option("--port", default=8080, show_default=True, help="Where the sidecar answers; 0 takes any free port.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Where the sidecar answers; 0 takes any free port.",
+)
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Keep the demo's databases here.")
 @click.option("--quiet", is_flag=True, help="Do not print audit lines.")
 def demo(port: int, folder: Path | None, *, quiet: bool) -> None:
@@ -37,8 +46,10 @@ def demo(port: int, folder: Path | None, *, quiet: bool) -> None:
         place.mkdir(parents=True, exist_ok=True)
         try:
             asyncio.run(_serve(place, port or _free_port(), quiet=quiet))
-        except OSError as error:
-            give_up(f"cannot start: {error}. Choose another port: sidecar demo --port 0")
+        except (OSError, sqlite3.Error) as error:
+            give_up(f"cannot start: {error}. Another port or folder may do: sidecar demo --port 0")
+        except Unavailable as fault:
+            give_up(f"cannot start: {fault}", EXIT_UNAVAILABLE)
 
 
 def _free_port() -> int:
@@ -48,9 +59,7 @@ def _free_port() -> int:
 
 
 async def _serve(place: Path, port: int, *, quiet: bool) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = Stop()
     secret = secrets.token_urlsafe(32)
     public = f"http://localhost:{port}"
     client = DemoClient(
@@ -77,17 +86,22 @@ async def _serve(place: Path, port: int, *, quiet: bool) -> None:
         except ConfigError as error:
             show(error.problems)
             raise SystemExit(1) from None
-        if quiet:
-            config = config.model_copy(update={"audit": config.audit.model_copy(update={"stdout": False})})
-        sidecar = await build(config)
-        await sidecar.start()
-        _welcome(site_of(config.server, config.sessions).origin, foreign.issuer, foreign.application_url)
+        sidecar = await build(_for_a_terminal(config, quiet=quiet))
         try:
+            await sidecar.start()
+            _welcome(site_of(config.server, config.sessions).origin, foreign.issuer, foreign.application_url)
             await stop.wait()
         finally:
+            sidecar.hurry()
             await sidecar.stop()
     finally:
         await foreign.stop()
+
+
+def _for_a_terminal(config: Config, *, quiet: bool) -> Config:
+    if not quiet:
+        return config
+    return config.model_copy(update={"audit": config.audit.model_copy(update={"stdout": False})})
 
 
 def _welcome(public: str, issuer: str, application: str) -> None:

@@ -19,14 +19,15 @@ CONFIG = click.argument(
 )
 
 
-def load_or_leave(path: Path) -> Loaded:
-    """Load *path*; print every problem and leave with code 1 when it has errors. Warnings go to standard error."""
+def load_or_leave(path: Path, *, quiet: bool = False) -> Loaded:
+    """Load *path*; print every problem and leave with code 1 when it has errors; warnings too, unless *quiet*."""
     try:
         loaded = load(path, environment=os.environ, filters=FILTERS)
     except ConfigError as error:
         show(error.problems)
         raise SystemExit(EXIT_PROBLEMS) from None
-    show(loaded.warnings)
+    if not quiet:
+        show(loaded.warnings)
     return loaded
 
 

@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import structlog
 
 from sidecar.app import build
+from sidecar.cli.leash import Leash
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up
 from sidecar.cli.workers import Workers
@@ -24,45 +26,74 @@ _log = structlog.get_logger("run")
 
 @click.command()
 @CONFIG
-@click.option("--worker", is_flag=True, hidden=True, help="Serve as one of several workers.")
-def run(config: Path, *, worker: bool) -> None:
+@click.option("--worker", type=int, hidden=True, help="Serve as one of several workers, tied to this descriptor.")
+def run(config: Path, *, worker: int | None) -> None:
     """Serve according to CONFIG (default: config.yaml, or $SIDECAR_CONFIG) until SIGTERM or Ctrl-C.
 
-    SIGTERM drains: requests under way are finished, nothing new is accepted.
+    Told to stop it drains: requests under way are finished, then nothing new is accepted. Told again it ends at once.
+
+    Exit code 0: stopped as told. 1: problems in the configuration, or it cannot start. 3: something that it cannot
+    start without is not there.
     """
-    loaded = load_or_leave(config)
-    settings = loaded.config
+    settings = load_or_leave(config, quiet=worker is not None).config
     set_up(settings.log.level, settings.log.format)
-    if settings.server.workers > 1 and not worker:
-        command = [sys.executable, "-m", "sidecar", "run", "--worker", str(config)]
-        raise SystemExit(Workers(settings.server, command).run())
     try:
-        run_loop(settings)
+        if settings.server.workers > 1 and worker is None:
+            command = [sys.executable, "-m", "sidecar", "run", str(config)]
+            raise SystemExit(asyncio.run(Workers(settings.server, command).run()))
+        run_loop(settings, Leash(worker))
     except (OSError, ValueError) as error:
+        _log.debug("cannot start", exc_info=True)
         give_up(f"cannot start: {error}")
     except Unavailable as fault:
         give_up(f"cannot start: {fault}", EXIT_UNAVAILABLE)
 
 
-def run_loop(settings: Config) -> None:
+def run_loop(settings: Config, leash: Leash) -> None:
     """Serve *settings* in this process until a signal says stop."""
     import uvloop  # noqa: PLC0415 - only a serving process needs it
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings))
+        runner.run(serve(settings, leash))
 
 
-async def serve(settings: Config) -> None:
+async def serve(settings: Config, leash: Leash) -> None:
     """Build, start, wait for SIGTERM or SIGINT, drain."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = Stop()
+    leash.when_torn(stop)
     sidecar = await build(settings)
     try:
         await sidecar.start()
-        _log.info("ready", listen=list(sidecar.addresses), public_url=settings.server.public_url, pid=os.getpid())
+        _log.info("listening", on=list(sidecar.addresses), public_url=settings.server.public_url, pid=os.getpid())
+        leash.say_ready()
         await stop.wait()
         _log.info("draining", pid=os.getpid())
     finally:
+        stop.next_time(sidecar.hurry)
         await sidecar.stop()
+        _log.info("stopped", pid=os.getpid())
+
+
+class Stop:
+    """Waits for SIGTERM or SIGINT, or for being called; what follows the first time is up to ``next_time``."""
+
+    def __init__(self) -> None:
+        """Listen to the signals in the running event loop."""
+        self._told = asyncio.Event()
+        self._again: Callable[[], None] | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self)
+
+    def __call__(self) -> None:
+        """Stop, or be quick about it."""
+        if self._told.is_set() and self._again is not None:
+            self._again()
+        self._told.set()
+
+    def next_time(self, again: Callable[[], None]) -> None:
+        """Call *again* from the second time on."""
+        self._again = again
+
+    async def wait(self) -> None:
+        """Wait for the first time."""
+        await self._told.wait()

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
+import click
 from rich.console import Console
 from rich.text import Text
 
@@ -22,7 +23,7 @@ def console(*, error: bool = False) -> Console:
 
 
 def say(text: str = "", style: str = "") -> None:
-    """Print a line for the reader."""
+    """Print a line for the reader; *style* is one of rich's."""
     console().print(Text(text, style=style))
 
 
@@ -33,7 +34,7 @@ def complain(text: str, style: str = "red") -> None:
 
 def say_json(value: Any) -> None:
     """Print *value* as JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def give_up(text: str, code: int = EXIT_PROBLEMS) -> NoReturn:

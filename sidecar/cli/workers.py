@@ -3,103 +3,136 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
-from aiohttp import web
 from prometheus_client import multiprocess
 
+from sidecar.cli.leash import READY
 from sidecar.config.service import Server
-from sidecar.listening import parse_listen
+from sidecar.listening import bound, server_of
+from sidecar.model import Reason, Unavailable
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.page import MetricsPage
 
 _log = structlog.get_logger("workers")
-_TOO_FAST = 5.0
-_PAUSE = 1.0
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_LAST_WORDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """A process that was started. ``leash`` is our end: the kernel closes it when we die, which ends the worker."""
+
+    process: asyncio.subprocess.Process
+    leash: socket.socket
+    serves: bool
 
 
 class Workers:
-    """The parent process: it serves nothing but metrics."""
+    """The parent process: it serves nothing but metrics and its probes."""
 
     def __init__(self, section: Server, command: Sequence[str]) -> None:
-        """Run *command* ``workers`` times; they share the port by SO_REUSEPORT."""
+        """Run *command* ``workers`` times, each with ``--worker`` and a descriptor; they share the port."""
         self._section = section
         self._command = list(command)
-        self._children: list[asyncio.subprocess.Process] = []
-        self._is_stopping = False
+        self._processes: set[asyncio.subprocess.Process] = set()
+        self._serving = 0
+        self._stopping = asyncio.Event()
 
-    def run(self) -> int:
-        """Run until SIGTERM or SIGINT; exit code of the whole."""
-        return asyncio.run(self._run())
-
-    async def _run(self) -> int:
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT; exit code of the whole. Raises OSError when the metrics address is taken."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         with tempfile.TemporaryDirectory(prefix="sidecar-metrics-") as folder:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-            runner = await self._serve_metrics()
-            try:
-                codes = await asyncio.gather(*(self._keep_alive(number) for number in range(self._section.workers)))
-            finally:
-                if runner is not None:
-                    await runner.cleanup()
-        return max(codes)
+            async with self._metrics():
+                # One alone at first: what keeps it from starting keeps the others, too, and so is said once.
+                first = await self._launch()
+                if not first.serves:
+                    return await self._ended(first)
+                others = (self._keep(number) for number in range(2, self._section.workers + 1))
+                return max(await asyncio.gather(self._keep(1, first), *others))
 
     def _stop(self) -> None:
-        self._is_stopping = True
-        for child in self._children:
-            if child.returncode is None:
-                child.send_signal(signal.SIGTERM)
+        """Tell the workers to stop; told again, they end at once."""
+        self._stopping.set()
+        for process in self._processes:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
 
-    async def _keep_alive(self, number: int) -> int:
-        """Run one worker and start it anew when it dies; one that cannot even start ends everything."""
-        loop = asyncio.get_running_loop()
+    async def _keep(self, number: int, worker: _Worker | None = None) -> int:
+        """Run one worker, and another when it dies, until we stop; its last exit code."""
+        pause = _FIRST_PAUSE
         while True:
-            began = loop.time()
-            # A group of its own, so that Ctrl-C in the terminal reaches the workers through us alone, once.
-            child = await asyncio.create_subprocess_exec(
-                *self._command, start_new_session=True, stdin=subprocess.DEVNULL
+            worker = worker or await self._launch()
+            code = await self._ended(worker)
+            if self._stopping.is_set():
+                return code
+            pause = _FIRST_PAUSE if worker.serves else min(pause * 2, _LONGEST_PAUSE)
+            _log.error("a worker died, starting another", worker=number, code=code, in_seconds=pause)
+            worker = None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+                    return 0
+
+    async def _launch(self) -> _Worker:
+        """Start a worker, and wait until it serves or has let go of its end of the leash."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        with theirs:
+            # A session of its own, so that Ctrl-C in the terminal reaches the workers through us alone, once.
+            process = await asyncio.create_subprocess_exec(
+                *[*self._command, "--worker", str(theirs.fileno())],
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
             )
-            self._children.append(child)
-            if self._is_stopping:
-                child.send_signal(signal.SIGTERM)
-            code = await child.wait()
-            self._children.remove(child)
-            multiprocess.mark_process_dead(child.pid)  # type: ignore[no-untyped-call]
-            if self._is_stopping:
-                return max(code, 0)
-            if loop.time() - began < _TOO_FAST:
-                _log.error("a worker could not start, stopping", worker=number, code=code)
-                self._stop()
-                return code if code > 0 else 1
-            _log.error("a worker died, starting another", worker=number, code=code)
-            await asyncio.sleep(_PAUSE)
+        self._processes.add(process)
+        if self._stopping.is_set():
+            process.send_signal(signal.SIGTERM)
+        serves = await asyncio.get_running_loop().sock_recv(ours, 1) == READY
+        self._serving += serves
+        return _Worker(process, ours, serves)
 
-    async def _serve_metrics(self) -> web.AppRunner | None:
+    async def _ended(self, worker: _Worker) -> int:
+        """Wait for the end of *worker*; its exit code, 0 for one that a signal of ours ended before it listened."""
+        code = await worker.process.wait()
+        worker.leash.close()
+        self._processes.discard(worker.process)
+        self._serving -= worker.serves
+        multiprocess.mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
+        return code if code >= 0 else int(not self._stopping.is_set())
+
+    async def _readiness(self) -> Mapping[str, str]:
+        if self._stopping.is_set():
+            raise Unavailable(Reason.STOPPING)
+        if not self._serving:
+            raise Unavailable(Reason.STOPPING, "no worker serves")
+        return {"workers": f"{self._serving} of {self._section.workers} serve"}
+
+    @contextlib.asynccontextmanager
+    async def _metrics(self) -> AsyncIterator[None]:
         if self._section.metrics is None:
-            return None
-        where = parse_listen(self._section.metrics)
-        if isinstance(where, str):
-            message = "server.metrics is host:port"
-            raise ValueError(message)  # noqa: TRY004 - what is wrong is the text, not its type
-        metrics = Metrics()
-
-        async def page(_request: web.Request) -> web.Response:
-            return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4"})
-
-        application = web.Application()
-        application.router.add_get("/metrics", page)
-        application.router.add_get(f"{self._section.prefix}/live", _alive)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, *where).start()
-        return runner
-
-
-async def _alive(_request: web.Request) -> web.Response:
-    return web.json_response({"status": "live"})
+            yield
+            return
+        page = MetricsPage(self._section.prefix.rstrip("/"), Metrics().render, self._readiness)
+        server = server_of(self._section, page.handle)
+        sockets = await bound("server.metrics", self._section.metrics)
+        doors = [await asyncio.get_running_loop().create_server(server, sock=one) for one in sockets]
+        try:
+            yield
+        finally:
+            for door in doors:
+                door.close()
+            await server.shutdown(_LAST_WORDS)

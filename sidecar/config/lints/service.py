@@ -17,7 +17,7 @@ from sidecar.config.problem import Problem
 
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 # A duration of nothing means something here: no tolerance, no waiting.
-_MAY_BE_ZERO = frozenset(["leeway", "drain"])
+_MAY_BE_ZERO = frozenset(["leeway", "drain", "notice"])
 _WIDEST = {4: 8, 6: 32}
 _DIAL = "Write http://host:port, https://host:port or unix:/path/to/socket"
 

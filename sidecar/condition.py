@@ -1,0 +1,132 @@
+"""What has been opened and has to be closed, and whether it can do its work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import structlog
+
+from sidecar.directory import Directory
+from sidecar.directory.database import Database
+from sidecar.directory.migrate import migrate
+from sidecar.model import Account, Identity, Reason, Unavailable
+from sidecar.provision import Provisioner
+from sidecar.sessions.store import Store
+
+_log = structlog.get_logger("condition")
+_BETWEEN_PREPARATIONS = 2.0
+
+
+class Closeable(Protocol):
+    """A room that holds connections."""
+
+    async def close(self) -> None:
+        """Let go of them."""
+
+
+P = TypeVar("P", bound=Closeable)
+
+
+class Parts:
+    """What has been opened, to be closed the last first."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._opened: list[Closeable] = []
+
+    def add(self, part: P) -> P:
+        """Remember *part*, and give it back."""
+        self._opened.append(part)
+        return part
+
+    async def close(self) -> None:
+        """Close everything, whatever one of them says."""
+        while self._opened:
+            part = self._opened.pop()
+            try:
+                await part.close()
+            except Unavailable:
+                continue
+            except Exception:  # noqa: BLE001 - the others have to be closed, too
+                _log.exception("could not be closed", part=type(part).__name__)
+
+
+@dataclass(slots=True)
+class Accounts:
+    """Accounts in the application, where there are any to keep true; ready once the directory's tables are."""
+
+    database: Database | None = None
+    directory: Directory | None = None
+    provisioner: Provisioner | None = None
+    _is_prepared: bool = False
+
+    async def prepare(self) -> None:
+        """Bring the directory's tables up to date. Raises Unavailable."""
+        if self.database is not None:
+            await migrate(self.database)
+        self._is_prepared = True
+
+    async def readiness(self) -> Mapping[str, str]:
+        """What the directory says of itself; raises Unavailable."""
+        if self.directory is None:
+            return {}
+        if not self._is_prepared:
+            raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
+        return {"directory": await self.directory.ping()}
+
+    async def ensure(self, identity: Identity, roles: Sequence[str], now: float) -> Account | None:
+        """See gate.Ensure."""
+        if self.provisioner is None:
+            return None
+        if not self._is_prepared:
+            raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
+        return await self.provisioner.ensure(identity, roles, now)
+
+    async def work(self) -> None:
+        """Prepare the tables, as long as it takes, then work off what is owed to the application; for ever."""
+        while not self._is_prepared:
+            await asyncio.sleep(_BETWEEN_PREPARATIONS)
+            try:
+                await self.prepare()
+                _log.info("the directory is ready")
+            except Unavailable as fault:
+                _log.error("the directory cannot be used, trying again", error=str(fault))
+        if self.provisioner is not None:
+            await self.provisioner.outbox.run()
+
+
+@dataclass(slots=True)
+class Condition:
+    """Whether the sidecar can do its work: what ``/-/ready`` says. Changes are logged when somebody asks."""
+
+    store: Store
+    accounts: Accounts
+    is_stopping: bool = False
+    _fault: str | None = None
+
+    async def readiness(self) -> Mapping[str, str]:
+        """What the parts say of themselves; raises Unavailable when one that every request needs is down."""
+        if self.is_stopping:
+            raise Unavailable(Reason.STOPPING)
+        try:
+            parts = {"store": await self.store.ping(), **await self.accounts.readiness()}
+        except Unavailable as fault:
+            self._note(str(fault))
+            raise
+        self._note("")
+        return parts
+
+    async def in_public(self) -> Mapping[str, str]:
+        """As ``readiness``, without what strangers need not know: products and versions."""
+        await self.readiness()
+        return {}
+
+    def _note(self, fault: str) -> None:
+        if fault and fault != self._fault:
+            _log.warning("not ready", because=fault)
+        elif not fault and self._fault:
+            _log.info("ready again")
+        self._fault = fault
