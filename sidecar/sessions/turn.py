@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from types import TracebackType
+from weakref import WeakValueDictionary
 
 from sidecar.model import Reason, Unavailable
 from sidecar.sessions.store import Store
@@ -13,6 +14,23 @@ from sidecar.sessions.store import Store
 _LEASE = 30.0
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.25
+
+
+class _Line:
+    """Those of one process who want the same turn; only the first asks the store.
+
+    A hundred who all asked would get in one per pause; a hundred who found the store down one after the other would
+    wait for its time-out a hundred times.
+    """
+
+    __slots__ = ("__weakref__", "faults", "head")
+
+    def __init__(self) -> None:
+        self.head = asyncio.Lock()
+        self.faults = 0
+
+
+_lines: WeakValueDictionary[tuple[int, str], _Line] = WeakValueDictionary()
 
 
 class Turn:
@@ -30,6 +48,7 @@ class Turn:
         self._lease = lease
         self._token = secrets.token_bytes(16)
         self._keeping: asyncio.Task[None] | None = None
+        self._line = _lines.setdefault((id(store), key), _Line())
 
     async def __aenter__(self) -> None:
         """Wait for the turn; raises Unavailable."""
@@ -41,14 +60,28 @@ class Turn:
         self._keeping = asyncio.create_task(self._keep())
 
     async def _claim(self) -> None:
+        faults = self._line.faults
+        await self._line.head.acquire()
+        try:
+            if self._line.faults != faults:
+                raise Unavailable(Reason.STORE_DOWN, "found by the one ahead in the line")
+            await self._ask()
+        except asyncio.CancelledError:
+            # The claim under way may have been heard; nobody must wait for its lease.
+            await self._release()
+            raise
+        except BaseException:
+            self._line.head.release()
+            raise
+
+    async def _ask(self) -> None:
         pause = _FIRST_PAUSE
         try:
             while not await self._store.claim(self._key, self._token, self._lease):
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
-        except asyncio.CancelledError:
-            # The claim under way may have been heard; nobody must wait for its lease.
-            await self._release()
+        except Unavailable:
+            self._line.faults += 1
             raise
 
     async def _keep(self) -> None:
@@ -66,5 +99,8 @@ class Turn:
         await self._release()
 
     async def _release(self) -> None:
-        with contextlib.suppress(Unavailable):
-            await self._store.release(self._key, self._token)
+        try:
+            with contextlib.suppress(Unavailable):
+                await self._store.release(self._key, self._token)
+        finally:
+            self._line.head.release()
