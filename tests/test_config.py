@@ -294,7 +294,7 @@ def test_secrets_come_from_the_environment_and_from_files_beside_the_configurati
     ]
 
 
-def test_an_empty_secret_is_an_error(tmp_path: Path) -> None:
+def test_t17_an_empty_secret_is_an_error(tmp_path: Path) -> None:
     [problem] = problems(tmp_path, text_of(), OIDC_SECRET="")
     assert problem.message == "the secret from env OIDC_SECRET is empty"
 

@@ -109,3 +109,12 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_each_attack_in_the_security_page_has_its_tests() -> None:
+    rows = re.findall(r"^\| (T\d\d)(?:–T\d\d)? \| [^|]+ \| ([^|]+) \|", (ROOT / "docs" / "security.md").read_text(), re.M)
+    assert len(rows) >= 60
+    for case, held_by in rows:
+        for file in re.findall(r"`(test_[a-z_0-9]+\.py)`", held_by):
+            text = (ROOT / "tests" / file).read_text()
+            assert re.search(rf"def test_(?:t\d\d_)*{case.lower()}_", text), f"{file} has no test of {case}"

@@ -311,7 +311,7 @@ async def test_a_claim_cannot_add_a_header(application: Application, make_hook: 
     assert value not in outcome.detail
 
 
-async def test_a_redirect_to_another_host_is_not_followed(application: Application, make_hook: MakeHook) -> None:
+async def test_t65_a_redirect_to_another_host_is_not_followed(application: Application, make_hook: MakeHook) -> None:
     elsewhere = Application()
     elsewhere.json([{"id": 1}])
     runner = web.ServerRunner(web.Server(elsewhere.handle), shutdown_timeout=0.1)
@@ -465,7 +465,7 @@ async def test_a_write_without_an_answer_is_unknown_and_never_repeated(
     await hook.close()
 
 
-async def test_an_endless_answer_is_cut_off_by_its_size(bare: Callable[..., Awaitable[BareServer]]) -> None:
+async def test_t63_an_endless_answer_is_cut_off_by_its_size(bare: Callable[..., Awaitable[BareServer]]) -> None:
     server = await bare(flood)
     hook = StepHook(section(f"http://127.0.0.1:{server.port}", {"timeout": "30s"}))
     outcome = await hook.apply(order(Change.LOOKUP))
@@ -698,7 +698,7 @@ def test_link_local_addresses_are_known_in_every_spelling(address: str, expected
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "0xa9fea9fe", "[::ffff:169.254.169.254]"])
-async def test_cloud_metadata_is_out_of_reach(host: str) -> None:
+async def test_t65_cloud_metadata_is_out_of_reach(host: str) -> None:
     # The second is no literal: it goes through the resolver, as a name with that address would.
     hook = StepHook(section(f"http://{host}:1"))
     with pytest.raises(Unavailable) as caught:

@@ -145,7 +145,7 @@ async def test_t30_a_sign_out_at_the_provider_ends_the_session_at_both(
     assert any(line["event"] == "provider-logout" and line["ended"] == 1 for line in one.audit())
 
 
-async def test_t31_a_hundred_requests_on_an_expired_token_make_one_token_call(
+async def test_t31_t56_a_hundred_requests_on_an_expired_token_make_one_token_call_and_see_the_new_groups(
     world: World, oidc_provider: OidcProvider, redis_url: str, tmp_path: Path
 ) -> None:
     oidc_provider.configure(access_token_ttl=60)
@@ -159,7 +159,7 @@ async def test_t31_a_hundred_requests_on_an_expired_token_make_one_token_call(
         answers = await asyncio.gather(*(asked(browser, (one, other)[n % 2], f"/{n}") for n in range(100)))
     assert {answer.status for answer in answers} == {200}
     assert oidc_provider.count("/token") - before == 1
-    # T56: the group that is gone at the provider is gone here, on the open session.
+    # The group that is gone at the provider is gone here, on the open session.
     assert one.application.seen[-1].values("X-App-Roles") == ["editor"]
 
 

@@ -470,7 +470,7 @@ def test_a_table_without_checks_is_a_mistake() -> None:
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists))
-def test_any_value_for_a_time_is_a_time_missing_or_refused(value: Any) -> None:
+def test_t26_any_value_for_a_time_is_a_time_missing_or_refused(value: Any) -> None:
     try:
         found = time_claim({"exp": value}, "exp", NOW)
     except Refused:
