@@ -172,13 +172,15 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
     bearer = open_bearer(logins, config.logins, site.origin)
     seconds = config.sessions.login.total_seconds()
+    memory = config.sessions.absolute.total_seconds() + seconds
+    forms = KeptForms(Vault(store, secrets, "form"), site, config.sessions.keep_post, seconds, memory)
     gate = Gate(
         plan=gate_plan(config, site, upstream.authority),
         site=site,
         keeper=keeper,
         renewal=Renewal(logins, keeper, audit.record),
         authenticators=[bearer] if bearer is not None else [],
-        forms=KeptForms(Vault(store, secrets, "form"), site, config.sessions.keep_post, seconds),
+        forms=forms,
         ensure=accounts.ensure,
         assertion=signer or _nothing_asserted,
         upstream=upstream,
@@ -187,7 +189,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         audit=audit,
     )
     attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
-    sign_in = SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, answers=answers)
+    sign_in = SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, forms=forms, answers=answers)
     condition = Condition(store, accounts)
     portal = Portal(
         site=site,
@@ -213,13 +215,14 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         audit=audit,
         metrics=metrics,
         keys=signer.keys if signer is not None else {"keys": []},
-        asks=asks_of(gate.plan.rules, site),
+        asks=asks_of(gate.plan.rules),
         is_ready=condition.in_public,
     )
     arrival = Arrival(
         trusted=config.server.trusted_proxies,
         hosts=frozenset([site.host, *(host.lower() for host in config.server.hosts)]),
         is_secure=site.style.secure,
+        largest_head=config.server.max_header,
     )
     front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
     return Sidecar(

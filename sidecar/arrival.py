@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion10, HttpVersion11
 
 from sidecar.core.addresses import Network, client_address, host_of
 from sidecar.core.callers import wants_page
@@ -19,11 +20,17 @@ from sidecar.model import Reason, Refused, Visit
 class Arrival:
     """Knows which peers are proxies of ours and under which names the application is known."""
 
-    def __init__(self, *, trusted: Sequence[Network], hosts: frozenset[str], is_secure: bool) -> None:
-        """Believe X-Forwarded-For from *trusted* peers only; *hosts* are lower-case names without port."""
+    def __init__(
+        self, *, trusted: Sequence[Network], hosts: frozenset[str], is_secure: bool, largest_head: int
+    ) -> None:
+        """Believe X-Forwarded-For from *trusted* peers only; *hosts* are lower-case names without port.
+
+        *largest_head* bounds all header lines together, in bytes.
+        """
         self._trusted = tuple(trusted)
         self._hosts = hosts
         self._is_secure = is_secure
+        self._largest_head = largest_head
 
     def visit(self, request: web.BaseRequest) -> Visit:
         """Everything but the path; never fails, so that a refusal can be answered too."""
@@ -43,7 +50,12 @@ class Arrival:
         )
 
     def locate(self, visit: Visit, request: web.BaseRequest) -> tuple[Visit, Target]:
-        """Add the canonical path. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED."""
+        """Add the canonical path. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED, HEADERS_INVALID."""
+        if request.version not in (HttpVersion11, HttpVersion10):
+            # The parser lets others through, HTTP/0.9 without headers among them.
+            raise Refused(Reason.TARGET_INVALID, 400, "neither HTTP/1.1 nor HTTP/1.0")
+        if sum([len(name) + len(value) + 4 for name, value in request.raw_headers]) > self._largest_head:
+            raise Refused(Reason.HEADERS_INVALID, 431, "request head too large")
         if visit.method in REFUSED_METHODS:
             raise Refused(Reason.METHOD_REFUSED, 405, visit.method)
         target = read_target(request.raw_path)

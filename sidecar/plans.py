@@ -81,12 +81,12 @@ def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
     )
 
 
-def asks_of(rules: Sequence[Rule], site: Site) -> Callable[[str], Ask]:
-    """What a sign-in for a path must achieve, by the rules for that path: the strictest of GET and POST."""
+def asks_of(rules: Sequence[Rule]) -> Callable[[str, str], Ask]:
+    """What a sign-in for a path at a host must achieve, by the rules for it: the strictest of GET and POST."""
 
-    def asks(path: str) -> Ask:
+    def asks(path: str, host: str) -> Ask:
         target = read_target(path)
-        found = [match(rules, method, site.host, target.path) for method in ("GET", "POST")]
+        found = [match(rules, method, host, target.path) for method in ("GET", "POST")]
         ages = [rule.max_age for rule in found if rule is not None and rule.max_age is not None]
         classes = next((rule.acr for rule in found if rule is not None and rule.acr), frozenset())
         return Ask(max_age=min(ages, default=None), acr=tuple(sorted(classes)))

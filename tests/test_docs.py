@@ -112,7 +112,8 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_each_attack_in_the_security_page_has_its_tests() -> None:
-    rows = re.findall(r"^\| (T\d\d)(?:–T\d\d)? \| [^|]+ \| ([^|]+) \|", (ROOT / "docs" / "security.md").read_text(), re.M)
+    page = (ROOT / "docs" / "security.md").read_text()
+    rows = re.findall(r"^\| (T\d\d)(?:–T\d\d)? \| [^|]+ \| ([^|]+) \|", page, re.MULTILINE)
     assert len(rows) >= 60
     for case, held_by in rows:
         for file in re.findall(r"`(test_[a-z_0-9]+\.py)`", held_by):

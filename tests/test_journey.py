@@ -7,7 +7,9 @@ import sqlite3
 from pathlib import Path
 
 import aiohttp
+import pytest
 
+from sidecar.config.loader import ConfigError
 from tests.world import USERS, Running, World
 
 
@@ -154,3 +156,13 @@ async def test_a_form_sent_from_another_site_is_not_replayed(world: World) -> No
         await browser.follow(await browser.choose(await browser.follow(answer), "ada"))
         await browser.page("/notes")
     assert {seen.method for seen in running.application.seen} == {"GET"}
+
+
+async def test_t17_a_secret_or_rule_that_cannot_be_resolved_starts_nothing(world: World) -> None:
+    for changes in (
+        {"logins": {"corp": {"client_secret": {"env": "NOT_SET"}}}},
+        {"access": [{"path": "^/public", "allow": "anyone"}]},
+        {"roles": {"admin": "{{ 'wiki-admins' in grupps }}"}},
+    ):
+        with pytest.raises(ConfigError):
+            await world(changes)

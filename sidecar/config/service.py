@@ -31,8 +31,11 @@ class Server(Section):
     tls: ServerTls | None = Field(None, description="serve TLS itself; leave it out behind a proxy that does")
     workers: int = Field(1, ge=1, le=256, description="processes that share the listener; more than one needs Redis")
     metrics: Text | None = Field(None, description="host:port of the metrics and health listener")
-    drain: Duration = Field(timedelta(seconds=30), description="how long stopping may take: running requests are finished")
-    notice: Duration = Field(timedelta(seconds=2), description="how much of drain is for load balancers: /-/ready says 503, all is still served")
+    drain: Duration = Field(timedelta(seconds=30), description="how long stopping may take; running requests end")
+    notice: Duration = Field(
+        timedelta(seconds=2),
+        description="its first part: /-/ready says 503, all is served",
+    )
     max_header: Size = Field(32 * 1024, description="largest request head")
     max_body: Size | None = Field(None, description="largest request body; none when left out")
     client_idle: Duration = Field(timedelta(seconds=75), description="how long an idle connection is kept open")

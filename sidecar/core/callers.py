@@ -25,6 +25,15 @@ def wants_page(method: str, headers: Mapping[str, str]) -> bool:
     return method in ("GET", "HEAD", "POST") and "text/html" in headers.get("Accept", "")
 
 
+def is_from_elsewhere(origin: str, headers: Mapping[str, str]) -> bool:
+    """True when another site surely made the browser send this; older browsers only tell where a form comes from."""
+    site = headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("none", "same-origin", "same-site")
+    # "null" is also what our own pages send, since they ask for no referrer.
+    return headers.get("Origin", origin).lower() not in (origin, "null")
+
+
 def is_from_here(origin: str, headers: Mapping[str, str]) -> bool:
     """True when a state-changing request surely comes from a page of *origin* (scheme://host[:port])."""
     site = headers.get("Sec-Fetch-Site")

@@ -35,7 +35,7 @@ def identity_from(provider: str, issuer: str, claims: Mapping[str, Any], plan: I
     Raises ``Refused(IDENTITY_INCOMPLETE)`` when subject or user name are missing, empty or not text.
     """
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not subject or len(subject) > _LONGEST_TEXT:
+    if not isinstance(subject, str) or not subject or len(subject) > _LONGEST_TEXT or _has_unseen(subject):
         raise Refused(Reason.IDENTITY_INCOMPLETE, 403, "no usable subject")
     context = {"claims": dict(claims)}
     username = _line(plan.username, context)
@@ -65,9 +65,13 @@ def _line(template: Template | None, context: Mapping[str, Any]) -> str:
         raise Refused(Reason.IDENTITY_INCOMPLETE, 403, str(error)) from None
     # One canonical form, made once and used everywhere: two spellings of a name must not be two people.
     text = unicodedata.normalize("NFC", text).strip()
-    if len(text) > _LONGEST_TEXT or any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in text):
+    if len(text) > _LONGEST_TEXT or _has_unseen(text):
         raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"{template.source} gave control characters or too much text")
     return text
+
+
+def _has_unseen(text: str) -> bool:
+    return any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in text)
 
 
 def _email(text: str, claims: Mapping[str, Any], *, trusted: bool) -> str:

@@ -59,7 +59,10 @@ def read_target(raw: str) -> Target:
 
 
 def _from_absolute(raw: str) -> tuple[str, str]:
-    parts = urlsplit(raw) if raw.lower().startswith(("http://", "https://")) else None
+    try:
+        parts = urlsplit(raw) if raw.lower().startswith(("http://", "https://")) else None
+    except ValueError:
+        parts = None
     if parts is None or not parts.netloc or "@" in parts.netloc:
         raise Refused(Reason.TARGET_INVALID, 400, "neither a path nor an http address")
     rest = raw[raw.index("//") + 2 + len(parts.netloc) :]

@@ -12,7 +12,7 @@ from sidecar.core.audit import Event
 from sidecar.model import Reason, Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.handover import Handover
-from sidecar.portal.parameters import parameters_of, read_form
+from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.sign_in import Opened, SignIn
 from sidecar.portal.site import Site
 from sidecar.telemetry.audit import AuditLog
@@ -46,7 +46,7 @@ class Callback:
         person = replace(visit, wants_page=True)
         to = "/"
         try:
-            answer: Mapping[str, str] = parameters_of(request.query_string)
+            answer: Mapping[str, str] = parameters_of(query_of(request))
             if set(answer) == {"answer"}:
                 answer = await self.handover.pick_up(answer["answer"])
             to = await self.sign_in.way_back(answer)

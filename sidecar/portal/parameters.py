@@ -29,6 +29,11 @@ def parameters_of(query: str) -> dict[str, str]:
     return parameters
 
 
+def query_of(request: web.BaseRequest) -> str:
+    """Query as it was sent: aiohttp's own ``query_string`` is decoded already, and would be decoded twice."""
+    return request.raw_path.partition("?")[2]
+
+
 async def read_form(request: web.BaseRequest) -> str:
     """Body of a form (application/x-www-form-urlencoded) as text.
 

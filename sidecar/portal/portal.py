@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from sidecar.core.audit import Event
+from sidecar.core.callers import is_from_elsewhere
 from sidecar.core.cookies import values_of
 from sidecar.core.standing import user_of
 from sidecar.logins.login import Ask
 from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.callback import Callback
-from sidecar.portal.parameters import parameters_of, read_form
+from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import Site
@@ -29,8 +30,8 @@ Handler = Callable[[web.BaseRequest, Visit, str, float], Awaitable[web.Response]
 class Portal:
     """Routes our own pages; every answer is made by ``answers``.
 
-    ``keys`` is the JWK set of the assertion header, ``asks`` what a sign-in for a path must achieve; ``is_ready``
-    raises Unavailable or describes the parts.
+    ``keys`` is the JWK set of the assertion header, ``asks`` what a sign-in for a path at a host must
+    achieve; ``is_ready`` raises Unavailable or describes the parts.
     """
 
     site: Site
@@ -42,7 +43,7 @@ class Portal:
     audit: AuditLog
     metrics: Metrics
     keys: Mapping[str, object]
-    asks: Callable[[str], Ask]
+    asks: Callable[[str, str], Ask]
     is_ready: Callable[[], Awaitable[Mapping[str, str]]]
     _routes: dict[tuple[str, str], Handler] = field(init=False)
 
@@ -65,7 +66,7 @@ class Portal:
 
     def owns(self, path: str) -> bool:
         """True when *path* is below our prefix."""
-        return path.startswith(self.site.prefix + "/") or path == self.site.prefix
+        return self.site.owns(path)
 
     def is_health(self, path: str) -> bool:
         """True for the probes, which are asked by address and not by name."""
@@ -83,17 +84,17 @@ class Portal:
         return await handler(request, visit, rest, now)
 
     async def _login(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
-        query = parameters_of(request.query_string)
+        query = parameters_of(query_of(request))
         session = await self._session(visit, now)
         # What the sign-in must achieve follows from the rule for the page: no third party chooses it by a link.
-        ask = self.asks(self.site.return_to(query.get("to", "")))
+        ask = self.asks(self.site.return_to(query.get("to", "")), visit.host)
         if session is not None and "with" not in query and ask.is_met_by(session, now):
             # Somebody who is signed in already and comes here by a stale link or a second tab.
             return self.answers.go(self.site.return_to(query.get("to", "")))
         return await self.sign_in.begin(visit, query, ask, session)
 
     async def _logout(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin", "same-site"):
+        if is_from_elsewhere(self.site.origin, request.headers):
             if visit.method == "POST":
                 raise Refused(Reason.CSRF, 403, "sign-out from another site")
             return self.answers.page("confirm_sign_out", 200, {})

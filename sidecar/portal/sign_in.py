@@ -12,6 +12,7 @@ from sidecar.logins.login import Ask, Login
 from sidecar.model import Reason, Refused, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import Attempt, Attempts, browser_of, new_browser
+from sidecar.portal.forms import KeptForms
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.vault import is_token
@@ -34,6 +35,7 @@ class SignIn:
     logins: Mapping[str, Login]
     attempts: Attempts
     keeper: SessionKeeper
+    forms: KeptForms
     answers: Answers
 
     async def begin(self, visit: Visit, query: Mapping[str, str], ask: Ask, session: Session | None) -> web.Response:
@@ -111,7 +113,9 @@ class SignIn:
 
     async def _open(self, visit: Visit, signed_in: SignedIn, now: float) -> tuple[str, Session]:
         previous: Sequence[str] = values_of(visit.cookies, self.site.session_cookie)
-        return await self.keeper.open(signed_in, now, previous[0] if previous else None)
+        token, session = await self.keeper.open(signed_in, now, previous[0] if previous else None)
+        await self.forms.remember_owner(token, session)
+        return token, session
 
     def knows(self, name: str) -> bool:
         """True when there is a login of that name."""

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 from sidecar.config.service import Server, Sessions
 from sidecar.core.addresses import host_of
 from sidecar.core.cookies import CookieStyle, expire_cookie, set_cookie
-from sidecar.core.paths import safe_return_to
+from sidecar.core.paths import read_target, safe_return_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,10 @@ class Site:
         """Names that never reach the application, and that it can never set."""
         return frozenset([self.session_cookie, self.browser_cookie, self.form_cookie])
 
+    def owns(self, path: str) -> bool:
+        """True when the canonical *path* is below our prefix."""
+        return path.startswith(self.prefix + "/") or path == self.prefix
+
     def path(self, name: str) -> str:
         """Path of one of our own pages."""
         return f"{self.prefix}/{name}"
@@ -59,9 +63,7 @@ class Site:
     def return_to(self, text: str) -> str:
         """Return target that is surely inside the application: never another host, never one of our own pages."""
         safe = safe_return_to(text) if text else None
-        if safe is None or safe == self.prefix or safe.startswith((self.prefix + "/", self.prefix + "?")):
-            return "/"
-        return safe
+        return safe if safe is not None and not self.owns(read_target(safe).path) else "/"
 
     def give_session(self, token: str) -> str:
         """Set-Cookie text for a new session."""
