@@ -186,6 +186,20 @@ class Server:
     def pause(self) -> None:
         """Freeze the process with its children: connections stay open and nothing answers."""
         self._signal_all(signal.SIGSTOP)
+        # A stop reaches the threads one after another; until the last, an answer can still slip out.
+        deadline = time.monotonic() + 5
+        while not self._is_frozen() and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def _is_frozen(self) -> bool:
+        if self._process is None:
+            return True
+        states = []
+        for pid in (self._process.pid, *_descendants(self._process.pid)):
+            for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+                with suppress(OSError):
+                    states.append(stat.read_text().rpartition(")")[2].split()[0])
+        return all(state in "TtZX" for state in states)
 
     def resume(self) -> None:
         """Let a paused process go on."""
