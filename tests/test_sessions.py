@@ -272,7 +272,7 @@ def _dump(server: RedisServer) -> bytes:
 # Finding
 
 
-@pytest.mark.parametrize("text", ["", "a" * 42, "a" * 44, "é" * 43, "a" * 42 + "%", "a" * 1_000_000])
+@pytest.mark.parametrize("text", ["", "a" * 42, "a" * 44, "é" * 43, "\udc80" * 43, "a" * 42 + "%", "a" * 1_000_000])
 async def test_what_cannot_be_a_token_asks_nobody(
     keeper: SessionKeeper, store: Recorded, clock: Clock, text: str
 ) -> None:
@@ -374,9 +374,12 @@ async def test_a_hundred_at_once_note_the_use_once(keeper: SessionKeeper, store:
 
 async def test_two_workers_note_the_use_once_between_them(store: Recorded, clock: Clock) -> None:
     keepers = [a_keeper(store, clock) for _ in range(2)]
-    token, _ = await keepers[0].open(signed_in(), clock.now)
+    token, session = await keepers[0].open(signed_in(), clock.now)
     for keeper in keepers:
-        await keeper.find(token, clock.now + 61)
+        # Without word of the other's note, both hold the session as it was.
+        assert await keeper.find(token, clock.now) == session
+    for keeper in keepers:
+        assert await keeper.find(token, clock.now + 61) == session
         await keeper.close()
     assert store.calls.count(("exchange", "session")) == 1
 
@@ -498,6 +501,16 @@ async def test_without_a_watch_nothing_is_remembered(keeper: SessionKeeper, stor
     assert store.calls.count(("get", "session")) == 5
 
 
+async def test_what_is_remembered_is_not_used_from_the_moment_that_the_watch_is_lost(
+    keeper: SessionKeeper, store: Recorded, clock: Clock
+) -> None:
+    token, session = await keeper.open(signed_in(), clock.now)
+    await keeper.find(token, clock.now)
+    store.is_heard = False
+    await MemoryStore.take(store, f"session:{session.id}")
+    assert await keeper.find(token, clock.now) is None
+
+
 async def test_what_was_remembered_before_the_watch_was_lost_is_not_used_when_it_is_back(
     keeper: SessionKeeper, store: Recorded, clock: Clock
 ) -> None:
@@ -574,6 +587,8 @@ async def test_t51_an_ended_session_stays_ended(keeper: SessionKeeper, store: Re
     await keeper.find(token, clock.now)
     assert await keeper.end(token) == 1
     assert await keeper.end(token) == 0
+    assert await keeper.grant(token) == Grant()
+    assert store._entries == {}
     assert await keeper.find(token, clock.now) is None
     assert await keeper.reread(token, clock.now) is None
     assert await keeper.renew(token, session, signed_in(), clock.now) is None
@@ -851,6 +866,18 @@ async def test_t31_a_token_call_slower_than_the_lease_is_made_once_among_many_in
         assert all(answer is not None and answer.refresh_at > time.time() for answer in answers)
 
 
+async def test_whoever_gets_the_turn_sees_what_the_one_before_did_before_word_of_it_comes(
+    keeper: SessionKeeper, store: Recorded, clock: Clock
+) -> None:
+    token, session = await keeper.open(signed_in(), clock.now)
+    await keeper.find(token, clock.now)
+    store._watchers.clear()
+    renewed = await a_keeper(store, clock).renew(token, session, signed_in(refresh_at=5.0), clock.now)
+    assert await keeper.find(token, clock.now) == session
+    async with keeper.refreshing(session):
+        assert await keeper.find(token, clock.now) == renewed
+
+
 async def test_whoever_waits_too_long_for_a_refresh_goes_on_without(
     keeper: SessionKeeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -974,7 +1001,7 @@ async def test_t58_a_store_that_is_down_is_asked_by_one_of_a_hundred_who_wait(cl
     class Frozen(MemoryStore):
         asked = 0
 
-        async def claim(self, key: str, value: bytes, ttl: float) -> bool:
+        async def claim(self, key: str, value: bytes, ttl: float) -> bool:  # noqa: ARG002 - as the store's
             Frozen.asked += 1
             await asyncio.sleep(0.05)
             raise Unavailable(Reason.STORE_DOWN)

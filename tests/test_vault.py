@@ -45,6 +45,13 @@ def test_nothing_else_is_a_token(text: str) -> None:
     assert not is_token(text)
 
 
+async def test_the_store_is_not_asked_for_what_cannot_be_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = a_vault()
+    monkeypatch.setattr(vault, "_store", None)
+    assert await vault.get("../../etc/passwd") is None
+    assert await vault.take("\udc80" * 43) is None
+
+
 @pytest.mark.parametrize("secrets", [(), (b"",), (NEW, b"")])
 def test_a_vault_without_a_secret_is_refused(secrets: tuple[bytes, ...]) -> None:
     with pytest.raises(ValueError, match="secret"):

@@ -63,9 +63,7 @@ class Turn:
         faults = self._line.faults
         await self._line.head.acquire()
         try:
-            if self._line.faults != faults:
-                raise Unavailable(Reason.STORE_DOWN, "found by the one ahead in the line")
-            await self._ask()
+            await self._ask(faults)
         except asyncio.CancelledError:
             # The claim under way may have been heard; nobody must wait for its lease.
             await self._release()
@@ -74,7 +72,9 @@ class Turn:
             self._line.head.release()
             raise
 
-    async def _ask(self) -> None:
+    async def _ask(self, faults: int) -> None:
+        if self._line.faults != faults:
+            raise Unavailable(Reason.STORE_DOWN, "found by the one ahead in the line")
         pause = _FIRST_PAUSE
         try:
             while not await self._store.claim(self._key, self._token, self._lease):
