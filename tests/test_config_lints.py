@@ -10,6 +10,7 @@ from sidecar.config.lint import CHECKS
 from sidecar.config.lints import templates
 from sidecar.hooks.order import ANSWER_NAMES, ORDER_NAMES
 from tests.configurations import problems, provision, text_of
+from tests.services.certificates import make_certificates
 
 HOUSE = "https://wiki.example.com"
 LOGIN = "type: oidc, issuer: https://id.example.com, client_id: wiki, client_secret: {env: OIDC_SECRET}"
@@ -62,6 +63,7 @@ INSERT = 'on: db, exec: "INSERT INTO users VALUES (:login)"'
 SOMEBODY = 'login: "{{ account.key }}"'
 CATCH_ALL = "path: /**, allow: signed_in"
 
+NO_PAIR = ("error", "app.tls.certificate", "its own private key")
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
     # server
@@ -94,6 +96,8 @@ CASES = [
     (app("upstream: https://h, tls: {verify: false}"), "warning", "app.tls.verify", "any certificate"),
     (app("upstream: https://h, tls: {certificate: config.yaml}"), "error", "app.tls", "belong together"),
     (app("upstream: https://h, tls: {ca: nowhere.pem}"), "error", "app.tls.ca", "no file"),
+    (app("upstream: https://h, tls: {ca: config.yaml}"), "error", "app.tls.ca", "holds no certificate"),
+    (app("upstream: https://h, tls: {certificate: config.yaml, key: config.yaml}"), *NO_PAIR),
     (app("upstream: http://h, websocket_origins: [board]"), "error", "app.websocket_origins[0]", "http:// or https://"),
     # sessions
     (sessions("redis: redis://r"), "error", "sessions.secrets", "openssl rand"),
@@ -115,6 +119,7 @@ CASES = [
     ),
     (sessions(f"redis: redis://r, {SECRETS}, redis_ca: config.yaml"), "error", "sessions.redis", "rediss://"),
     (sessions(f"redis: rediss://r, {SECRETS}, redis_key: config.yaml"), "error", "sessions", "belong together"),
+    (sessions(f"redis: rediss://r, {SECRETS}, redis_ca: config.yaml"), "error", "sessions.redis_ca", "no certificate"),
     (sessions("idle: 1d, absolute: 12h"), "error", "sessions.idle", "sessions.absolute"),
     (sessions("absolute: 0s"), "error", "sessions.absolute", "longer than nothing"),
     (sessions("cookie: {name: a b}"), "error", "sessions.cookie.name", "name of a cookie"),
@@ -502,6 +507,17 @@ def test_a_mistake_is_named_at_its_place_with_a_way_out(
     found = problems(tmp_path, text_of(**sections))
     fitting = [problem for problem in found if problem.path == path and fragment in f"{problem.message}. {problem.fix}"]
     assert [problem.severity for problem in fitting] == [severity], "\n".join(map(str, found))
+
+
+def test_certificates_must_go_with_their_keys(tmp_path: Path) -> None:
+    for name in ("ours", "other"):
+        (tmp_path / name).mkdir()
+        make_certificates(tmp_path / name)
+    tls = "upstream: https://h, tls: {ca: ours/authority.pem, certificate: ours/server.pem, key: KEY}"
+    assert problems(tmp_path, text_of(**app(tls.replace("KEY", "ours/server.key")))) == ()
+    (found,) = problems(tmp_path, text_of(**app(tls.replace("KEY", "other/server.key"))))
+    assert found.path == "app.tls.certificate"
+    assert "mismatch" in found.message
 
 
 def test_the_least_configuration_is_fine(tmp_path: Path) -> None:

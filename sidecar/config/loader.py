@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sidecar.config.claims import claims_read
 from sidecar.config.document import Document, read_document
-from sidecar.config.files import missing_files
+from sidecar.config.files import file_problems
 from sidecar.config.lint import lint
 from sidecar.config.models import Config
 from sidecar.config.problem import ConfigError, Problem, explain_problem
@@ -78,7 +78,7 @@ def _sound_sections(document: Document, around: Surroundings, error: ValidationE
 def _noticed(config: Config, document: Document, usable: frozenset[str], *, needs_secrets: bool) -> Iterable[Problem]:
     found = lint(config, document, usable)
     if needs_secrets:
-        return [*found, *missing_files(config, document, usable)]
+        return [*found, *file_problems(config, document, usable)]
     # Nobody can judge a value that is not there yet.
     unknown = document.references()
     return [problem for problem in found if problem.path not in unknown]
