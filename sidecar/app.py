@@ -31,6 +31,7 @@ from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
+from sidecar.portal.circles import Circles
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.handover import Handover
 from sidecar.portal.portal import Portal
@@ -189,7 +190,15 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         audit=audit,
     )
     attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
-    sign_in = SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, forms=forms, answers=answers)
+    sign_in = SignIn(
+        site=site,
+        logins=logins,
+        attempts=attempts,
+        circles=Circles(site, store),
+        keeper=keeper,
+        forms=forms,
+        answers=answers,
+    )
     condition = Condition(store, accounts)
     portal = Portal(
         site=site,

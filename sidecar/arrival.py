@@ -9,7 +9,7 @@ from dataclasses import replace
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
-from sidecar.core.addresses import Network, client_address, host_of
+from sidecar.core.addresses import Network, client_address, host_of, is_trusted
 from sidecar.core.callers import wants_page
 from sidecar.core.cookies import parse_cookies
 from sidecar.core.paths import Target, read_target
@@ -42,12 +42,22 @@ class Arrival:
             path="",
             host=host_of(headers.get(hdrs.HOST, "")),
             client=client,
-            secure=self._is_secure,
+            scheme=self._scheme(request, peer),
             cookies=parse_cookies(headers.getall(hdrs.COOKIE, ())),
             authorization=headers.get(hdrs.AUTHORIZATION, ""),
             wants_page=wants_page(request.method, headers),
             reference=secrets.token_hex(6),
         )
+
+    def _scheme(self, request: web.BaseRequest, peer: str) -> str:
+        """Scheme in the address bar; believed are our own listener, then trusted proxies, then the browser itself."""
+        if request.secure:
+            return "https"
+        told = request.headers.get("X-Forwarded-Proto", "").strip().lower()
+        if told in ("http", "https") and is_trusted(peer, self._trusted):
+            return told
+        # Fetch Metadata, section 2: browsers send it to https only (and to this very machine).
+        return "https" if self._is_secure and "Sec-Fetch-Mode" in request.headers else ""
 
     def locate(self, visit: Visit, request: web.BaseRequest) -> tuple[Visit, Target]:
         """Add the canonical path. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED, HEADERS_INVALID."""

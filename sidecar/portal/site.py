@@ -9,6 +9,7 @@ from sidecar.config.service import Server, Sessions
 from sidecar.core.addresses import host_of
 from sidecar.core.cookies import CookieStyle, expire_cookie, set_cookie
 from sidecar.core.paths import read_target, safe_return_to
+from sidecar.model import Visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,14 @@ class Site:
     def owns(self, path: str) -> bool:
         """True when the canonical *path* is below our prefix."""
         return path.startswith(self.prefix + "/") or path == self.prefix
+
+    def difference(self, visit: Visit) -> str:
+        """How the address that the browser uses differs from public_url; "" when it does not, or nobody can know."""
+        if visit.host != self.host:
+            return f"asked at host {visit.host}, public_url has {self.host}"
+        if visit.scheme not in ("", self.scheme):
+            return f"asked over {visit.scheme}, public_url has {self.scheme}"
+        return ""
 
     def path(self, name: str) -> str:
         """Path of one of our own pages."""
