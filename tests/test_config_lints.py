@@ -593,3 +593,13 @@ def test_a_broken_section_does_not_hide_what_is_wrong_with_the_others(tmp_path: 
     text = text_of(app="app: {upsteam: http://h}", **server("listen: nowhere"), **headers("Host: a"))
     paths = {problem.path for problem in problems(tmp_path, text)}
     assert {"app.upsteam", "app.upstream", "server.listen", "headers.Host"} <= paths
+
+
+def test_an_unknown_key_or_a_missing_secret_does_not_hide_what_else_is_wrong_in_its_section(tmp_path: Path) -> None:
+    proxies = server("trusted_proxies: [0.0.0.0/0], colour: red, tls: {shade: dark, certificate: x, key: y}")
+    login = "type: oidc, issuer: http://id.example.com, client_id: wiki, client_secret: {env: NOT_THERE}, colour: red"
+    found = problems(tmp_path, text_of(**proxies, logins=f"logins:\n  corp: {{{login}}}"))
+    paths = [problem.path for problem in found]
+    assert {"server.colour", "server.tls.shade", "server.trusted_proxies[0]", "server.tls.key"} <= set(paths)
+    assert {"logins.corp.colour", "logins.corp.issuer"} <= set(paths)
+    assert paths.count("logins.corp.client_secret") == 1

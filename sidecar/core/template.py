@@ -7,6 +7,7 @@ Jinja2's NativeEnvironment is deliberately not used: it turns the user name ``1e
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -233,7 +234,9 @@ class Compiler:
         known = set(self._environment.filters)
         for node in tree.find_all(nodes.Filter):
             if node.name not in known:
-                message = f"there is no filter {node.name!r}"
+                near = difflib.get_close_matches(node.name, known, n=1)
+                way_out = f"Did you mean `{near[0]}`?" if near else f"There are: {', '.join(sorted(known))}"
+                message = f"there is no filter `{node.name}`. {way_out}"
                 raise TemplateError(message)
         return self._environment.compile_expression(text, undefined_to_none=False), tree
 
