@@ -181,14 +181,20 @@ def _text(value: Any) -> str:
 
 
 class Compiler:
-    """Compiles templates with one set of filters; holds no other state."""
+    """Compiles templates with one set of filters; remembers what it has compiled, since a file may be read twice."""
 
     def __init__(self, filters: Mapping[str, Callable[..., Any]] | None = None) -> None:
         """Add *filters* (name → function) to the built-in ones."""
         self._environment = _environment(filters or {})
+        self._known: dict[str, Template] = {}
 
     def compile(self, source: str) -> Template:
         """Compile *source*; raises TemplateError that says what is wrong with it."""
+        if source not in self._known:
+            self._known[source] = self._compile(source)
+        return self._known[source]
+
+    def _compile(self, source: str) -> Template:
         try:
             pieces = tuple(self._pieces(source))
         except jinja2.TemplateSyntaxError as error:
