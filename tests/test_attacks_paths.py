@@ -63,6 +63,14 @@ async def test_t13_parameters_cannot_choose_another_rule(world: World) -> None:
     assert all(seen.target.startswith("/public") for seen in running.application.seen)
 
 
+async def test_t13_no_header_moves_a_request_to_another_path_inside_the_application(world: World) -> None:
+    running = await world()
+    lines = ["SCRIPT_NAME: /public", "X-Script-Name: /public", "X-Forwarded-Prefix: /public", "PATH_INFO: /admin"]
+    assert await status_of(running, "/public/admin", "GET", *lines) == 200
+    [seen] = running.application.seen
+    assert not [name for name, value in seen.headers if value in ("/public", "/admin")]
+
+
 async def test_t14_case_and_encoded_letters_follow_the_documented_rule(world: World) -> None:
     changes = {"access": [{"path": "/admin/**", "allow": "nobody"}, {"path": "/**", "allow": "anyone"}]}
     running = await world(changes)
@@ -149,3 +157,23 @@ async def test_t62_absolute_form_is_judged_by_its_own_host(world: World) -> None
     assert await status_of(running, f"http://localhost:{running.port}/public/x") == 200
     assert await status_of(running, "http://evil.example/public/x") == 421
     assert [seen.target for seen in running.application.seen] == ["/public/x"]
+
+
+@pytest.mark.parametrize("host", ["localhost:31337", "localhost.", "LOCALHOST:1", "localhost.:31337"])
+async def test_t62_the_application_hears_the_public_name_whatever_port_was_asked_for(world: World, host: str) -> None:
+    running = await world()
+    answer = await running.raw(f"GET /public/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.split(b" ", 2)[1] == b"200"
+    assert await status_of(running, f"http://{host}/public/x") == 200
+    for seen in running.application.seen:
+        assert seen.values("Host") == [f"localhost:{running.port}"]
+        assert seen.values("X-Forwarded-Host") == [f"localhost:{running.port}"]
+        assert "31337" not in str(seen.headers)
+
+
+async def test_t62_a_further_name_keeps_the_public_port(world: World) -> None:
+    running = await world({"server": {"public_url": "https://wiki.example.com", "hosts": ["wiki.example.org", "::1"]}})
+    for host in ("wiki.example.com:8080", "wiki.example.org:8080", "[::1]:8080"):
+        await running.raw(f"GET /public/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    hosts = [seen.values("Host") for seen in running.application.seen]
+    assert hosts == [["wiki.example.com"], ["wiki.example.org"], ["[::1]"]]

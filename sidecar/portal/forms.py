@@ -37,9 +37,16 @@ class KeptForm:
 class KeptForms:
     """Seals forms in the store for as long as a sign-in may take, and remembers whose sessions those were."""
 
-    def __init__(self, vault: Vault, site: Site, limit: int, lifetime: float, memory: float) -> None:
-        """Keep bodies up to *limit* bytes (0: none) for *lifetime* seconds, and whose a session was for *memory*."""
+    def __init__(  # noqa: PLR0917 - where, for whom, how much and how long
+        self, vault: Vault, owners: Vault, site: Site, limit: int, lifetime: float, memory: float
+    ) -> None:
+        """Keep bodies up to *limit* bytes (0: none) for *lifetime* seconds, and whose a session was for *memory*.
+
+        The tokens of forms and of sessions both come from browsers, so each kind has a vault of its own: one that is
+        sent in the other's place opens nothing.
+        """
         self._vault = vault
+        self._owners = owners
         self._site = site
         self._limit = limit
         self._lifetime = lifetime
@@ -50,7 +57,7 @@ class KeptForms:
     async def remember_owner(self, token: str, session: Session) -> None:
         """Note who signed in to the session of *token*: a form that meets its end later is theirs and nobody else's."""
         if self._limit:
-            await self._vault.put(token, session.identity.key.encode(), self._memory)
+            await self._owners.put(token, session.identity.key.encode(), self._memory)
 
     async def keep(self, request: web.BaseRequest, visit: Visit, target: str) -> tuple[str, ...] | None:
         """Keep the form of *request*; Set-Cookie texts that lead back to it, None when it cannot be kept.
@@ -96,7 +103,7 @@ class KeptForms:
     async def _owner(self, visit: Visit) -> str:
         """Identity key of whoever signed in to the session that this browser still names, "" when nobody knows."""
         for token in values_of(visit.cookies, self._site.session_cookie):
-            owner = await self._vault.get(token)
+            owner = await self._owners.get(token)
             if owner is not None:
                 return owner.decode()
         return ""
