@@ -224,6 +224,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         hosts=frozenset([site.host, *(host.lower() for host in config.server.hosts)]),
         is_secure=site.style.secure,
         largest_head=config.server.max_header,
+        is_windows=config.app.ignore_case,
     )
     front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
     return Sidecar(

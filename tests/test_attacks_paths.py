@@ -81,6 +81,19 @@ async def test_t14_case_and_encoded_letters_follow_the_documented_rule(world: Wo
     assert await status_of(careful, "/%41dmin/x") == 403
 
 
+@pytest.mark.parametrize(
+    "target", ["/admin./x", "/admin%20/x", "/admin%2e/x", "/admin.;a=b/x", "/admin::$DATA", "/admin%3a%3a$DATA", "/x."]
+)
+async def test_t14_names_that_windows_shortens_are_refused_where_case_does_not_matter(
+    world: World, target: str
+) -> None:
+    rules = [{"path": "/admin/**", "allow": "nobody"}, {"path": "/**", "allow": "anyone"}]
+    running = await world({"access": rules, "app": {"ignore_case": "true"}})
+    assert await status_of(running, target) == 400
+    assert await status_of(running, "/a.b/..c/x.html") == 200
+    assert [seen.target for seen in running.application.seen] == ["/a.b/..c/x.html"]
+
+
 @pytest.mark.parametrize("target", ["", "admin", "*", "http:///x", "/a b", "/%zz", "/\xff", "?x", "#"])
 async def test_t15_malformed_targets_never_pass(world: World, target: str) -> None:
     running = await world()
