@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+from sidecar.portal import attempts, forms
+from sidecar.sessions.memory import MemoryStore
 from tests.world import Running, World
 
 FORM = "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nContent-Type: text/plain"
@@ -39,3 +43,38 @@ async def test_a_session_named_as_a_kept_form_is_no_form(world: World) -> None:
             "/x", headers={"Cookie": f"sidecar={browser.cookie()}; sidecar-form={browser.cookie()}"}
         )
         assert answer.status == 200
+
+
+async def test_long_return_targets_of_strangers_take_no_more_than_their_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_MOST_BYTES", 21_000)
+    running = await world()
+    async with running.browser() as browser:
+        for _ in range(10):
+            await browser.fetch("/-/login?to=/" + "x" * 10_000)
+        assert await kept(running, "login:") < 21_000 + 10 * 2000
+        # Whoever comes now signs in all the same; ordinary addresses are come back to.
+        back = await browser.choose(await browser.at_provider("/" + "y" * 5000), "ada")
+        assert (await browser.page(back.headers["Location"])).headers["Location"] == "/"
+    async with running.browser() as browser:
+        back = await browser.choose(await browser.at_provider("/wiki?x=1"), "ada")
+        assert (await browser.page(back.headers["Location"])).headers["Location"] == "/wiki?x=1"
+
+
+async def test_forms_of_one_byte_at_long_addresses_take_no_more_than_their_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "_MOST_BYTES", 30_000)
+    running = await world()
+    lines = f"Host: localhost:{running.port}\r\n{FORM}; x={'y' * 5000}\r\nConnection: close\r\nContent-Length: 1"
+    for _ in range(10):
+        await running.raw(f"POST /{'x' * 5000} HTTP/1.1\r\n{lines}\r\n\r\na".encode())
+    assert 0 < await kept(running, "form:") < 30_000
+
+
+async def kept(running: Running, kind: str) -> int:
+    """Bytes that the store holds of this *kind*."""
+    store = running.sidecar.condition.store
+    assert isinstance(store, MemoryStore)
+    return sum(len(entry.value) for key, entry in store._entries.items() if key.startswith(kind))
