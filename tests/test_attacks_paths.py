@@ -190,3 +190,26 @@ async def test_t62_a_further_name_keeps_the_public_port(world: World) -> None:
         await running.raw(f"GET /public/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     hosts = [seen.values("Host") for seen in running.application.seen]
     assert hosts == [["wiki.example.com"], ["wiki.example.org"], ["[::1]"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        ("Transfer-Encoding: identity, chunked", "0\r\n\r\n"),
+        ("Transfer-Encoding: gzip, chunked", "0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n"),
+        ("Host: localhost", ""),
+        ("X-A: a\r\n X-App-User: admin", ""),
+    ],
+)
+async def test_t60_nothing_is_read_after_a_request_whose_end_is_a_matter_of_opinion(
+    world: World, line: str, body: str
+) -> None:
+    running = await world()
+    host = f"Host: localhost:{running.port}\r\n"
+    after = f"GET /public/smuggled HTTP/1.1\r\n{host}\r\n"
+    answer = await running.raw(f"POST /public/x HTTP/1.1\r\n{host}{line}\r\n\r\n{body}{after}".encode())
+    assert answer.split(b" ", 2)[1] == b"400"
+    assert answer.count(b"HTTP/1.") == 1
+    assert running.application.seen == []
