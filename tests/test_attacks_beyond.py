@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
+from yarl import URL
 
+from sidecar.logins.token_claims import LOGOUT_EVENT
+from sidecar.model import Reason, Unavailable
 from sidecar.portal import attempts, forms
 from sidecar.sessions.memory import MemoryStore
+from tests.forger import running_forger, sign
 from tests.world import Running, World
 
 FORM = "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nContent-Type: text/plain"
@@ -78,3 +83,30 @@ async def kept(running: Running, kind: str) -> int:
     store = running.sidecar.condition.store
     assert isinstance(store, MemoryStore)
     return sum(len(entry.value) for key, entry in store._entries.items() if key.startswith(kind))
+
+
+async def test_t30_a_logout_that_failed_half_way_is_done_when_the_provider_tries_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_forger() as forger:
+        running = await world(issuer=forger.issuer)
+        async with running.browser() as browser:
+            begun = URL((await browser.page("/-/login")).headers["Location"])
+            forger.nonce = begun.query["nonce"]
+            forger.claims = {"groups": ["wiki-readers"]}
+            await browser.page(f"/-/callback/corp?state={begun.query['state']}&code=c")
+            assert (await browser.fetch("/")).status == 200
+            now = int(time.time())
+            claims = {"iss": forger.issuer, "aud": "wiki", "iat": now, "exp": now + 60, "jti": "j", "sub": "ada"}
+            form = {"logout_token": sign({**claims, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
+
+            async def down(_key: str) -> frozenset[str]:
+                raise Unavailable(Reason.STORE_DOWN)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(running.sidecar.condition.store, "members", down)
+                assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 503
+            assert (await browser.fetch("/")).status == 200
+            assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 200
+            assert (await browser.fetch("/")).status == 401
+            assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 400
