@@ -213,3 +213,28 @@ async def test_t60_nothing_is_read_after_a_request_whose_end_is_a_matter_of_opin
     assert answer.split(b" ", 2)[1] == b"400"
     assert answer.count(b"HTTP/1.") == 1
     assert running.application.seen == []
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost"]
+)
+@pytest.mark.parametrize("path", ["/ws", "/public/ws"])
+async def test_t64_a_websocket_from_another_site_is_refused(world: World, origin: str, path: str) -> None:
+    running = await world()
+    handshake = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    lines = [*handshake, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Origin: {origin}"]
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        cookie = f"Cookie: sidecar={browser.cookie()}"
+    running.application.seen.clear()
+    head = [f"GET {path} HTTP/1.1", f"Host: localhost:{running.port}", cookie, *lines, "", ""]
+    answer = await running.raw("\r\n".join(head).encode())
+    assert answer.split(b" ", 2)[1] == b"403"
+    assert running.application.seen == []
+
+
+async def test_t62_a_head_that_is_too_large_as_a_whole_is_refused(world: World) -> None:
+    running = await world({"server": {"max_header": "4KiB"}})
+    assert await status_of(running, "/public/x", "GET", *[f"X-{n}: {'y' * 1000}" for n in range(6)]) in (400, 431)
+    assert running.application.seen == []
+    assert await status_of(running, "/public/x", "GET", *[f"X-{n}: {'y' * 1000}" for n in range(3)]) == 200

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
+from pathlib import Path
 
 import pytest
 
 from sidecar.telemetry import audit
-from sidecar.telemetry.audit import Outlet
+from sidecar.telemetry.audit import FileSink, Outlet
 
 
 class FullDisk:
@@ -71,3 +74,12 @@ def test_long_lines_of_strangers_are_bounded_by_their_bytes(monkeypatch: pytest.
     assert outlet.dropped == 40
     outlet.close(5)
     assert len(disk.written) == 2000
+
+
+def test_nobody_else_on_the_machine_reads_the_audit_file(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        FileSink(tmp_path / "audit.jsonl").close()
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "audit.jsonl").stat().st_mode) & 0o027 == 0
