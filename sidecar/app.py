@@ -174,7 +174,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     bearer = open_bearer(logins, config.logins, site.origin)
     seconds = config.sessions.login.total_seconds()
     memory = config.sessions.absolute.total_seconds() + seconds
-    forms = KeptForms(Vault(store, secrets, "form"), site, config.sessions.keep_post, seconds, memory)
+    vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
+    forms = KeptForms(*vaults, site, config.sessions.keep_post, seconds, memory)
     gate = Gate(
         plan=gate_plan(config, site, upstream.authority),
         site=site,
@@ -232,6 +233,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         hosts=frozenset([site.host, *(host.lower() for host in config.server.hosts)]),
         is_secure=site.style.secure,
         largest_head=config.server.max_header,
+        is_windows=config.app.ignore_case,
     )
     front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
     return Sidecar(

@@ -62,6 +62,7 @@ POST = "on: api, method: POST, path: /users"
 INSERT = 'on: db, exec: "INSERT INTO users VALUES (:login)"'
 SOMEBODY = 'login: "{{ account.key }}"'
 CATCH_ALL = "path: /**, allow: signed_in"
+CLOSED = "path: /**, allow: nobody"
 
 NO_PAIR = ("error", "app.tls.certificate", "its own private key")
 # (sections, severity, path, fragment of the message or its way out)
@@ -260,6 +261,15 @@ CASES = [
     (access("path: /x, methods: HEAD, allow: nobody", CATCH_ALL), "warning", "access[0].methods", "Write GET"),
     (access("path: /x, host: other.example, allow: nobody", CATCH_ALL), "warning", "access[0].host", "server.hosts"),
     (access("path: /**, allow: anyone"), "warning", "access[0]", "ANYONE may open EVERYTHING"),
+    (access("path: /a.php, allow: {role: admin}", CATCH_ALL), "warning", "access[0].path", "lets more people to"),
+    (access("path: /a/*, allow: nobody", CATCH_ALL), "warning", "access[0].path", "write /prefix/**"),
+    (access("path: /a, allow: signed_in", "path: /**, allow: anyone"), "warning", "access[0].path", "guards one page"),
+    (
+        access("path: /a, allow: signed_in, require: {max_age: 5m}", CATCH_ALL),
+        "warning",
+        "access[0].path",
+        "rule 2 (`/**`)",
+    ),
     (access("path: /x, allow: signed_in"), "warning", "access", "what no rule covers is refused"),
     (access(CATCH_ALL, "path: /x, allow: nobody"), "error", "access[1]", "rule 1 (`/**`) covers"),
     (access("path: /x, allow: nobody", "path: /x, allow: signed_in", CATCH_ALL), "error", "access[1]", "says the same"),
@@ -540,12 +550,14 @@ def test_the_least_provisioning_is_fine(tmp_path: Path) -> None:
         sessions("cookie: {domain: WIKI.example.com, same_site: none}"),
         headers("Authorization: Basic abc"),
         access("path: /admin, allow: nobody", "path: /admin/, allow: nobody", "path: /administrator, allow: nobody",
-               "path: /admin/**, allow: nobody", CATCH_ALL),
-        access("path: /a, methods: GET, allow: nobody", "path: /a, allow: nobody", CATCH_ALL),
-        access("path: /a, host: wiki.example.com, allow: nobody", "path: /a, allow: nobody", CATCH_ALL),
-        access("path: /a*b, allow: nobody", "path: /a*, allow: nobody", CATCH_ALL),
+               "path: /admin/**, allow: nobody", CLOSED),
+        access("path: /a, methods: GET, allow: nobody", "path: /a, allow: nobody", CLOSED),
+        access("path: /a, host: wiki.example.com, allow: nobody", "path: /a, allow: nobody", CLOSED),
+        access("path: /a*b, allow: nobody", "path: /a*, allow: nobody", CLOSED),
         access("path: /$metadata, allow: nobody", "path: '/Users(1)', allow: nobody", "path: /a/*.php, allow: nobody",
-               CATCH_ALL),
+               CLOSED),
+        access("path: /a, allow: {role: admin}", "path: /a/**, allow: {group: g}", CATCH_ALL),
+        access("path: /a, allow: anyone", CATCH_ALL),
         {"roles": "roles:\n  admin: |\n    {{ 'a' in groups }}"},
         create('sql: {on: db, exec: "INSERT INTO a VALUES (:a::text, \':b\') -- :c", params: {a: x}}'),
         {"logins": "logins: {corp: {type: oidc, issuer: http://localhost:9000/id, client_id: wiki}}"},
@@ -556,14 +568,14 @@ def test_what_is_fine_passes_without_a_word(tmp_path: Path, sections: dict[str, 
 
 
 def test_upper_and_lower_case_are_one_where_the_application_says_so(tmp_path: Path) -> None:
-    rules = access("path: /Admin, allow: nobody", "path: /admin, allow: nobody", CATCH_ALL)
+    rules = access("path: /Admin, allow: nobody", "path: /admin, allow: nobody", CLOSED)
     assert problems(tmp_path, text_of(**rules)) == ()
     folded = problems(tmp_path, text_of(**rules, **app("upstream: http://h, ignore_case: true")))
     assert [problem.path for problem in folded] == ["access[1]"]
 
 
 def test_a_rule_open_to_anyone_leaves_unusual_methods_to_the_next(tmp_path: Path) -> None:
-    rules = access("path: /a, allow: anyone", "path: /a, allow: nobody", CATCH_ALL)
+    rules = access("path: /a, allow: anyone", "path: /a, allow: nobody", CLOSED)
     assert problems(tmp_path, text_of(**rules)) == ()
 
 

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
 from sidecar.model import Reason, Refused, Visit
+from sidecar.portal.room import Room
 from sidecar.portal.site import Site
 from sidecar.sessions.store import Store
 from sidecar.sessions.vault import Vault
 
 _BROWSER_LENGTH = 43
+# Anybody can begin sign-ins: what their return targets may take of the store together, beyond the usual length.
+_MOST_BYTES = 16 * 1024 * 1024
+_USUAL = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +65,19 @@ class Attempts:
         self._vault = vault
         self._store = store
         self._lifetime = lifetime
+        self._room = Room(_MOST_BYTES, lifetime)
 
     def new_state(self) -> str:
         """Random state: the record's only key."""
         return self._vault.token()
 
     async def keep(self, state: str, attempt: Attempt) -> None:
-        """Store *attempt* under *state*; its ``browser`` is the cookie's value, of which only the hash is kept."""
-        record = {"l": attempt.login, "t": attempt.to, "b": _hashed(attempt.browser), "k": dict(attempt.kept)}
+        """Store *attempt* under *state*; its ``browser`` is the cookie's value, of which only the hash is kept.
+
+        While very many with long return targets are under way, further ones lead to the start page.
+        """
+        to = attempt.to if len(attempt.to) <= _USUAL or self._room.take(len(attempt.to)) else "/"
+        record = {"l": attempt.login, "t": to, "b": _hashed(attempt.browser), "k": dict(attempt.kept)}
         record["c"] = attempt.came
         await self._vault.put(state, json.dumps(record).encode(), self._lifetime)
 
