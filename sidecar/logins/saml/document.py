@@ -71,7 +71,7 @@ def parse(raw: bytes) -> etree._Element:
 
 def everything(root: etree._Element) -> Iterator[etree._Element]:
     """All elements of a tree, in their order."""
-    return root.iter(etree.Element)
+    yield from root.iter(etree.Element)
 
 
 def text_of(element: etree._Element) -> str:

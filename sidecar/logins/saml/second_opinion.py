@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from onelogin.saml2.response import OneLogin_Saml2_Response  # type: ignore[import-untyped]
-from onelogin.saml2.settings import OneLogin_Saml2_Settings  # type: ignore[import-untyped]
+from onelogin.saml2.response import OneLogin_Saml2_Response
+from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
 from sidecar.logins.saml.parties import KeyPair
 

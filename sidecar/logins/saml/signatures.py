@@ -19,6 +19,15 @@ from sidecar.model import Reason, Refused
 # Its readers of files and of the network: the screen lets no reference through that would call them, and here they go.
 xmlsec.cleanup_callbacks()
 
+# Digests count as transforms here. Which of them a message may use is the screen's to say.
+_TRANSFORMS = (
+    xmlsec.Transform.ENVELOPED,
+    xmlsec.Transform.EXCL_C14N,
+    xmlsec.Transform.SHA1,
+    xmlsec.Transform.SHA256,
+    xmlsec.Transform.SHA384,
+    xmlsec.Transform.SHA512,
+)
 _SIGNATURE = tag("d:Signature")
 
 
@@ -45,7 +54,7 @@ def _is_signed_with(signature: etree._Element, certificate: str) -> bool:
     try:
         context = xmlsec.SignatureContext()
         context.key = xmlsec.Key.from_memory(certificate, xmlsec.KeyFormat.CERT_PEM, None)
-        for transform in (xmlsec.Transform.ENVELOPED, xmlsec.Transform.EXCL_C14N):
+        for transform in _TRANSFORMS:
             context.enable_reference_transform(transform)
         # With a key set KeyInfo is not read; and nothing that it could hold is a key either.
         context.set_enabled_key_data([xmlsec.KeyData.X509])
