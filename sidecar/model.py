@@ -45,6 +45,7 @@ class Reason(Enum):
     BODY_TOO_LARGE = "body-too-large"
     RATE_LIMITED = "rate-limited"
     NOT_FOUND = "not-found"
+    CONFLICT = "conflict"
     # Credentials
     SESSION_EXPIRED = "session-expired"
     TOKEN_INVALID = "token-invalid"
@@ -146,6 +147,21 @@ class Identity:
 def identity_key(issuer: str, subject: str) -> str:
     """Encode (issuer, subject) so that no other pair has the same text (netstring style)."""
     return f"{len(issuer)}:{issuer}{len(subject)}:{subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one source says of a person, kept durably.
+
+    ``source`` is a login's name, ``scim:NAME``, ``sync:NAME`` or ``manual``; ``is_login`` tells sign-ins (what the last
+    one said) from sources that own people. Within a source (issuer, subject) of ``identity`` names the person.
+    """
+
+    source: str
+    person_id: str
+    identity: Identity
+    is_login: bool = False
+    updated: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +317,14 @@ class Change(Enum):
     REACTIVATE = "reactivate"
     DELETE = "delete"
     LIST = "list"
+
+
+class Duty(Enum):
+    """What may be owed to the application: to make an account as it shall be, to switch it off, to delete it."""
+
+    SETTLE = "settle"
+    DEACTIVATE = "deactivate"
+    DELETE = "delete"
 
 
 class Result(Enum):

@@ -110,6 +110,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "Wait a minute, then try again.",
         Way.AGAIN,
     ),
+    Reason.CONFLICT: _strange("There is something of that name already."),
     Reason.NOT_FOUND: Explanation("Page not found", "There is no page at this address.", _START, Way.START),
     # Credentials
     Reason.SESSION_EXPIRED: _ended("Your session has ended."),
