@@ -49,9 +49,10 @@ class Statement:
 
 def check(answer: Verified, expected: Expected) -> Statement:
     """Check everything. Raises Refused with the reason in words."""
-    _check_envelope(answer.response, expected, must_have_destination=answer.response_is_signed)
+    _check_envelope(answer.response, expected, is_signed=answer.response_is_signed)
     assertion = answer.assertion
-    _check_version(assertion)
+    if assertion.get("Version") != "2.0":
+        raise _refused(Reason.TOKEN_CLAIM, "Version is not 2.0")
     _check_issuer(assertion, expected, "assertion")
     _check_issue(assertion, expected)
     until = min(_check_conditions(assertion, expected), _check_confirmation(assertion, expected))
@@ -60,20 +61,14 @@ def check(answer: Verified, expected: Expected) -> Statement:
     return Statement(auth_time, acr, session_index, ends, until + expected.leeway, ids)
 
 
-def _check_envelope(response: etree._Element, expected: Expected, *, must_have_destination: bool) -> None:
-    _check_version(response)
-    # The issuer may be left out of an unsigned response (Profiles, 4.1.4.2); the destination then says nothing new.
-    if must_have_destination or response.find(tag("a:Issuer")) is not None:
+def _check_envelope(response: etree._Element, expected: Expected, *, is_signed: bool) -> None:
+    # Profiles, section 4.1.4.2: a response that is not signed may leave its issuer out.
+    if is_signed or response.find(tag("a:Issuer")) is not None:
         _check_issuer(response, expected, "response")
     _check_issue(response, expected)
     if response.get("Destination") != expected.acs_url:
         raise _refused(Reason.TOKEN_AUDIENCE, f"Destination is not {expected.acs_url}", response.get("Destination"))
     _check_request(response.get("InResponseTo"), expected, "InResponseTo of the response")
-
-
-def _check_version(element: etree._Element) -> None:
-    if element.get("Version") != "2.0":
-        raise _refused(Reason.TOKEN_CLAIM, "Version is not 2.0")
 
 
 def _check_issuer(element: etree._Element, expected: Expected, what: str) -> None:
