@@ -84,7 +84,7 @@ class FixedMetadata:
         """The description in force."""
         return self.provider
 
-    async def renewed(self, now: float) -> IdentityProvider | None:
+    async def renewed(self, _now: float) -> IdentityProvider | None:
         """Nothing is newer."""
         return None
 
