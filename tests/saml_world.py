@@ -43,7 +43,7 @@ class SamlWorld:
     @property
     def entity(self) -> str:
         """What the sidecar calls itself."""
-        return f"{self.running.url}/-/metadata/partners"
+        return f"{self.running.url}/-/saml/partners/metadata"
 
     async def begin(self, browser: Browser, target: str = "/") -> Begun:
         """Ask for *target* and be sent to the provider."""
