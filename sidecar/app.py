@@ -15,6 +15,7 @@ from sidecar.arrival import Arrival
 from sidecar.assertion import AssertionSigner
 from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.models import Config
+from sidecar.config.scim import Scim
 from sidecar.config.service import Audit
 from sidecar.core.audit import Event
 from sidecar.core.headers import Line
@@ -29,7 +30,16 @@ from sidecar.logins.opening import open_bearer, open_logins
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.model import Person, Unavailable
 from sidecar.pages.answers import Answers
-from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
+from sidecar.people import Changes, People
+from sidecar.plans import (
+    asks_of,
+    gate_plan,
+    groups_add_up,
+    identity_plan,
+    login_domains,
+    source_plans,
+    telling_logins,
+)
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
@@ -41,8 +51,12 @@ from sidecar.portal.renewal import Renewal
 from sidecar.portal.saml import SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
-from sidecar.portal.site import site_of
+from sidecar.portal.site import Site, site_of
 from sidecar.provision import Provisioner
+from sidecar.scim_api import ScimServer
+from sidecar.scim_api.client import client_of
+from sidecar.scim_api.groups import Groups
+from sidecar.scim_api.users import Users
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.sessions.store import Store
@@ -186,6 +200,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         renewal=Renewal(logins, keeper, audit.record),
         authenticators=[bearer] if bearer is not None else [],
         forms=forms,
+        remembered=accounts.remembered,
+        known=accounts.known,
         ensure=accounts.ensure,
         assertion=signer or _nothing_asserted,
         upstream=upstream,
@@ -252,7 +268,16 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         largest_head=config.server.max_header,
         is_windows=config.app.ignore_case,
     )
-    front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
+    front = Front(
+        arrival=arrival,
+        portal=portal,
+        gate=gate,
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        clock=clock,
+        scim=open_scim(config.scim, site, accounts, store, audit, metrics),
+    )
     return Sidecar(
         config=config,
         front=front,
@@ -294,10 +319,26 @@ async def _accounts(  # noqa: PLR0917 - the parts that it joins
             await keeper.end_person(key)
 
     domains = login_domains(config)
+    changes = Changes(store)
+    sources = source_plans(config)
+    people = People(directory, changes, sources, config.roles, telling_logins(config), adds=groups_add_up(config))
     provisioner = parts.add(
-        Provisioner(config.provision, hook, directory, store, name, clock, domains, record, end_sessions)
+        Provisioner(
+            config.provision,
+            hook,
+            directory,
+            store,
+            name,
+            clock,
+            domains,
+            record,
+            end_sessions,
+            people.of if sources else _unheard_of,
+            changes,
+        )
     )
-    accounts = Accounts(database, directory, provisioner)
+    # Without sources nobody needs to be asked who somebody is: the sign-in says it.
+    accounts = Accounts(database, directory, provisioner, people if sources else None, changes)
     try:
         await accounts.prepare()
     except Unavailable as fault:
@@ -306,6 +347,29 @@ async def _accounts(  # noqa: PLR0917 - the parts that it joins
             raise
         _log.error("the directory cannot be used yet", error=str(fault))
     return accounts
+
+
+async def _unheard_of(_person: Person) -> None:
+    return None
+
+
+def open_scim(  # noqa: PLR0917 - the parts that it joins
+    section: Scim | None, site: Site, accounts: Accounts, store: Store, audit: AuditLog, metrics: Metrics
+) -> ScimServer | None:
+    """The SCIM server, where there are clients."""
+    directory, provisioner, changes = accounts.directory, accounts.provisioner, accounts.changes
+    if section is None or directory is None or provisioner is None or changes is None:
+        return None
+    base = f"{site.origin}{site.prefix}/scim"
+    return ScimServer(
+        prefix=site.prefix,
+        clients={name: client_of(name, client, base) for name, client in section.clients.items()},
+        users=Users(directory, provisioner, changes),
+        groups=Groups(directory, provisioner, changes),
+        store=store,
+        audit=audit,
+        metrics=metrics,
+    )
 
 
 def _nothing_asserted(*_: object, **__: object) -> Sequence[Line]:

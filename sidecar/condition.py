@@ -16,6 +16,7 @@ from sidecar.directory.migrate import migrate
 from sidecar.logins.saml.metadata import ProviderDescription
 from sidecar.logins.saml.parties import ProviderMetadata
 from sidecar.model import Account, Identity, Reason, Unavailable
+from sidecar.people import Changes, People
 from sidecar.provision import Provisioner
 from sidecar.sessions.store import Store
 from sidecar.telemetry.metrics import Metrics
@@ -65,6 +66,8 @@ class Accounts:
     database: Database | None = None
     directory: Directory | None = None
     provisioner: Provisioner | None = None
+    people: People | None = None
+    changes: Changes | None = None
     _is_prepared: bool = False
 
     async def prepare(self) -> None:
@@ -88,6 +91,18 @@ class Accounts:
         if not self._is_prepared:
             raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
         return await self.provisioner.ensure(identity, roles, now)
+
+    def remembered(self, signed_in: Identity, now: float) -> Identity | None:
+        """See gate.Remembered. Without sources, people are what their sign-in says."""
+        return signed_in if self.people is None else self.people.remembered(signed_in, now)
+
+    async def known(self, signed_in: Identity, now: float) -> Identity:
+        """See gate.Known."""
+        if self.people is None:
+            return signed_in
+        if not self._is_prepared:
+            raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
+        return await self.people.known(signed_in, now)
 
     async def work(self) -> None:
         """Prepare the tables, as long as it takes, then work off what is owed to the application; for ever."""

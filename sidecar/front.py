@@ -14,6 +14,7 @@ from sidecar.gate import Gate
 from sidecar.model import Reason, Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.portal import Portal
+from sidecar.scim_api import ScimServer
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 
@@ -32,6 +33,7 @@ class Front:
     audit: AuditLog
     metrics: Metrics
     clock: Callable[[], float]
+    scim: ScimServer | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -47,10 +49,13 @@ class Front:
         visit = self.arrival.visit(request)
         try:
             visit, target = self.arrival.locate(visit, request)
-            if self.portal.owns(visit.path):
+            if self.scim is not None and self.scim.owns(visit.path):
+                self.arrival.refuse_strange_hosts(visit, request)
+                answer: web.StreamResponse = await self.scim.handle(request, visit, now)
+            elif self.portal.owns(visit.path):
                 if not self.portal.is_health(visit.path):
                     self.arrival.refuse_strange_hosts(visit, request)
-                answer: web.StreamResponse = await self.portal.handle(request, visit, now)
+                answer = await self.portal.handle(request, visit, now)
             else:
                 self.arrival.refuse_strange_hosts(visit, request)
                 answer = await self.gate.handle(request, visit, target, now)

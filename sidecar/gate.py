@@ -36,6 +36,20 @@ class Ensure(Protocol):
         """Raise Refused or Unavailable when they cannot have it."""
 
 
+class Remembered(Protocol):
+    """As Known, without waiting."""
+
+    def __call__(self, signed_in: Identity, now: float) -> Identity | None:
+        """What Known would give; None when that has to be asked first."""
+
+
+class Known(Protocol):
+    """Says who somebody is by now: sources that own people may have said otherwise since they signed in."""
+
+    async def __call__(self, signed_in: Identity, now: float) -> Identity:
+        """Raise Refused for those who were switched off, or Unavailable."""
+
+
 class Assert(Protocol):
     """Signs the assertion header."""
 
@@ -75,13 +89,15 @@ class Gate:
     renewal: Renewal
     authenticators: Sequence[Authenticator]
     forms: KeptForms
+    remembered: Remembered
+    known: Known
     ensure: Ensure
     assertion: Assert
     upstream: Upstream
     endings: Endings
     answers: Answers
     audit: AuditLog
-    _callers: dict[str, Caller] = field(default_factory=dict)
+    _callers: dict[str, tuple[Session, Identity, Caller]] = field(default_factory=dict)
     _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
 
     async def handle(self, request: web.BaseRequest, visit: Visit, target: Target, now: float) -> web.StreamResponse:
@@ -112,17 +128,25 @@ class Gate:
             if session is not None:
                 session = await self.renewal.fresh(token, session, now)
             if session is not None:
-                return self._caller(session, "cookie", token)
+                return await self._known_caller(session, "cookie", token, now)
         for authenticator in self.authenticators:
             session = await authenticator.identify(visit, now)
             if session is not None:
-                return self._caller(session, "bearer", "")
+                return await self._known_caller(session, "bearer", "", now)
         return None
 
-    def _caller(self, session: Session, via: str, token: str) -> Caller:
-        known = self._callers.get(session.id)
-        if known is not None and known.session is session and known.token == token:
-            return known
+    async def _known_caller(self, session: Session, via: str, token: str, now: float) -> Caller:
+        who = self.remembered(session.identity, now) or await self.known(session.identity, now)
+        return self._caller(session, who, via, token)
+
+    def _caller(self, session: Session, who: Identity, via: str, token: str) -> Caller:
+        """Who comes with *session*, being *who* by now: roles and headers follow from that."""
+        found = self._callers.get(session.id)
+        if found is not None and found[0] is session and found[1] is who and found[2].token == token:
+            return found[2]
+        opened = session
+        if who is not session.identity:
+            session = replace(session, identity=who)
         roles = roles_of(session.identity, self.plan.roles)
         standing = Standing(
             login=session.provider,
@@ -136,7 +160,7 @@ class Gate:
         if len(self._callers) >= _REMEMBERED:
             self._callers.clear()
             self._lines.clear()
-        self._callers[session.id] = caller
+        self._callers[session.id] = opened, who, caller
         return caller
 
     def _rule(self, visit: Visit) -> Rule | None:

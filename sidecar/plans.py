@@ -15,6 +15,7 @@ from sidecar.core.policy import Rule, compile_pattern, match
 from sidecar.core.standing import HeaderTemplate
 from sidecar.gate import GatePlan
 from sidecar.logins.login import Ask
+from sidecar.people import SourcePlan
 from sidecar.portal.site import Site
 
 
@@ -97,5 +98,25 @@ def asks_of(rules: Sequence[Rule]) -> Callable[[str, str], Ask]:
 
 
 def login_domains(config: Config) -> Mapping[str, tuple[str, ...]]:
-    """E-mail domains that each login may speak for."""
-    return {name: tuple(domain.lower() for domain in login.domains) for name, login in config.logins.items()}
+    """E-mail domains that each login, and each source of people, may speak for."""
+    speakers = {name: login.domains for name, login in config.logins.items()}
+    if config.scim is not None:
+        speakers |= {f"scim:{name}": client.domains for name, client in config.scim.clients.items()}
+    return {name: tuple(domain.lower() for domain in domains) for name, domains in speakers.items()}
+
+
+def source_plans(config: Config) -> tuple[SourcePlan, ...]:
+    """The sources that own people, the strongest first."""
+    clients = config.scim.clients if config.scim is not None else {}
+    return tuple(SourcePlan(f"scim:{name}", client.join) for name, client in clients.items())
+
+
+def groups_add_up(config: Config) -> bool:
+    """True where the groups of sources are added to those of the sign-in."""
+    return config.scim is None or all(client.groups == "add" for client in config.scim.clients.values())
+
+
+def telling_logins(config: Config) -> frozenset[str]:
+    """Logins that say groups."""
+    logins = config.logins.items()
+    return frozenset(name for name, login in logins if login.identity.groups or config.identity.groups)

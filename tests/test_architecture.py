@@ -18,7 +18,7 @@ ROOMS = [
     ["front", "plans", "listening"],
     ["gate"],
     ["endings", "assertion", "arrival", "condition"],
-    ["portal"],
+    ["portal", "scim_api"],
     ["provision"],
     ["people"],
     ["directory"],

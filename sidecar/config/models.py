@@ -11,6 +11,7 @@ from sidecar.config.access import AccessRule
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin
 from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
+from sidecar.config.scim import Scim
 from sidecar.config.section import Section
 from sidecar.config.service import App, Audit, Directory, Log, Pages, Server, Sessions
 from sidecar.config.values import TEXT_SCHEMA, Shorthand, TemplateText
@@ -43,6 +44,7 @@ class Config(Section):
     )
     assertion: Assertion | None = Field(None, description="a signed statement about the person, as a header")
     provision: Provision | None = Field(None, description="the account inside the application")
+    scim: Scim | None = Field(None, description="programs that manage people and groups here")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"
