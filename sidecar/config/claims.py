@@ -31,7 +31,8 @@ def templates_of(section: Any, location: Location = ()) -> Iterator[tuple[Locati
 def claims_read(config: Config, login: str) -> frozenset[str] | None:
     """Names of the claims that must be kept for people of *login*; None for all of them.
 
-    Read by roles, headers, assertion, provisioning and what joins people to those that SCIM made. The identity's own templates see all claims while signing in.
+    Read by roles, headers, assertion, provisioning and what joins people to those that SCIM made. The identity's own
+    templates see all claims while signing in.
     """
     names: set[str] = set()
     clients = config.scim.clients.values() if config.scim is not None else ()

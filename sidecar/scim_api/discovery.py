@@ -84,6 +84,10 @@ def _resource_type(kind: Kind, base: str) -> dict[str, Any]:
         "endpoint": f"/{kind.endpoint}",
         "description": kind.core.description,
         "schema": kind.core.urn,
-        "schemaExtensions": [{"schema": one.urn, "required": False} for one in kind.extensions],
+        "schemaExtensions": [
+            {"schema": one.urn, "required": False}
+            for one in kind.extensions
+            if not all(attribute.is_read_only for attribute in one.attributes)
+        ],
         "meta": {"resourceType": "ResourceType", "location": f"{base}/ResourceTypes/{kind.name}"},
     }

@@ -69,10 +69,13 @@ class ScimServer:
         version, *path = rest.split("/")
         if version != "v2":
             raise not_there()
+        path = [part for part in path if part]
+        if path and path[0] in _READING and visit.method != "GET":
+            raise Refused(Reason.METHOD_REFUSED, 405, visit.method)
         call = Call(
             client=client,
             method=visit.method,
-            path=[part for part in path if part],
+            path=path,
             now=round(now, 3),
             query=_query(request),
             body=await _body(request, tolerant=client.tolerant) if visit.method in ("POST", "PUT", "PATCH") else None,
@@ -110,7 +113,7 @@ class ScimServer:
                 return await self._search_all(call, call.query)
             case [("Users" | "Groups") as name, *rest]:
                 return await self._resource(call, self.users if name == "Users" else self.groups, rest)
-            case [name, *rest] if name in _READING and len(rest) <= 1:
+            case [name, *rest] if name in _READING and len(rest) <= 1 and call.method == "GET":
                 return _discovered(call, name, rest[0] if rest else "")
             case _:
                 raise not_there()
@@ -190,8 +193,6 @@ class ScimServer:
 
 
 def _discovered(call: Call, name: str, rest: str) -> Reply:
-    if call.method != "GET":
-        raise Refused(Reason.METHOD_REFUSED, 405, call.method)
     if "filter" in call.query:
         # RFC 7644, section 4: a filter here is forbidden.
         raise Fault("", "these cannot be filtered", 403)

@@ -53,7 +53,7 @@ class Users:
         """As the client sees them."""
         people = [row.person_id for row in rows]
         groups = await self._directory.groups.of_people(people) if projection.shows("groups") else {}
-        has_state = any(projection.shows(one, STATE) for one in ("state", "lastError", "at"))
+        has_state = any(place.urn == STATE for place in projection.wanted or ())
         progress = await self._directory.progress.of_people(people) if has_state else {}
         shown = []
         for row in rows:

@@ -23,6 +23,7 @@ class Attribute:
     required: bool = False
     exact: bool = False
     mutability: str = "readWrite"
+    returned: str = "default"
     uniqueness: str = "none"
     canonical: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
@@ -51,7 +52,7 @@ class Attribute:
             "description": self.description,
             "required": self.required,
             "mutability": self.mutability,
-            "returned": "default",
+            "returned": self.returned,
         }
         if self.kind != "complex":
             shown |= {"caseExact": self.exact, "uniqueness": self.uniqueness}
@@ -85,7 +86,10 @@ class Schema:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One type of resource: where it lives, and which schemas it has."""
+    """One type of resource: where it lives, and which schemas it has.
+
+    Those of the ``extensions`` that only the server writes are shown when asked for by name.
+    """
 
     name: str
     endpoint: str
@@ -234,9 +238,10 @@ _STATE = Schema(
             "none, pending, retrying, failed, provisioned or deactivated.",
             canonical=("none", "pending", "retrying", "failed", "provisioned", "deactivated"),
             mutability="readOnly",
+            returned="request",
         ),
-        Attribute("lastError", "The code of what went wrong last.", mutability="readOnly"),
-        Attribute("at", "Since when.", "dateTime", mutability="readOnly"),
+        Attribute("lastError", "The code of what went wrong last.", mutability="readOnly", returned="request"),
+        Attribute("at", "Since when.", "dateTime", mutability="readOnly", returned="request"),
     ),
 )
 
