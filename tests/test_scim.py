@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.scim_world import ENTERPRISE, PATCH, STATE, TOKEN, USER, ScimClient, client_section, with_scim
+from tests.scim_world import ENTERPRISE, OTHER_TOKEN, PATCH, STATE, TOKEN, USER, ScimClient, client_section, with_scim
 from tests.test_journey import users_of
 from tests.test_scim_core import OFF
 from tests.world import Running, World, until
@@ -58,11 +59,14 @@ async def test_t75_whoever_tries_tokens_is_slowed_down_and_the_client_is_not(sci
 
 async def test_t75_a_client_has_its_rate_and_its_place(world: World, tmp_path: Path) -> None:
     running = await with_scim(
-        world, tmp_path, slow=client_section(rate=2), far=client_section(networks=["192.0.2.0/24"])
+        world,
+        tmp_path,
+        slow=client_section(rate=2),
+        far=client_section(token={"env": "SCIM_OTHER"}, networks=["192.0.2.0/24"]),
     )
     async with ScimClient(running, "slow") as client:
         assert [(await client("GET", "/Users?count=1")).status for _ in range(3)] == [200, 200, 429]
-    async with ScimClient(running, "far") as client:
+    async with ScimClient(running, "far", OTHER_TOKEN) as client:
         assert (await client("GET", "/Users")).status == 403
         assert (await client("GET", "/Users", X_Forwarded_For="192.0.2.1")).status == 403
 
@@ -75,7 +79,7 @@ async def test_what_no_program_may_ask_is_refused_in_scim_terms(scim: ScimClient
     assert (await scim("POST", "/Users", b"{")).body["scimType"] == "invalidSyntax"
     assert (await scim("POST", "/Users", b'{"userName": NaN}')).body["scimType"] == "invalidSyntax"
     assert (await scim("POST", "/Users", b"[" * 100_000)).body["scimType"] == "invalidSyntax"
-    assert (await scim("POST", "/Users", b" " * (4 * 1024 * 1024 + 1))).status == 413
+    assert (await scim("POST", "/Users", io.BytesIO(b" " * (4 * 1024 * 1024 + 1)))).status == 413
     assert (await scim("POST", "/Users", b"{}", Content_Encoding="gzip")).status == 415
     assert (await scim("GET", "/Users/" + NOBODY)).status == 404
     assert (await scim("GET", "/Users?filter=userName%20is%20x")).body["scimType"] == "invalidFilter"
@@ -94,13 +98,17 @@ async def test_a_person_is_made_gets_an_account_changes_and_goes(scim: ScimClien
         return row in users_of(tmp_path / "users.db")
 
     await until(lambda: row_is("ada", "ada@example.com", "reader", 1))
-    state = (await scim("GET", f"{path}?attributes={STATE}")).body[STATE]
-    assert state["state"] == "provisioned"
+
+    async def state_is(state: str) -> bool:
+        return bool((await scim("GET", f"{path}?attributes={STATE}")).body[STATE]["state"] == state)
+
+    await until(lambda: state_is("provisioned"))
     await scim.patch(path, {"op": "replace", "path": "emails", "value": [{"value": "ada@new.example"}]})
     await until(lambda: row_is("ada", "ada@new.example", "reader", 1))
     await scim.patch(path, {"op": "replace", "value": {"active": False}})
     await until(lambda: row_is("ada", "ada@new.example", "reader", 0))
     assert (await scim("GET", path)).body["active"] is False
+    await until(lambda: state_is("deactivated"))
     await scim.patch(path, {"op": "replace", "value": {"active": True}})
     await until(lambda: row_is("ada", "ada@new.example", "reader", 1))
     assert (await scim("DELETE", path)).status == 204
@@ -179,8 +187,8 @@ async def test_versions_guard_against_changes_by_others(scim: ScimClient) -> Non
 
 
 async def test_the_names_of_one_client_are_none_of_another_ones(world: World, tmp_path: Path) -> None:
-    running = await with_scim(world, tmp_path, a=client_section(), b=client_section())
-    async with ScimClient(running, "a") as one, ScimClient(running, "b") as other:
+    running = await with_scim(world, tmp_path, a=client_section(), b=client_section(token={"env": "SCIM_OTHER"}))
+    async with ScimClient(running, "a") as one, ScimClient(running, "b", OTHER_TOKEN) as other:
         made, group = await one.make("ada"), await one.group("team")
         assert (await other("GET", f"/Users/{made['id']}")).status == 404
         assert (await other("DELETE", f"/Groups/{group['id']}")).status == 404
