@@ -90,7 +90,10 @@ class Accounts:
             return None
         if not self._is_prepared:
             raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
-        return await self.provisioner.ensure(identity, roles, now)
+        account = await self.provisioner.ensure(identity, roles, now)
+        if self.people is not None:
+            await self.people.met(identity.key, now)
+        return account
 
     def remembered(self, signed_in: Identity, now: float) -> Identity | None:
         """See gate.Remembered. Without sources, people are what their sign-in says."""
