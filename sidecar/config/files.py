@@ -13,7 +13,7 @@ from sidecar.config.document import Document, Location
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
-_READ = frozenset(["ca", "certificate", "key", "redis_ca", "redis_certificate", "redis_key"])
+_READ = frozenset(["ca", "certificate", "key", "redis_ca", "redis_certificate", "redis_key", "metadata_certificate"])
 
 
 def missing_files(config: Config, document: Document, usable: frozenset[str]) -> Iterator[Problem]:
