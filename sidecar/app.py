@@ -24,6 +24,7 @@ from sidecar.endings import Endings
 from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.hooks.hook import StepHook
+from sidecar.limits import Limits
 from sidecar.listening import Listener
 from sidecar.logins.opening import open_bearer, open_logins
 from sidecar.logins.saml.login import SamlSignIn
@@ -252,7 +253,16 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         largest_head=config.server.max_header,
         is_windows=config.app.ignore_case,
     )
-    front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
+    front = Front(
+        arrival=arrival,
+        portal=portal,
+        gate=gate,
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        clock=clock,
+        limits=Limits(config.limits),
+    )
     return Sidecar(
         config=config,
         front=front,
