@@ -21,7 +21,7 @@ from tests.saml_farewells import (
     redirected,
     section,
 )
-from tests.saml_forger import ENTITY, PERSISTENT, SSO, instant, pair, recipe, sign
+from tests.saml_forger import ENTITY, PERSISTENT, instant, pair, recipe, sign
 from tests.saml_metadata import SLO, described
 from tests.world import Browser, World, free_port, until
 
@@ -126,10 +126,7 @@ async def test_an_answer_that_nobody_asked_for_is_refused(partners: Partners, br
 async def test_signing_out_by_post_is_a_page_that_sends_a_signed_form(world: World, tmp_path: Path) -> None:
     partners = await partners_of(world, tmp_path, binding="post")
     async with partners.running.browser() as browser:
-        asked, fields, action = posted(await (await browser.page("/-/login?to=/")).text())
-        assert action == SSO
-        answer = await partners.post(partners.recipe(None, request=asked.get("ID")).text(), fields["RelayState"])
-        assert (await browser.page(answer.headers["Location"])).status == 302
+        await partners.sign_in(browser)
         page = await browser.page("/-/logout")
         goodbye, fields, action = posted(await page.text())
         assert action == SLO
