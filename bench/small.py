@@ -99,8 +99,8 @@ def _table(every: Sequence[Runs], rounds: int, seconds: float) -> Table:
     ]
     about = (
         f"1 KB by GET over {_CONNECTIONS} kept connections, two workers or all cores each, medians of {rounds} "
-        f"turns of {seconds:g} s, peers in turns. CPU is user and system time of all processes of the proxy; load and application "
-        "run on the same cores, so throughput is what is left of them. Every peer but the bare one has a "
+        f"turns of {seconds:g} s, peers in turns. CPU is user and system time of all processes of the proxy; "
+        "load and application run on the same cores, so throughput is what is left of them. Every peer but the bare one has a "
         "session of a real sign-in and writes a line for each request."
     )
     columns = ("peer", "CPU µs/request", "sidecar/peer", "Redis µs", "requests/s", "p50 ms", "p99 ms", "memory MB")
@@ -110,12 +110,6 @@ def _table(every: Sequence[Runs], rounds: int, seconds: float) -> Table:
 def _judge(every: Sequence[Runs], report: Report) -> None:
     by = {runs.peer.name: runs for runs in every}
     ours = by[SIDECAR]
-    targets = {
-        BARE: 3.5,
-        "oauth2-proxy, Redis": 0.7,
-        "mod_auth_openidc, shared memory": 1.0,
-        "mod_auth_openidc, Redis": 0.25,
-    }
     for name, most in _TARGETS.items():
         if name in by:
             report.judge(f"CPU per request at most {most}x {name}", _ratio(ours, by[name]), most, "x")

@@ -36,6 +36,13 @@ class Ensure(Protocol):
         """Raise Refused or Unavailable when they cannot have it."""
 
 
+class AtHand(Protocol):
+    """As Ensure, without waiting."""
+
+    def __call__(self, identity: Identity, roles: Sequence[str], now: float) -> tuple[Account | None] | None:
+        """What Ensure would give, in a tuple; None when something is to be done or asked first."""
+
+
 class Assert(Protocol):
     """Signs the assertion header."""
 
@@ -51,6 +58,15 @@ class Caller:
     standing: Standing
     roles: tuple[str, ...]
     token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Somebody gets in: why, who it is (None where anyone may), and the header lines about them."""
+
+    decision: Decision
+    caller: Caller | None
+    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +92,7 @@ class Gate:
     authenticators: Sequence[Authenticator]
     forms: KeptForms
     ensure: Ensure
+    at_hand: AtHand
     assertion: Assert
     upstream: Upstream
     endings: Endings
@@ -97,13 +114,42 @@ class Gate:
             visit = replace(visit, method="POST")
             rule = self._rule(visit)
         decision = decide(rule, caller.standing if caller else None, now)
-        self._say(decision, visit, caller)
+        self.say(decision, visit, caller)
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
         self._refuse_foreign_websockets(request)
         lines = await self._identity_lines(caller, now) if caller else ()
         head = self._head(request, visit, target, form, lines)
         return await self._carry(request, head, form, caller)
+
+    def admit(self, visit: Visit, now: float) -> Admission | None:
+        """The same up to the headers, for whoever gets in without anything to wait for; None says nothing.
+
+        Nothing is noted yet: ``say`` does that, once the request is on its way.
+        """
+        rule = self._rule(visit)
+        if rule is None:
+            return None
+        caller = None if rule.anyone else self._caller_at_hand(visit, now)
+        if caller is None and not rule.anyone:
+            return None
+        decision = decide(rule, caller.standing if caller else None, now)
+        if decision.effect is not Effect.ALLOW:
+            return None
+        if caller is None:
+            return Admission(decision, None, ())
+        found = self.at_hand(caller.session.identity, caller.roles, now)
+        return None if found is None else Admission(decision, caller, self._lines_of(caller, found[0], now))
+
+    def _caller_at_hand(self, visit: Visit, now: float) -> Caller | None:
+        tokens = values_of(visit.cookies, self.site.session_cookie)
+        # With a kept form or another session beside it, it is no ordinary request.
+        if len(tokens) != 1 or values_of(visit.cookies, self.site.form_cookie):
+            return None
+        session = self.keeper.at_hand(tokens[0], now)
+        if session is None or (session.refresh_at and now >= session.refresh_at):
+            return None
+        return self._caller(session, "cookie", tokens[0])
 
     async def _identify(self, visit: Visit, now: float) -> Caller | None:
         """Session cookie first, then the bearer token and its like."""
@@ -146,7 +192,8 @@ class Gate:
             raise Refused(Reason.PATH_AMBIGUOUS, 400, "parameters change the rule")
         return rule
 
-    def _say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
+    def say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
+        """Note what was decided: one audit line."""
         self.audit.record(
             Event.DECISION,
             {
@@ -190,13 +237,16 @@ class Gate:
             raise Refused(Reason.ORIGIN_FOREIGN, 403, "WebSocket from another origin")
 
     async def _identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
-        account = await self.ensure(caller.session.identity, caller.roles, now)
+        return self._lines_of(caller, await self.ensure(caller.session.identity, caller.roles, now), now)
+
+    def _lines_of(self, caller: Caller, account: Account | None, now: float) -> tuple[Line, ...]:
         known = self._lines.get(caller.session.id)
         if known is None or known[0] is not caller or known[1] != account:
             context = header_context(caller.session, caller.roles, account)
             known = (caller, account, header_lines(self.plan.headers, context))
             self._lines[caller.session.id] = known
-        return (*known[2], *self.assertion(caller.session, caller.roles, account, now))
+        asserted = self.assertion(caller.session, caller.roles, account, now)
+        return (*known[2], *asserted) if asserted else known[2]
 
     def _head(
         self, request: web.BaseRequest, visit: Visit, target: Target, form: KeptForm | None, lines: Sequence[Line]
@@ -206,21 +256,26 @@ class Gate:
             kept = [line for line in kept if line[0].lower() not in ("content-type", "expect")]
             kept.append(("Content-Type", form.content_type))
         authority = target.authority or request.headers.get("Host", self.site.authority)
-        origin = Origin(visit.client, self.site.scheme, authority.lower(), self.site.port)
-        host = ("Host", self.plan.public_host_header or authority)
-        return Head(visit.method, target.raw, (host, *kept, *forwarding_lines(origin), *lines))
+        host, forwarding = self.lines_about(visit.client, authority)
+        return Head(visit.method, target.raw, (host, *kept, *forwarding, *lines))
+
+    def lines_about(self, client: str, authority: str) -> tuple[Line, Sequence[Line]]:
+        """Host line for the application, and what it is told about *client* and the *authority* that was asked."""
+        origin = Origin(client, self.site.scheme, authority.lower(), self.site.port)
+        return ("Host", self.plan.public_host_header or authority), forwarding_lines(origin)
 
     async def _carry(
         self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None
     ) -> web.StreamResponse:
         ended = self.endings.of(caller.session) if caller is not None else None
         if wants_websocket(request):
-            return await self.upstream.tunnel(request, head, alter=self._answering(()), ended=ended)
+            return await self.upstream.tunnel(request, head, alter=self.answering(()), ended=ended)
         extra = [("Set-Cookie", self.site.drop_form())] if form is not None else []
         body = form.body if form is not None else None
-        return await self.upstream.carry(request, head, alter=self._answering(extra), ended=ended, body=body)
+        return await self.upstream.carry(request, head, alter=self.answering(extra), ended=ended, body=body)
 
-    def _answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
+    def answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
+        """What is done to an answer's lines: our cookies are nobody else's to set, and *extra* is added."""
         own = self.plan.incoming.is_own
 
         def alter(lines: list[Line]) -> list[Line]:

@@ -27,6 +27,8 @@ _FLUSH_AFTER = 0.05
 _MOST_WAITING = 100_000
 _MOST_AT_ONCE = 1000
 _STDOUT = 1
+# Made once: json.dumps with options makes one for every line.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 _RETRY_AFTER = 1.0
 # Seconds that the end waits for a sink that hangs.
 _PATIENCE = 3.0
@@ -194,6 +196,8 @@ class AuditLog:
         self._outlets = [Outlet(sink) for sink in sinks]
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
+        self._second = -1
+        self._second_text = ""
 
     @property
     def dropped(self) -> int:
@@ -204,13 +208,21 @@ class AuditLog:
         """Note that *event* happened; *fields* are JSON values, empty ones are left out. Never secrets."""
         if not self._outlets:
             return
-        time = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
-        line: dict[str, object] = {"time": time, "event": event.value}
-        line.update((name, value) for name, value in fields.items() if value not in ("", None, (), []))
+        line: dict[str, object] = {"time": self._time(), "event": event.value}
+        line |= {name: value for name, value in fields.items() if value or value == 0}
         text = _written(line)
         for outlet in self._outlets:
             outlet.put(text)
         self._schedule()
+
+    def _time(self) -> str:
+        """ISO 8601 in milliseconds; what a whole second looks like is worked out once."""
+        now = self._clock()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._second_text}.{int((now - second) * 1000):03d}+00:00"
 
     def _schedule(self) -> None:
         if self._timer is not None:
@@ -244,7 +256,7 @@ class AuditLog:
 
 def _written(line: Mapping[str, object]) -> bytes:
     """One line of JSON, whatever strangers put into it: bytes that are no UTF-8 come out as escapes."""
-    text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = _encode(line)
     if not text.isascii() or "\x7f" in text:
         text = text.translate(_DECEIVING)
     return text.encode(errors="backslashreplace") + b"\n"
