@@ -7,8 +7,7 @@ that header lines which were written before are not written again. Whatever is n
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
@@ -21,20 +20,11 @@ from sidecar.upstream import Departure, Outgoing, written
 
 _MOST_KEPT = 4096
 _LONGEST_KEPT = 2048
-# Each of these makes a request one that takes more than a look.
-_EXTRAORDINARY = (
-    hdrs.UPGRADE,
-    hdrs.EXPECT,
-    hdrs.AUTHORIZATION,
-    hdrs.CONTENT_LENGTH,
-    hdrs.TRANSFER_ENCODING,
-)
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """A request that is on its way, and the visit that it is."""
 
     visit: Visit
@@ -78,7 +68,7 @@ class Express:
         departure = gate.upstream.depart(request, outgoing, alter=self._alter, ended=ended, on_word=on_word)
         if departure is None:
             return None
-        gate.say(admission.decision, visit, caller)
+        gate.say_again(admission, visit)
         return Sent(visit, departure)
 
     def _outgoing(
@@ -118,9 +108,17 @@ class Express:
 
 def _is_ordinary(request: web.BaseRequest) -> bool:
     headers = request.headers
-    if request.method != hdrs.METH_GET or request.version != HttpVersion11 or not request.keep_alive:
-        return False
-    return request.content.is_eof() and not any(name in headers for name in _EXTRAORDINARY)
+    return (
+        request.method == hdrs.METH_GET
+        and request.version == HttpVersion11
+        and request.keep_alive
+        and request.content.is_eof()
+        and hdrs.UPGRADE not in headers
+        and hdrs.EXPECT not in headers
+        and hdrs.AUTHORIZATION not in headers
+        and hdrs.CONTENT_LENGTH not in headers
+        and hdrs.TRANSFER_ENCODING not in headers
+    )
 
 
 def _keep(memo: dict[K, V], key: K, lines: V) -> V:

@@ -20,6 +20,7 @@ from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("front")
+_CLASSES = tuple(f"{hundreds}xx" for hundreds in range(10))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +80,7 @@ class Front:
         except Exception:  # noqa: BLE001 - a fault of ours must not show its inside to anybody
             _log.exception("unexpected fault", reference=visit.reference, path=visit.path)
             return self._unavailable(visit, Unavailable(Reason.INTERNAL, status=500))
-        self._is_answered(answer)
+        self.metrics.became("answered", _CLASSES[answer.status // 100])
         return answer
 
     async def _handed_over(
@@ -90,9 +91,6 @@ class Front:
         if self.portal.owns(visit.path):
             return await self.portal.handle(request, visit, now)
         return await self.gate.handle(request, visit, target, now)
-
-    def _is_answered(self, answer: web.StreamResponse) -> None:
-        self.metrics.became("answered", f"{answer.status // 100}xx")
 
     def _refused(self, visit: Visit, refused: Refused) -> web.Response:
         self.metrics.became("refused", refused.reason.value)
@@ -138,13 +136,17 @@ class Trip:
         self._sent = sent
         self._began = began
 
-    def arrive(self) -> web.StreamResponse | None:
-        """Give the client the answer; None when that takes more than a moment, which is up to ``carry_on`` then."""
-        answer = self._sent.departure.arrive()
-        if answer is not None:
-            self._front._is_answered(answer)  # noqa: SLF001 - a part of it
-            self._end()
-        return answer
+    def arrive(self) -> bool | None:
+        """Give the client the answer; None when that takes more than a moment, which is up to ``carry_on`` then.
+
+        True when the client's connection may serve another request.
+        """
+        arrived = self._sent.departure.arrive()
+        if arrived is None:
+            return None
+        self._front.metrics.became("answered", _CLASSES[arrived.status // 100])
+        self._end()
+        return arrived.stays
 
     async def carry_on(self, request: web.BaseRequest) -> web.StreamResponse:
         """Do the rest as for any other request."""

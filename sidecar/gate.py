@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -23,7 +23,7 @@ from sidecar.portal.forms import KeptForm, KeptForms
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.telemetry.audit import AuditLog
+from sidecar.telemetry.audit import AuditLog, Form
 from sidecar.upstream import Head, Upstream, wants_websocket
 
 _REMEMBERED = 20_000
@@ -60,8 +60,7 @@ class Caller:
     token: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """Somebody gets in: why, who it is (None where anyone may), and the header lines about them."""
 
     decision: Decision
@@ -100,6 +99,8 @@ class Gate:
     audit: AuditLog
     _callers: dict[str, Caller] = field(default_factory=dict)
     _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
+    _forms: dict[tuple[str, str, str, str], tuple[Caller | None, Form | None]] = field(default_factory=dict)
+    _tokens: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     async def handle(self, request: web.BaseRequest, visit: Visit, target: Target, now: float) -> web.StreamResponse:
         """Carry one request: who is it, may they, do they have an account, and on to the application.
@@ -114,7 +115,7 @@ class Gate:
             visit = replace(visit, method="POST")
             rule = self._rule(visit)
         decision = decide(rule, caller.standing if caller else None, now)
-        self.say(decision, visit, caller)
+        self._say(decision, visit, caller)
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
         self._refuse_foreign_websockets(request)
@@ -125,7 +126,7 @@ class Gate:
     def admit(self, visit: Visit, now: float) -> Admission | None:
         """The same up to the headers, for whoever gets in without anything to wait for; None says nothing.
 
-        Nothing is noted yet: ``say`` does that, once the request is on its way.
+        Nothing is noted yet: ``say_again`` does that, once the request is on its way.
         """
         rule = self._rule(visit)
         if rule is None:
@@ -142,14 +143,21 @@ class Gate:
         return None if found is None else Admission(decision, caller, self._lines_of(caller, found[0], now))
 
     def _caller_at_hand(self, visit: Visit, now: float) -> Caller | None:
-        tokens = values_of(visit.cookies, self.site.session_cookie)
-        # With a kept form or another session beside it, it is no ordinary request.
-        if len(tokens) != 1 or values_of(visit.cookies, self.site.form_cookie):
-            return None
-        session = self.keeper.at_hand(tokens[0], now)
+        token = self._tokens.get(visit.cookies) or self._only_token(visit.cookies)
+        session = self.keeper.at_hand(token, now)
         if session is None or (session.refresh_at and now >= session.refresh_at):
             return None
-        return self._caller(session, "cookie", tokens[0])
+        return self._caller(session, "cookie", token)
+
+    def _only_token(self, cookies: tuple[tuple[str, str], ...]) -> str:
+        """The session's token, "" when there is another or a kept form beside it: then it is no ordinary request."""
+        tokens = values_of(cookies, self.site.session_cookie)
+        if len(tokens) != 1 or values_of(cookies, self.site.form_cookie):
+            return ""
+        if len(self._tokens) >= _REMEMBERED:
+            self._tokens.clear()
+        self._tokens[cookies] = tokens[0]
+        return tokens[0]
 
     async def _identify(self, visit: Visit, now: float) -> Caller | None:
         """Session cookie first, then the bearer token and its like."""
@@ -192,24 +200,22 @@ class Gate:
             raise Refused(Reason.PATH_AMBIGUOUS, 400, "parameters change the rule")
         return rule
 
-    def say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
-        """Note what was decided: one audit line."""
-        self.audit.record(
-            Event.DECISION,
-            {
-                "effect": decision.effect.value,
-                "reason": decision.reason.value,
-                "rule": decision.rule,
-                "method": visit.method,
-                "host": visit.host,
-                "path": visit.path,
-                "client": visit.client,
-                "person": caller.session.identity.username if caller else "",
-                "subject": caller.session.identity.subject if caller else "",
-                "session": caller.session.id if caller else "",
-                "reference": visit.reference,
-            },
-        )
+    def _say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
+        fields = {**_told(decision, visit, caller), "path": visit.path, "reference": visit.reference}
+        self.audit.record(Event.DECISION, fields)
+
+    def say_again(self, admission: Admission, visit: Visit) -> None:
+        """Note that somebody got in: the same line as ever, of which nearly all was written before."""
+        caller = admission.caller
+        key = (admission.decision.rule, caller.session.id if caller else "", visit.host, visit.client)
+        known = self._forms.get(key)
+        if known is None or known[0] is not caller:
+            if len(self._forms) >= _REMEMBERED:
+                self._forms.clear()
+            told = _told(admission.decision, visit, caller)
+            known = self._forms[key] = (caller, self.audit.form(Event.DECISION, told, "path", "reference"))
+        if known[1] is not None:
+            self.audit.fill(known[1], visit.path, visit.reference)
 
     async def _turn_away(
         self, request: web.BaseRequest, visit: Visit, target: Target, decision: Decision, caller: Caller | None
@@ -285,3 +291,19 @@ class Gate:
             return [*kept, *extra]
 
         return alter
+
+
+def _told(decision: Decision, visit: Visit, caller: Caller | None) -> dict[str, object]:
+    """What the audit line of a decision says, but for where the request goes and how it is called."""
+    identity = caller.session.identity if caller else None
+    return {
+        "effect": decision.effect.value,
+        "reason": decision.reason.value,
+        "rule": decision.rule,
+        "method": visit.method,
+        "host": visit.host,
+        "client": visit.client,
+        "person": identity.username if identity else "",
+        "subject": identity.subject if identity else "",
+        "session": caller.session.id if caller else "",
+    }

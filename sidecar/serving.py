@@ -24,8 +24,8 @@ _MOST_HELD = 64 * 1024
 class Trip(Protocol):
     """A request that is on its way without a task; exactly one of the three ends it."""
 
-    def arrive(self) -> web.StreamResponse | None:
-        """Give the client the answer; None when ``carry_on`` has to."""
+    def arrive(self) -> bool | None:
+        """Give the client the answer; None when ``carry_on`` has to. True when the connection may go on."""
 
     async def carry_on(self, request: web.BaseRequest) -> web.StreamResponse:
         """Do the rest in a task."""
@@ -97,12 +97,12 @@ class _Connection(RequestHandler):
         return True
 
     def _on_word(self) -> None:
-        answer = self._trip.arrive() if self._trip is not None else None
-        if answer is None:
+        stays = self._trip.arrive() if self._trip is not None else None
+        if stays is None:
             self._hand_over()
         else:
             self.take_trip()
-            self._arrived(answer)
+            self._arrived(stays=stays)
 
     def take_trip(self) -> Trip | None:
         """The trip that is under way here, which is somebody else's from now on."""
@@ -111,7 +111,7 @@ class _Connection(RequestHandler):
             self._server.trip_is_over()
         return trip
 
-    def _arrived(self, answer: web.StreamResponse) -> None:
+    def _arrived(self, *, stays: bool) -> None:
         self._message = None
         self._server.requests_count += 1
         if self._parser is not None:
@@ -119,8 +119,8 @@ class _Connection(RequestHandler):
         self._request_in_progress = False
         if self._handler_waiter is not None:
             self._handler_waiter.set_result(None)
-        self._keepalive = bool(answer.keep_alive)
-        if not self._keepalive or self._close or self._force_close:
+        self._keepalive = stays
+        if not stays or self._close or self._force_close:
             self.force_close()
             return
         self._next_keepalive_close_time = close_time = self._loop.time() + self._keepalive_timeout

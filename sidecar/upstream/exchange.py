@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
 from sidecar.model import Reason, Refused, Unavailable
-from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch
+from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch, plain_head
 from sidecar.upstream.head import Framing, Line, Outgoing
 from sidecar.upstream.response import ClientGone, RelayedResponse, gone, reset
 from sidecar.upstream.tunnel import Tunnel, check_accept
@@ -43,6 +43,13 @@ class Patience:
 
     answer: float
     idle: float
+
+
+class Arrived(NamedTuple):
+    """An answer that the client has got: its status, and whether the client's connection ``stays``."""
+
+    status: int
+    stays: bool
 
 
 class Exchange:
@@ -133,11 +140,20 @@ class Exchange:
         connection.tell(on_word)
         self._has_departed = True
 
-    def arrive(self, connection: Connection) -> RelayedResponse | None:
+    def arrive(self, connection: Connection) -> Arrived | None:
         """Give the client the answer if all of it is there and it is an ordinary one; None when ``over`` has to."""
-        message = connection.at_hand
-        if message is None:
+        message, payload = connection.at_hand, connection.payload
+        transport = self._request.transport
+        if message is None or payload is None or transport is None or transport.is_closing():
             return None
+        head = plain_head(message, payload.total_bytes)
+        if head is None:
+            return self._arrive_judged(connection, message)
+        transport.write(head + payload.read_nowait())
+        self._connection = None
+        return Arrived(message.code, stays=True)
+
+    def _arrive_judged(self, connection: Connection, message: RawResponseMessage) -> Arrived | None:
         try:
             answer = judge(message, self._method)
             if answer.is_event_stream or not answer.has_body:
@@ -148,7 +164,7 @@ class Exchange:
             return None
         self._may_be_shared = self._may_be_shared and answer.may_be_shared
         self._connection = None
-        return response
+        return Arrived(answer.status, response.keep_alive)
 
     def resume(self, request: web.BaseRequest) -> None:
         """Go on for *request*, which is the same one in the hands of aiohttp's server."""

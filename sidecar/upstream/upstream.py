@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 
 from sidecar.model import Reason, Refused, Unavailable
-from sidecar.upstream.exchange import Alter, Exchange, Patience, Stale
+from sidecar.upstream.exchange import Alter, Arrived, Exchange, Patience, Stale
 from sidecar.upstream.head import Framing, Head, Outgoing, compose, framing_of
 from sidecar.upstream.pool import Pool
 from sidecar.upstream.response import ClientGone
@@ -255,12 +255,12 @@ class Departure:
         self._exchange = exchange
         self._connection = connection
 
-    def arrive(self) -> RelayedResponse | None:
+    def arrive(self) -> Arrived | None:
         """Give the whole answer to the client; None when it takes more, which is up to ``carry_on`` then."""
-        response = self._exchange.arrive(self._connection)
-        if response is not None:
+        arrived = self._exchange.arrive(self._connection)
+        if arrived is not None:
             self._upstream.leave(self._exchange, self._connection)
-        return response
+        return arrived
 
     async def carry_on(self, request: web.BaseRequest) -> RelayedResponse:
         """Do for *request*, which is the same one, what ``Upstream.carry`` does once it has sent a request."""
