@@ -16,6 +16,7 @@ ROOMS = [
     ["cli"],
     ["probing", "app", "foresight"],
     ["front", "plans", "listening"],
+    ["express", "serving"],
     ["gate"],
     ["endings", "assertion", "arrival", "condition", "limits"],
     ["portal"],
