@@ -167,7 +167,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
     for login in logins.values():
         parts.add(login)
-    upstream = parts.add(Upstream(config.app, max_body=config.server.max_body))
+    upstream = parts.add(Upstream(config.app, max_body=config.server.max_body, tell=metrics.of_server))
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
     bearer = open_bearer(logins, config.logins, site.origin)
@@ -190,7 +190,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     )
     attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
     sign_in = SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, forms=forms, answers=answers)
-    condition = Condition(store, accounts)
+    condition = Condition(store, accounts, upstream.says)
     portal = Portal(
         site=site,
         sign_in=sign_in,
@@ -232,7 +232,11 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         audit=audit,
         upstream=upstream,
         condition=condition,
-        background=[endings.watch_the_clock, *([accounts.work] if accounts.provisioner is not None else [])],
+        background=[
+            endings.watch_the_clock,
+            upstream.look_after_servers,
+            *([accounts.work] if accounts.provisioner is not None else []),
+        ],
         parts=parts,
     )
 

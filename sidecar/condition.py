@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -104,6 +104,7 @@ class Condition:
 
     store: Store
     accounts: Accounts
+    application: Callable[[], str]
     is_stopping: bool = False
     _fault: str | None = None
 
@@ -113,6 +114,8 @@ class Condition:
             raise Unavailable(Reason.STOPPING)
         try:
             parts = {"store": await self.store.ping(), **await self.accounts.readiness()}
+            # An application that is down has a page of ours; taken out, we could not even show that.
+            parts["application"] = self.application()
         except Unavailable as fault:
             self._note(str(fault))
             raise

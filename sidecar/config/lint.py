@@ -30,6 +30,8 @@ CHECKS: tuple[Check, ...] = (
     _check(service.listeners, "server"),
     _check(service.proxies, "server"),
     _check(service.application, "app"),
+    _check(service.servers, "app"),
+    _check(service.health, "app"),
     _check(service.durations, *Config.model_fields),
     _check(service.audit, "audit"),
     _check(sessions.store, "server", "sessions"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import Enum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
@@ -32,6 +33,24 @@ class Metrics:
         self.in_flight = Gauge(
             "sidecar_requests_in_flight", "Requests being carried.", multiprocess_mode="livesum", registry=registry
         )
+
+        self.servers_up = Gauge(
+            "sidecar_upstream_up",
+            "1 while a server of the application gets requests, in every worker.",
+            ["server"],
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.servers = Counter(
+            "sidecar_upstream", "Faults and repeated requests by server.", ["server", "event"], registry=registry
+        )
+
+    def of_server(self, happening: Enum, server: str) -> None:
+        """Note what happened to a server of the application: up, down, fault or repeat."""
+        if happening.value in {"up", "down"}:
+            self.servers_up.labels(server).set(happening.value == "up")
+        else:
+            self.servers.labels(server, happening.value).inc()
 
     def render(self) -> bytes:
         """Text exposition of all counters, of all workers where there are several."""
