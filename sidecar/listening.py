@@ -18,6 +18,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from sidecar.config.service import Server, ServerTls
+from sidecar.core.proxy_protocol import Announced
+from sidecar.doorway import Doorway
 
 _log = structlog.get_logger("listening")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -55,11 +57,19 @@ def tls_context(section: ServerTls) -> ssl.SSLContext:
 class _Connection(RequestHandler):
     """One client's connection. What is no HTTP is refused without repeating it, be it to the client or in the log."""
 
-    __slots__ = ("_head_bytes",)
+    __slots__ = ("_head_bytes", "_head_timeout", "_head_timer", "announced")
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, head_timeout: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._head_bytes = 0
+        self._head_timeout = head_timeout
+        self._head_timer: asyncio.TimerHandle | None = None
+        self.announced: Announced | None = None
+
+    @property
+    def peername(self) -> Any:
+        """Who is at the other end: whoever a load balancer announced, else the peer itself."""
+        return self.announced or super().peername
 
     def data_received(self, data: bytes) -> None:
         """Read on, but not for ever: the parser bounds each line and their number, not what they come to."""
@@ -67,10 +77,24 @@ class _Connection(RequestHandler):
         super().data_received(data)
         if not is_idle or self._request_count != requests:
             self._head_bytes = 0
+            self._stop_waiting()
             return
         self._head_bytes += len(data)
         if self._head_bytes > 2 * self.max_field_size:
             self.force_close()
+        elif self._head_timer is None:
+            # A whole head in one piece, as nearly always, needs no timer.
+            self._head_timer = self._loop.call_later(self._head_timeout, self.force_close)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the timer, too."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def handle_error(
         self,
@@ -95,8 +119,14 @@ class _Server(web.Server):
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
+    def speak(self, announced: Announced | None) -> RequestHandler:
+        """Speak HTTP with somebody whom a load balancer announced."""
+        connection = _Connection(self, loop=self._loop, **self._kwargs)
+        connection.announced = announced
+        return connection
 
-def server_of(section: Server, handler: Handler) -> web.Server:
+
+def server_of(section: Server, handler: Handler) -> _Server:
     """Speak HTTP for *handler*, within the bounds of *section*."""
     return _Server(
         handler,
@@ -107,6 +137,7 @@ def server_of(section: Server, handler: Handler) -> web.Server:
         max_field_size=section.max_header,
         max_headers=_MOST_HEADERS,
         lingering_time=5.0,
+        head_timeout=section.head_timeout.total_seconds(),
     )
 
 
@@ -123,8 +154,8 @@ class Listener:
         self._quiet = asyncio.Event()
         self._hurried = asyncio.Event()
         self._sockets: list[socket.socket] = []
-        self._doors: list[asyncio.Server] = []
-        self._side_doors: list[asyncio.Server] = []
+        self._doors: list[asyncio.Server | Doorway] = []
+        self._side_doors: list[asyncio.Server | Doorway] = []
         self._servers: list[web.Server] = []
         self.addresses: Sequence[str] = ()
 
@@ -137,22 +168,35 @@ class Listener:
             message = f"server.tls: {error.strerror or error}"
             raise OSError(message) from error
         sockets = await bound("server.listen", section.listen, share=section.workers > 1)
-        self._doors += await self._serve(self._counted, sockets, tls)
+        self._doors += await self._serve(self._counted, sockets, tls, announced=section.proxy_protocol)
         if section.metrics is not None and section.workers == 1:
             self._side_doors += await self._serve(self._metrics, await bound("server.metrics", section.metrics), None)
         self.addresses = [_written(one.getsockname()) for one in sockets]
         self._sockets = sockets
 
     async def _serve(
-        self, handler: Handler, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
-    ) -> list[asyncio.Server]:
+        self,
+        handler: Handler,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None,
+        *,
+        announced: bool = False,
+    ) -> list[asyncio.Server | Doorway]:
         server = server_of(self._section, handler)
         self._servers.append(server)
+        patience = self._section.head_timeout.total_seconds()
+        if announced:
+            trusted = self._section.trusted_proxies
+            doors = [Doorway(one, server.speak, trusted=trusted, tls=tls, tls_patience=patience) for one in sockets]
+            for door in doors:
+                door.open(_BACKLOG)
+            return [*doors]
         loop = asyncio.get_running_loop()
+        wait = patience if tls is not None else None
         return [
-            await loop.create_unix_server(server, sock=one, ssl=tls, backlog=_BACKLOG)
+            await loop.create_unix_server(server, sock=one, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=wait)
             if one.family == socket.AF_UNIX
-            else await loop.create_server(server, sock=one, ssl=tls, backlog=_BACKLOG)
+            else await loop.create_server(server, sock=one, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=wait)
             for one in sockets
         ]
 

@@ -62,7 +62,7 @@ A whole sidecar (tests/world.py)
 
 nginx (tests/services/nginx.py)
     nginxes: Nginxes                per test: `nginxes("location / { return 200; }")` → Nginx: `.url` `.port`;
-                                    `.proxy(url)` passes everything on, `.saying(["one", "two"])` are two that answer so.
+                                    `.proxy(url)` passes all on, `.saying(["one", "two"])` are two that answer so.
 
 Certificates (tests/services/certificates.py)
     make_certificates(directory, *, host="localhost", days=1) → Certificates(authority, certificate, key): PEM files.

@@ -17,7 +17,7 @@ ROOMS = [
     ["probing", "app", "foresight"],
     ["front", "plans", "listening"],
     ["gate"],
-    ["endings", "assertion", "arrival", "condition"],
+    ["endings", "assertion", "arrival", "condition", "doorway"],
     ["portal"],
     ["provision"],
     ["directory"],

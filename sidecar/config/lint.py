@@ -29,6 +29,7 @@ CHECKS: tuple[Check, ...] = (
     _check(service.public_address, "server"),
     _check(service.listeners, "server"),
     _check(service.proxies, "server"),
+    _check(service.proxy_protocol, "server"),
     _check(service.application, "app"),
     _check(service.servers, "app"),
     _check(service.health, "app"),

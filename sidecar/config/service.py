@@ -28,6 +28,10 @@ class Server(Section):
     trusted_proxies: Annotated[tuple[Network, ...], OneOrMany] = Field(
         (), description="peers whose X-Forwarded-* are believed"
     )
+    proxy_protocol: bool = Field(
+        default=False,
+        description="true: trusted_proxies announce each connection by the PROXY protocol; nobody else gets in",
+    )
     tls: ServerTls | None = Field(None, description="serve TLS itself; leave it out behind a proxy that does")
     workers: int = Field(1, ge=1, le=256, description="processes that share the listener; more than one needs Redis")
     metrics: Text | None = Field(None, description="host:port of the metrics and health listener")
@@ -38,6 +42,7 @@ class Server(Section):
     )
     max_header: Size = Field(32 * 1024, description="largest request head")
     max_body: Size | None = Field(None, description="largest request body; none when left out")
+    head_timeout: Duration = Field(timedelta(seconds=15), description="how long a request head may take to arrive")
     client_idle: Duration = Field(timedelta(seconds=75), description="how long an idle connection is kept open")
 
 

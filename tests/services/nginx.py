@@ -1,4 +1,4 @@
-"""A real nginx: a reference proxy in front of an application, or an application's server that dies, hangs and recovers."""
+"""A real nginx: a reference proxy in front of an application, or one of its servers, which dies, hangs and recovers."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from sidecar.config.document import Document, Location
 from sidecar.config.lints.addresses import is_host, is_loopback, listen_problem, origin_problem
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
+from sidecar.core.addresses import host_of
 
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _TARGET = re.compile(r"/[!-~]*")
@@ -74,6 +75,18 @@ def proxies(config: Config, document: Document) -> Iterator[Problem]:
             yield document.warning(place, "trusts a public network", fix)
 
 
+def proxy_protocol(config: Config, document: Document) -> Iterator[Problem]:
+    """Whoever may announce connections can claim to be anybody's address."""
+    server, place = config.server, ("server", "proxy_protocol")
+    if not server.proxy_protocol:
+        return
+    if not server.trusted_proxies:
+        fix = "List the addresses of your load balancers there"
+        yield document.error(place, "lets nobody in without server.trusted_proxies", fix)
+    if server.listen.startswith("unix:"):
+        yield document.error(place, "needs peers with addresses, and a Unix socket has none", "Listen on host:port")
+
+
 def application(config: Config, document: Document) -> Iterator[Problem]:
     """Where the application is, and how far it is believed."""
     app = config.app
@@ -123,7 +136,7 @@ def health(config: Config, document: Document) -> Iterator[Problem]:
         return
     if not _TARGET.fullmatch(section.path):
         yield document.error((*place, "path"), "must be a path such as /health", "Begin it with /")
-    if section.host is not None and not is_host(section.host.partition(":")[0]):
+    if section.host is not None and not is_host(host_of(section.host)):
         yield document.error((*place, "host"), "is no host name", "Without scheme; a port may follow")
     if section.timeout > section.every:
         yield document.warning((*place, "timeout"), "is longer than every", "Checks then come later than that")
