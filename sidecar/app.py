@@ -86,15 +86,16 @@ class Sidecar:
         """Where it really listens (host:port), once started: useful with port 0."""
         return self._listener.addresses if self._listener is not None else ()
 
-    async def stop(self) -> None:
+    async def stop(self, *, is_replaced: bool = False) -> None:
         """Leave, drain, let go of everything.
 
         For ``server.notice`` all is served as ever, only ``/-/ready`` says 503; then no new connection is accepted, and
-        what runs may finish until ``server.drain`` is over.
+        what runs may finish until ``server.drain`` is over. When *is_replaced*, another process serves already, so that
+        load balancers need not hear of it.
         """
-        self.condition.is_stopping = True
+        self.condition.is_stopping = not is_replaced
         drain = self.config.server.drain.total_seconds()
-        notice = min(self.config.server.notice.total_seconds(), drain / 2)
+        notice = 0.0 if is_replaced else min(self.config.server.notice.total_seconds(), drain / 2)
         if self._listener is not None:
             if self._listener.addresses:
                 await self._listener.leave(notice)
