@@ -18,6 +18,7 @@ from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("front")
+_UNREADABLE = frozenset([Reason.HEADERS_INVALID, Reason.TARGET_INVALID])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,7 +70,11 @@ class Front:
     def _refused(self, visit: Visit, refused: Refused) -> web.Response:
         self.metrics.requests.labels("refused", refused.reason.value).inc()
         self._note(visit, "deny", refused.reason, refused.detail)
-        return self.answers.refused(visit, refused)
+        answer = self.answers.refused(visit, refused)
+        if refused.reason in _UNREADABLE:
+            # Where this request ends may be a matter of opinion, and so what the next one is (RFC 9112, section 6.3).
+            answer.force_close()
+        return answer
 
     def _unavailable(self, visit: Visit, unavailable: Unavailable) -> web.Response:
         self.metrics.requests.labels("unavailable", unavailable.reason.value).inc()

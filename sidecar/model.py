@@ -59,7 +59,11 @@ class Reason(Enum):
     # Signing in
     LOGIN_STATE_UNKNOWN = "login-state-unknown"
     LOGIN_COOKIE_MISSING = "login-cookie-missing"
+    LOGIN_ADDRESS = "login-address"
     LOGIN_LOOP = "login-loop"
+    LOGIN_LOOP_COOKIE = "login-loop-cookie"
+    LOGIN_LOOP_CLOCK = "login-loop-clock"
+    LOGIN_LOOP_WEAK = "login-loop-weak"
     LOGIN_PROVIDER_UNKNOWN = "login-provider-unknown"
     LOGIN_PROVIDER_ERROR = "login-provider-error"
     LOGIN_ANSWER_INVALID = "login-answer-invalid"
@@ -246,7 +250,8 @@ class Visit:
     """The only part of a request that decisions may depend on.
 
     ``path`` is the canonical path and ``literal`` the same with ``;parameters`` kept (see core.paths); ``host`` is
-    lower-case without port; ``client`` the person's address after trusted proxies were taken off; ``cookies`` and
+    lower-case without port; ``client`` the person's address after trusted proxies were taken off; ``scheme``
+    how the browser came as far as that can be known, "" when not; ``cookies`` and
     ``authorization`` the credentials as sent; ``wants_page`` whether a human looks at the answer; ``reference``
     names this request in audit lines and on refusal pages.
     """
@@ -255,7 +260,7 @@ class Visit:
     path: str
     host: str
     client: str
-    secure: bool
+    scheme: str = ""
     cookies: tuple[tuple[str, str], ...] = ()
     authorization: str = ""
     literal: str = ""

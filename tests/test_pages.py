@@ -72,7 +72,7 @@ class Reader(HTMLParser):
 
 
 def visit(**changes: Any) -> Visit:
-    values = {"method": "GET", "path": "/x", "host": "wiki.example.com", "client": "10.0.0.9", "secure": True}
+    values = {"method": "GET", "path": "/x", "host": "wiki.example.com", "client": "10.0.0.9", "scheme": "https"}
     return Visit(**{**values, "wants_page": True, "reference": "5f2c9ad01b7e", **changes})
 
 

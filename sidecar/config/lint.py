@@ -51,6 +51,7 @@ CHECKS: tuple[Check, ...] = (
     _check(access.hosts, "access", "server"),
     _check(access.openness, "access"),
     _check(access.order, "access", "app"),
+    _check(access.depth, "access", "app"),
     _check(access.bearer_use, "access", "logins"),
     _check(headers.names, "headers", "assertion"),
     _check(headers.assertion, "assertion"),

@@ -23,7 +23,9 @@ class Server(Section):
 
     listen: Text = Field("127.0.0.1:8080", description="host:port, [v6]:port or unix:/path")
     public_url: Text = Field(description="what people type: scheme, host and port; no path")
-    hosts: Texts = Field((), description="further host names under which the application is asked for")
+    hosts: Texts = Field(
+        (), description="further host names under which the application is asked for; sign-ins take place at public_url"
+    )
     prefix: Text = Field("/-", description="path below which the sidecar's own pages live")
     trusted_proxies: Annotated[tuple[Network, ...], OneOrMany] = Field(
         (), description="peers whose X-Forwarded-* are believed"

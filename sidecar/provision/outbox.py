@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from sidecar.core.accounts import is_gone
 from sidecar.core.audit import Event
-from sidecar.core.wanted import AccountRules, Wanted, folded, identity_of
+from sidecar.core.wanted import AccountRules, Wanted, folded, identity_of, is_protected
 from sidecar.directory import Directory, OutboxItem
 from sidecar.hooks.order import Order
 from sidecar.model import Account, Change, Person, Reason, Refused, Result, Unavailable
@@ -129,7 +129,7 @@ class OutboxWorker:
         return bound.account
 
     async def _switch_off(self, person: Person, account: Account, item: OutboxItem) -> None:
-        if folded(account.key) in self._rules.protected:
+        if is_protected(self._rules, account.key):
             raise Refused(Reason.ACCOUNT_PROTECTED, 403, "a protected account is not changed")
         if Change.DEACTIVATE not in self._rules.able:
             return

@@ -46,7 +46,7 @@ class Upstream:
         self._names_server = section.host == "upstream" and len(self.servers) > 1
         self._times = Patience(section.answer_timeout.total_seconds(), section.idle_timeout.total_seconds())
         self._max_body = max_body
-        self._live: set[Exchange] = set()
+        self._live: dict[Exchange, Server] = {}
         self._is_draining = False
         self._emptied: asyncio.Event | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -210,13 +210,13 @@ class Upstream:
         return await self._at_one_of_them(one, affinity)
 
     async def _run(self, exchange: Exchange, server: Server, connection: Connection) -> RelayedResponse:
-        self._live.add(exchange)
+        self._live[exchange] = server
         if self._tick is None:
             self._schedule()
         try:
             return await exchange.over(connection)
         finally:
-            self._live.discard(exchange)
+            self._live.pop(exchange, None)
             server.pool.give_back(connection, may_be_shared=exchange.may_be_shared)
             if self._emptied is not None and not self._live:
                 self._emptied.set()
@@ -230,10 +230,24 @@ class Upstream:
         for exchange in tuple(self._live):
             exchange.check(now)
         for server in self.servers:
+            self._make_way(server, now)
             server.pool.expire(now)
         self._tick = None
         if self._live or any(server.pool.idle for server in self.servers):
             self._schedule()
+
+    def _make_way(self, server: Server, now: float) -> None:
+        """Let the slowest clients of *server* give their places to whoever waits for one.
+
+        Else a few hundred that send or read a byte now and then would keep everybody out.
+        """
+        waiting = server.pool.waiting
+        if not waiting:
+            return
+        there = [exchange for exchange, its_server in self._live.items() if its_server is server]
+        paces = [(pace, exchange) for exchange in there if (pace := exchange.clients_pace(now)) is not None]
+        for _, exchange in sorted(paces, key=lambda one: one[0])[:waiting]:
+            exchange.give_way()
 
     async def probe(self, number: int = 0) -> str:
         """Connect once to the server of that *number*, check its health if told how; a sentence for operators.
