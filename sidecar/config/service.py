@@ -96,6 +96,9 @@ class App(Section):
     answer_timeout: Duration = Field(timedelta(seconds=60), description="until the first byte of the answer")
     idle_timeout: Duration = Field(timedelta(minutes=5), description="longest silence inside a body or WebSocket")
     max_connections: int = Field(256, ge=1, description="most connections to it, for each worker")
+    websocket_message: Size | None = Field(
+        None, description="largest WebSocket message as it is sent; none when left out"
+    )
     websocket_origins: Texts = Field((), description="origins besides public_url that may open WebSockets")
     sign_out_cookies: Texts = Field((), description="application cookies dropped at sign-out")
 

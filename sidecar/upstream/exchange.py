@@ -189,7 +189,14 @@ class Exchange:
             raise bad_answer("101 without having been asked")
         answer = judge_switch(message)
         check_accept(self._request, message)
-        tunnel = Tunnel(self._request, connection, idle=self._times.idle, alter=self._alter, ending=self._ending)
+        tunnel = Tunnel(
+            self._request,
+            connection,
+            idle=self._times.idle,
+            limit=self._limit,
+            alter=self._alter,
+            ending=self._ending,
+        )
         if self._ending is not None:
             self._ending.unwatch(self._on_end)
         self._open_tunnel = tunnel

@@ -46,6 +46,7 @@ class Upstream:
         self._names_server = section.host == "upstream" and len(self.servers) > 1
         self._times = Patience(section.answer_timeout.total_seconds(), section.idle_timeout.total_seconds())
         self._max_body = max_body
+        self._largest_message = section.websocket_message
         self._live: dict[Exchange, Server] = {}
         self._is_draining = False
         self._emptied: asyncio.Event | None = None
@@ -198,7 +199,7 @@ class Upstream:
                 Framing(),
                 b"",
                 times=self._times,
-                limit=0,
+                limit=self._largest_message,
                 alter=alter,
                 ending=ended,
                 keep_alive=False,
