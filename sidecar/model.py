@@ -45,6 +45,7 @@ class Reason(Enum):
     BODY_TOO_LARGE = "body-too-large"
     RATE_LIMITED = "rate-limited"
     NOT_FOUND = "not-found"
+    CONFLICT = "conflict"
     # Credentials
     SESSION_EXPIRED = "session-expired"
     TOKEN_INVALID = "token-invalid"
@@ -89,6 +90,7 @@ class Reason(Enum):
     UPSTREAM_SLOW = "application-slow"
     UPSTREAM_ANSWER = "application-answer-invalid"
     PROVISIONING_DOWN = "provisioning-unavailable"
+    BUSY = "busy"
     STOPPING = "stopping"
     INTERNAL = "internal"
 
@@ -148,6 +150,21 @@ def identity_key(issuer: str, subject: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """What one source says of a person, kept durably.
+
+    ``source`` is a login's name, ``scim:NAME``, ``sync:NAME`` or ``manual``; ``is_login`` tells sign-ins (what the last
+    one said) from sources that own people. Within a source (issuer, subject) of ``identity`` names the person.
+    """
+
+    source: str
+    person_id: str
+    identity: Identity
+    is_login: bool = False
+    updated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """What the application calls a person: its key, its immutable id, and the outputs that hooks saved.
 
@@ -197,7 +214,8 @@ class Session:
 
     ``id`` names the session in audit lines and store keys and opens nothing. ``created`` and ``expires`` bound it
     absolutely, ``seen`` is the last use (coalesced), ``auth_time`` when the provider authenticated the person,
-    ``sid`` the provider's own session id ("" when it gave none). ``refresh_at`` is when the provider's tokens want
+    ``sid`` the provider's own session id ("" when it gave none). ``alias`` is what the provider calls the person in
+    messages about the session, where that is not the subject. ``refresh_at`` is when the provider's tokens want
     refreshing, 0.0 when never.
     """
 
@@ -211,6 +229,7 @@ class Session:
     amr: tuple[str, ...] = ()
     sid: str = ""
     refresh_at: float = 0.0
+    alias: str = ""
 
     @property
     def provider(self) -> str:
@@ -220,10 +239,14 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The provider's tokens behind a session, stored apart from it because nearly no request needs them."""
+    """The provider's tokens behind a session, stored apart from it because nearly no request needs them.
+
+    ``saml`` is what a SAML provider must be told to end its session (logins.saml.naming).
+    """
 
     id_token: str = ""
     refresh_token: str = ""
+    saml: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +254,7 @@ class SignedIn:
     """A sign-in that was verified. Times are epoch seconds; ``refresh_at`` is 0.0 when nothing can be refreshed.
 
     ``expires`` is when the provider wants the session to end (0.0 when it does not say); ``once`` are ids of messages
-    that must never be used again, with the time until which that must be remembered.
+    that must never be used again, with the time until which that must be remembered. ``alias`` as in ``Session``.
     """
 
     identity: Identity
@@ -243,6 +266,7 @@ class SignedIn:
     refresh_at: float = 0.0
     expires: float = 0.0
     once: tuple[tuple[str, float], ...] = ()
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +317,14 @@ class Change(Enum):
     REACTIVATE = "reactivate"
     DELETE = "delete"
     LIST = "list"
+
+
+class Duty(Enum):
+    """What may be owed to the application: to make an account as it shall be, to switch it off, to delete it."""
+
+    SETTLE = "settle"
+    DEACTIVATE = "deactivate"
+    DELETE = "delete"
 
 
 class Result(Enum):

@@ -20,6 +20,7 @@ ROOMS = [
     ["endings", "assertion", "arrival", "condition", "doorway"],
     ["portal"],
     ["provision"],
+    ["people"],
     ["directory"],
     ["upstream", "logins"],
     ["sessions", "hooks"],

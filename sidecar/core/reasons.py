@@ -110,6 +110,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "Wait a minute, then try again.",
         Way.AGAIN,
     ),
+    Reason.CONFLICT: _strange("There is something of that name already."),
     Reason.NOT_FOUND: Explanation("Page not found", "There is no page at this address.", _START, Way.START),
     # Credentials
     Reason.SESSION_EXPIRED: _ended("Your session has ended."),
@@ -201,6 +202,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.UPSTREAM_SLOW: _down("The application takes too long to answer.", _SENT),
     Reason.UPSTREAM_ANSWER: _down("The application's answer could not be understood.", _SENT),
     Reason.PROVISIONING_DOWN: _down("Your account in the application could not be prepared right now."),
+    Reason.BUSY: _down("Too many people are signing in at this moment."),
     Reason.STOPPING: _down("The service is being restarted."),
     Reason.INTERNAL: Explanation("Something went wrong", "There is a fault on our side.", _TELL_IF, Way.AGAIN),
 }
