@@ -11,6 +11,7 @@ from aiohttp import web
 from sidecar.arrival import Arrival
 from sidecar.core.audit import Event
 from sidecar.gate import Gate
+from sidecar.limits import Limits
 from sidecar.model import Reason, Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.portal import Portal
@@ -32,6 +33,7 @@ class Front:
     audit: AuditLog
     metrics: Metrics
     clock: Callable[[], float]
+    limits: Limits
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -50,11 +52,15 @@ class Front:
             if self.portal.owns(visit.path):
                 if not self.portal.is_health(visit.path):
                     self.arrival.refuse_strange_hosts(visit, request)
+                    self.limits.page(self.portal.page_of(visit.path), visit, now)
                 answer: web.StreamResponse = await self.portal.handle(request, visit, now)
             else:
                 self.arrival.refuse_strange_hosts(visit, request)
+                self.limits.request(visit, now)
                 answer = await self.gate.handle(request, visit, target, now)
         except Refused as refused:
+            if refused.is_bad_token:
+                self.limits.bad_token(visit, now)
             return self._refused(visit, refused)
         except Unavailable as unavailable:
             return self._unavailable(visit, unavailable)

@@ -84,6 +84,10 @@ class FixedMetadata:
         """The description in force."""
         return self.provider
 
+    async def renewed(self, _now: float) -> IdentityProvider | None:
+        """Nothing is newer."""
+        return None
+
     async def keep_fresh(self) -> None:
         """Nothing changes."""
 

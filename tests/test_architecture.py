@@ -17,7 +17,7 @@ ROOMS = [
     ["probing", "app", "foresight"],
     ["front", "plans", "listening"],
     ["gate"],
-    ["endings", "assertion", "arrival", "condition", "doorway"],
+    ["endings", "assertion", "arrival", "condition", "doorway", "limits"],
     ["portal"],
     ["provision"],
     ["people"],

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.config.lint import CHECKS
+from sidecar.config.lints import saml as saml_lints
 from sidecar.config.lints import templates
 from sidecar.hooks.order import ANSWER_NAMES, ORDER_NAMES
+from sidecar.logins.saml.attributes import OWN_CLAIMS
 from tests.configurations import problems, provision, text_of
 from tests.services.certificates import make_certificates
 
@@ -65,8 +67,59 @@ CATCH_ALL = "path: /**, allow: signed_in"
 CLOSED = "path: /**, allow: nobody"
 
 NO_PAIR = ("error", "app.tls.certificate", "its own private key")
+SAML = "type: saml, metadata: https://idp.example.com/metadata, domains: [example.com]"
+
+
+def saml(rest: str = "", base: str = SAML) -> dict[str, str]:
+    return {"logins": f"logins:\n  partners: {{{base}{', ' if rest else ''}{rest}}}"}
+
+
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
+    # SAML
+    (saml(base="type: saml, metadata: 'https://me@idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
+    (saml(base="type: saml, metadata: 'ftp://idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
+    (saml(base="type: saml, metadata: 'http://idp.example.com/'"), "error", "logins.partners.metadata", "https"),
+    (saml("metadata_fingerprint: abc"), "error", "logins.partners.metadata_fingerprint", "SHA-256"),
+    (
+        saml(f"metadata_certificate: x.pem, metadata_fingerprint: {'ab' * 32}"),
+        "error",
+        "logins.partners.metadata_fingerprint",
+        "one of the two",
+    ),
+    (saml("metadata_certificate: nowhere.pem"), "error", "logins.partners.metadata_certificate", "no file"),
+    (saml("sign_requests: true"), "error", "logins.partners.sign_requests", "key of ours"),
+    (saml("sign_metadata: true"), "error", "logins.partners.sign_metadata", "key of ours"),
+    (saml("encrypted: required"), "error", "logins.partners.encrypted", "key of ours"),
+    (saml("name_id: transient"), "error", "logins.partners.name_id", "subject"),
+    (saml('subject: "{{ user.email }}"'), "error", "logins.partners.subject", "claims"),
+    (saml("subject: everybody"), "error", "logins.partners.subject", "claims"),
+    (saml("attributes: {sub: uid}"), "error", "logins.partners.attributes.sub", "another name"),
+    (saml("max_answer: 1MiB"), "error", "logins.partners.max_answer", "320KiB"),
+    (saml("weak: [sha1]"), "warning", "logins.partners.weak[0]", "forged"),
+    (saml("weak: [aes_cbc]"), "warning", "logins.partners.weak[0]", "opened"),
+    (saml("unsolicited: true"), "warning", "logins.partners.unsolicited", "begin here"),
+    (
+        {"logins": f"logins:\n  one: {{{SAML}}}\n  two: {{{SAML.replace('[example.com]', '[example.org]')}}}"},
+        "warning",
+        "logins.two.metadata",
+        "logins.one",
+    ),
+    (
+        {
+            "logins": "logins:\n  partners: {type: saml, metadata: idp.xml}",
+            "identity": 'identity: {username: "{{ claims.name_id }}", email: "{{ claims.mail }}"}',
+        },
+        "warning",
+        "logins.partners",
+        "never believed",
+    ),
+    (
+        {**saml(), "access": "access: [{path: /**, allow: {bearer: partners}}]"},
+        "error",
+        "access[0].allow.bearer",
+        "does not accept bearer",
+    ),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),
@@ -634,3 +687,11 @@ def test_an_unknown_key_or_a_missing_secret_does_not_hide_what_else_is_wrong_in_
     assert {"server.colour", "server.tls.shade", "server.trusted_proxies[0]", "server.tls.key"} <= set(paths)
     assert {"logins.corp.colour", "logins.corp.issuer"} <= set(paths)
     assert paths.count("logins.corp.client_secret") == 1
+
+
+def test_the_claims_that_are_the_sidecar_s_own_are_the_same_for_checks_and_logins() -> None:
+    assert saml_lints.OWN_CLAIMS == OWN_CLAIMS
+
+
+def test_a_plain_saml_login_is_fine(tmp_path: Path) -> None:
+    assert problems(tmp_path, text_of(**saml())) == ()

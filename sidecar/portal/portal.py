@@ -18,6 +18,7 @@ from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import browser_of
 from sidecar.portal.callback import Callback
 from sidecar.portal.parameters import parameters_of, query_of, read_form
+from sidecar.portal.saml import PARTIAL, SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import Site
@@ -40,6 +41,7 @@ class Portal:
     sign_in: SignIn
     callback: Callback
     sign_out: SignOut
+    saml: SamlPages
     keeper: SessionKeeper
     answers: Answers
     audit: AuditLog
@@ -59,6 +61,8 @@ class Portal:
             ("POST", "logout"): self._logout,
             ("GET", "signed-out"): self._signed_out,
             ("POST", "backchannel"): self._back_channel,
+            ("GET", "saml"): self.saml.got,
+            ("POST", "saml"): self.saml.posted,
             ("GET", "me"): self._me,
             ("GET", "jwks.json"): self._jwks,
             ("GET", "style.css"): self._style,
@@ -74,12 +78,19 @@ class Portal:
         """True for the probes, which are asked by address and not by name."""
         return path in (self.site.path("live"), self.site.path("ready"))
 
+    def page_of(self, path: str) -> str:
+        """Name of our page that *path* is about, such as "login"."""
+        return self._parts(path)[0]
+
+    def _parts(self, path: str) -> tuple[str, str, str]:
+        return path[len(self.site.prefix) + 1 :].partition("/")
+
     async def handle(self, request: web.BaseRequest, visit: Visit, now: float) -> web.Response:
         """Answer one request below the prefix. Raises Refused and Unavailable."""
-        name, _, rest = visit.path[len(self.site.prefix) + 1 :].partition("/")
+        name, _, rest = self._parts(visit.path)
         method = "GET" if visit.method == "HEAD" else visit.method
         handler = self._routes.get((method, name))
-        if handler is None or (rest and name not in ("callback", "backchannel")):
+        if handler is None or (rest and name not in ("callback", "backchannel", "saml")):
             known = any(page == name for _, page in self._routes)
             reason, status = (Reason.METHOD_REFUSED, 405) if known else (Reason.NOT_FOUND, 404)
             raise Refused(reason, status, f"{visit.method} {name}")
@@ -119,8 +130,8 @@ class Portal:
             self.audit.record(Event.SIGNED_OUT, {"session": session, "client": visit.client})
         return answer
 
-    async def _signed_out(self, _request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
-        return self.answers.page("signed_out", 200, {})
+    async def _signed_out(self, request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
+        return self.answers.page("signed_out", 200, {"is_partial": query_of(request) == PARTIAL})
 
     async def _back_channel(self, request: web.BaseRequest, _visit: Visit, name: str, now: float) -> web.Response:
         try:
