@@ -135,6 +135,7 @@ class Condition:
 
     store: Store
     accounts: Accounts
+    application: Callable[[], str]
     warnings: Callable[[], Mapping[str, str]] = dict
     is_stopping: bool = False
     _fault: str | None = None
@@ -145,6 +146,8 @@ class Condition:
             raise Unavailable(Reason.STOPPING)
         try:
             parts = {"store": await self.store.ping(), **await self.accounts.readiness(), **self.warnings()}
+            # An application that is down has a page of ours; taken out, we could not even show that.
+            parts["application"] = self.application()
         except Unavailable as fault:
             self._note(str(fault))
             raise

@@ -275,11 +275,14 @@ class Gate:
         self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None
     ) -> web.StreamResponse:
         ended = self.endings.of(caller.session) if caller is not None else None
+        affinity = caller.session.id if caller is not None else ""
         if wants_websocket(request):
-            return await self.upstream.tunnel(request, head, alter=self.answering(()), ended=ended)
+            return await self.upstream.tunnel(request, head, alter=self.answering(()), ended=ended, affinity=affinity)
         extra = [("Set-Cookie", self.site.drop_form())] if form is not None else []
         body = form.body if form is not None else None
-        return await self.upstream.carry(request, head, alter=self.answering(extra), ended=ended, body=body)
+        return await self.upstream.carry(
+            request, head, alter=self.answering(extra), ended=ended, body=body, affinity=affinity
+        )
 
     def answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
         """What is done to an answer's lines: our cookies are nobody else's to set, and *extra* is added."""

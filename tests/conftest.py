@@ -60,6 +60,10 @@ A whole sidecar (tests/world.py)
     world: World                    per test: `running = await world({changes}, provision=True)` → Running: `.url`
                                     `.browser()` `.raw(bytes)` `.audit()` `.application.seen`.
 
+nginx (tests/services/nginx.py)
+    nginxes: Nginxes                per test: `nginxes("location / { return 200; }")` → Nginx: `.url` `.port`;
+                                    `.proxy(url)` passes all on, `.saying(["one", "two"])` are two that answer so.
+
 Certificates (tests/services/certificates.py)
     make_certificates(directory, *, host="localhost", days=1) → Certificates(authority, certificate, key): PEM files.
 """
@@ -73,6 +77,7 @@ import pytest
 from tests.services.browser import open_browser
 from tests.services.databases import Databases
 from tests.services.mariadb import MariadbServer
+from tests.services.nginx import Nginxes
 from tests.services.oidc import OidcProvider, OidcProviders
 from tests.services.postgres import PostgresServer
 from tests.services.process import start_on_free_port
@@ -194,6 +199,14 @@ def oidc_providers() -> Iterator[OidcProviders]:
     providers = OidcProviders()
     yield providers
     providers.discard()
+
+
+@pytest.fixture
+def nginxes() -> Iterator[Nginxes]:
+    """A factory of nginx servers of this test's own."""
+    started = Nginxes()
+    yield started
+    started.discard()
 
 
 @pytest.fixture

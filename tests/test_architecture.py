@@ -18,7 +18,7 @@ ROOMS = [
     ["front", "plans", "listening"],
     ["express", "serving"],
     ["gate"],
-    ["endings", "assertion", "arrival", "condition", "limits"],
+    ["endings", "assertion", "arrival", "condition", "doorway", "limits"],
     ["portal"],
     ["provision"],
     ["people"],
