@@ -21,9 +21,11 @@ from sidecar.core.headers import Line
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
 from sidecar.endings import Endings
+from sidecar.express import Express
 from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.hooks.hook import StepHook
+from sidecar.limits import Limits
 from sidecar.listening import Listener
 from sidecar.logins.opening import open_bearer, open_logins
 from sidecar.logins.saml.login import SamlSignIn
@@ -79,7 +81,7 @@ class Sidecar:
         """
         self._tasks = [asyncio.create_task(_lasting(work)) for work in self.background]
         page = MetricsPage(self.front.portal.site.prefix, self.metrics.render, self.condition.readiness)
-        self._listener = Listener(self.config.server, self.front.handle, page.handle)
+        self._listener = Listener(self.config.server, self.front, page.handle)
         await self._listener.start()
         self.audit.record(Event.SERVICE_STARTED, {"version": __version__, "listen": self.config.server.listen})
         with contextlib.suppress(Unavailable):
@@ -187,6 +189,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         authenticators=[bearer] if bearer is not None else [],
         forms=forms,
         ensure=accounts.ensure,
+        at_hand=accounts.at_hand,
         assertion=signer or _nothing_asserted,
         upstream=upstream,
         endings=endings,
@@ -252,7 +255,18 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         largest_head=config.server.max_header,
         is_windows=config.app.ignore_case,
     )
-    front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
+    limits = Limits(config.limits)
+    front = Front(
+        arrival=arrival,
+        portal=portal,
+        gate=gate,
+        express=Express(arrival, portal.owns, gate, limits),
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        clock=clock,
+        limits=limits,
+    )
     return Sidecar(
         config=config,
         front=front,

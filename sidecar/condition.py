@@ -22,6 +22,7 @@ from sidecar.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("condition")
 _BETWEEN_PREPARATIONS = 2.0
+_NO_ACCOUNT: tuple[None] = (None,)
 
 
 class Closeable(Protocol):
@@ -88,6 +89,13 @@ class Accounts:
         if not self._is_prepared:
             raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
         return await self.provisioner.ensure(identity, roles, now)
+
+    def at_hand(self, identity: Identity, roles: Sequence[str], now: float) -> tuple[Account | None] | None:
+        """See gate.AtHand."""
+        if self.provisioner is None:
+            return _NO_ACCOUNT
+        account = self.provisioner.at_hand(identity, roles, now) if self._is_prepared else None
+        return None if account is None else (account,)
 
     async def work(self) -> None:
         """Prepare the tables, as long as it takes, then work off what is owed to the application; for ever."""

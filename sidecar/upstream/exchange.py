@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
 from sidecar.model import Reason, Refused, Unavailable
-from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch
+from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch, plain_head
 from sidecar.upstream.head import Framing, Line, Outgoing
 from sidecar.upstream.response import ClientGone, RelayedResponse, gone, reset
 from sidecar.upstream.tunnel import Tunnel, check_accept
@@ -47,6 +47,13 @@ class Patience:
     idle: float
 
 
+class Arrived(NamedTuple):
+    """An answer that the client has got: its status, and whether the client's connection ``stays``."""
+
+    status: int
+    stays: bool
+
+
 class Exchange:
     """Carries one request; ``over`` may be called a second time after Stale."""
 
@@ -60,6 +67,7 @@ class Exchange:
         "_ending",
         "_excuse",
         "_framing",
+        "_has_departed",
         "_is_upgrade",
         "_limit",
         "_may_be_shared",
@@ -104,6 +112,7 @@ class Exchange:
         self._ending = ending
         self._excuse = excuse
         self._is_upgrade = is_upgrade
+        self._has_departed = False
         self._open_tunnel: Tunnel | None = None
         self._stays = keep_alive and request.keep_alive
         self._patience = times.answer
@@ -126,6 +135,48 @@ class Exchange:
         """False when the connection carried one person's sign-in and is nobody else's."""
         return self._may_be_shared
 
+    def depart(self, connection: Connection, on_word: Callable[[], None]) -> None:
+        """Send the request, whose body is at hand, and have *on_word* called when there is an answer or none can come.
+
+        Then either ``arrive`` gives the answer to the client at once, or ``over`` goes on from there. Raises
+        Unavailable.
+        """
+        self._connection = connection
+        connection.begin(for_head=self._method == hdrs.METH_HEAD)
+        self._send(connection)
+        connection.tell(on_word)
+        self._has_departed = True
+
+    def arrive(self, connection: Connection) -> Arrived | None:
+        """Give the client the answer if all of it is there and it is an ordinary one; None when ``over`` has to."""
+        message, payload = connection.at_hand, connection.payload
+        transport = self._request.transport
+        if message is None or payload is None or transport is None or transport.is_closing():
+            return None
+        head = plain_head(message, payload.total_bytes)
+        if head is None:
+            return self._arrive_judged(connection, message)
+        transport.write(head + payload.read_nowait())
+        self._connection = None
+        return Arrived(message.code, stays=True)
+
+    def _arrive_judged(self, connection: Connection, message: RawResponseMessage) -> Arrived | None:
+        try:
+            answer = judge(message, self._method)
+            if answer.is_event_stream or not answer.has_body:
+                return None
+            response = self._begin(connection, answer)
+        except (Unavailable, ClientGone):
+            # ``over`` meets the same, and says what has to be said.
+            return None
+        self._may_be_shared = self._may_be_shared and answer.may_be_shared
+        self._connection = None
+        return Arrived(answer.status, response.keep_alive)
+
+    def resume(self, request: web.BaseRequest) -> None:
+        """Go on for *request*, which is the same one in the hands of aiohttp's server."""
+        self._request = request
+
     async def over(self, connection: Connection) -> RelayedResponse:
         """Carry the request over *connection*.
 
@@ -145,8 +196,10 @@ class Exchange:
             await self._settle()
 
     async def _carry(self, connection: Connection) -> RelayedResponse:
-        connection.begin(for_head=self._method == hdrs.METH_HEAD)
-        self._send(connection)
+        if not self._has_departed:
+            connection.begin(for_head=self._method == hdrs.METH_HEAD)
+            self._send(connection)
+        self._has_departed = False
         message = await connection.message()
         self._patience = self._times.idle
         if message.code == _SWITCHING:
@@ -268,16 +321,11 @@ class Exchange:
     async def _relay(self, connection: Connection, answer: Answer) -> None:
         payload = connection.payload
         assert payload is not None  # noqa: S101 - every message comes with one
-        is_all = not answer.has_body or payload.is_eof()
-        first = payload.read_nowait() if answer.has_body else b""
-        is_chunked = answer.has_body and answer.length is None and self._request.version >= HttpVersion11
-        head = self._head(connection, answer, is_chunked=is_chunked)
-        self._response = response = RelayedResponse(self._request, answer.status, answer.reason, keep_alive=self._stays)
-        response.begin(head, first, chunked=is_chunked, is_all=is_all)
+        response = self._begin(connection, answer)
         if answer.is_event_stream:
             self._excuse(connection)
         await self._drain(response)
-        while not is_all:
+        while not response.is_finished:
             data = await payload.readany()
             if not data:
                 response.finish()
@@ -291,6 +339,18 @@ class Exchange:
         self._awaits_reader = True
         await response.drain()
         self._awaits_reader = False
+
+    def _begin(self, connection: Connection, answer: Answer) -> RelayedResponse:
+        """Write the head, and what there is of the body."""
+        payload = connection.payload
+        assert payload is not None  # noqa: S101 - every message comes with one
+        is_all = not answer.has_body or payload.is_eof()
+        is_chunked = answer.has_body and answer.length is None and self._request.version >= HttpVersion11
+        head = self._head(connection, answer, is_chunked=is_chunked)
+        first = payload.read_nowait() if answer.has_body else b""
+        self._response = response = RelayedResponse(self._request, answer.status, answer.reason, keep_alive=self._stays)
+        response.begin(head, first, chunked=is_chunked, is_all=is_all)
+        return response
 
     def _head(self, connection: Connection, answer: Answer, *, is_chunked: bool) -> bytes:
         lines = answer.lines if self._alter is None else self._alter(answer.lines)

@@ -68,6 +68,14 @@ class Pool:
         connection.holds_slot = True
         return connection
 
+    def take_idle(self) -> Connection | None:
+        """As ``take`` for a request that may be repeated, if a connection is idle; None when there is none."""
+        connection = self._reuse(is_repeatable=True) if self._free and not self._queue else None
+        if connection is not None:
+            self._free -= 1
+            connection.holds_slot = True
+        return connection
+
     async def _wait_for_slot(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
         self._queue.append(waiter)
