@@ -18,7 +18,7 @@ help: ## Say what can be made
 demo: $(VENV)/installed ## Run the sidecar in front of a small application, with a small identity provider
 	@$(BIN)/sidecar demo
 
-test: $(VENV)/installed-for-development system-packages $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
+test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
@@ -35,6 +35,10 @@ clean: ## Delete everything that was made here
 .PHONY: system-packages
 system-packages:
 	@tools/system-packages
+
+.PHONY: keycloak
+keycloak: system-packages
+	@tools/keycloak
 
 # A stamp that is older than pyproject.toml is made again.
 $(VENV)/installed: pyproject.toml
