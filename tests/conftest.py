@@ -61,6 +61,13 @@ Keycloak (tests/services/keycloak.py; SAML and OpenID Connect, over http on 127.
         .end_sessions(login)            an administrator ends them; .session_count(login)
         .rotate_keys(), .admin(method, path, body)      anything else of the administration API
 
+SAML provider (tests/services/saml.py; pysaml2, over http on 127.0.0.1)
+    saml_provider: SamlProvider         per test: one server per worker, reset before each test. `.metadata_url` (its
+                                        entityID, too) `.metadata()`. There are ada and bob; no passwords.
+        .register(metadata), .configure(name_id="transient", sign_response=True, encrypt=True, …)
+        .set_attributes(login, {…}), .seen() → what came, in words
+        Pages: /sso /slo; /start?sp=…&relay=… begins a sign-in there, /end?sp=…&binding=post|redirect a sign-out.
+
 Browser (tests/services/browser.py; Debian's Chromium, headless)
     browser: playwright.async_api.Browser     per test, since each test has its own event loop.
     page: playwright.async_api.Page           per test, without cookies; 127.0.0.1 and localhost are two sites.
@@ -87,6 +94,7 @@ from tests.services.oidc import OidcProvider, OidcProviders
 from tests.services.postgres import PostgresServer
 from tests.services.process import start_on_free_port
 from tests.services.redis import RedisServer, RedisServers
+from tests.services.saml import SamlProvider
 from tests.world import World, a_world
 
 if TYPE_CHECKING:
@@ -219,6 +227,21 @@ def keycloak(keycloak_server: KeycloakServer) -> KeycloakServer:
     """A Keycloak whose realm is as new."""
     keycloak_server.renew()
     return keycloak_server
+
+
+@pytest.fixture(scope="session")
+def saml_server() -> Iterator[SamlProvider]:
+    """One SAML provider for all tests of this worker; ask for `saml_provider`, which is reset."""
+    provider = start_on_free_port(SamlProvider)
+    yield provider
+    provider.discard()
+
+
+@pytest.fixture
+def saml_provider(saml_server: SamlProvider) -> SamlProvider:
+    """A SAML provider as new."""
+    saml_server.renew()
+    return saml_server
 
 
 @pytest.fixture
