@@ -12,7 +12,9 @@ from typing import Any
 
 from sqlalchemy import make_url
 
+from sidecar.config.login import OidcLogin
 from sidecar.config.models import Config
+from sidecar.config.saml import SamlLogin
 from sidecar.core.claims import identity_from
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_target
@@ -62,7 +64,7 @@ async def foresee(config: Config, question: Question, *, lookup: bool, now: floa
     Raises Refused when the claims make no identity or the target no path, Unavailable when *lookup* fails.
     """
     moment = time.time() if now is None else now
-    issuer = config.logins[question.login].issuer
+    issuer = _issuer(config.logins[question.login])
     identity = identity_from(question.login, issuer, question.claims, identity_plan(config, question.login))
     site = site_of(config.server, config.sessions)
     upstream = Upstream(config.app)
@@ -94,6 +96,11 @@ async def foresee(config: Config, question: Question, *, lookup: bool, now: floa
     except Refused as error:
         return Foresight(identity, roles, decision, account=provisioned, refused=str(error))
     return Foresight(identity, roles, decision, lines, provisioned)
+
+
+def _issuer(login: OidcLogin | SamlLogin) -> str:
+    """Who the provider says it is, as far as the configuration knows: a SAML one's entityID stands in its metadata."""
+    return login.issuer if isinstance(login, OidcLogin) else login.idp or login.metadata
 
 
 def _session(identity: Identity, now: float) -> Session:

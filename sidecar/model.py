@@ -193,7 +193,8 @@ class Session:
 
     ``id`` names the session in audit lines and store keys and opens nothing. ``created`` and ``expires`` bound it
     absolutely, ``seen`` is the last use (coalesced), ``auth_time`` when the provider authenticated the person,
-    ``sid`` the provider's own session id ("" when it gave none). ``refresh_at`` is when the provider's tokens want
+    ``sid`` the provider's own session id ("" when it gave none). ``alias`` is what the provider calls the person in
+    messages about the session, where that is not the subject. ``refresh_at`` is when the provider's tokens want
     refreshing, 0.0 when never.
     """
 
@@ -207,6 +208,7 @@ class Session:
     amr: tuple[str, ...] = ()
     sid: str = ""
     refresh_at: float = 0.0
+    alias: str = ""
 
     @property
     def provider(self) -> str:
@@ -216,10 +218,14 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The provider's tokens behind a session, stored apart from it because nearly no request needs them."""
+    """The provider's tokens behind a session, stored apart from it because nearly no request needs them.
+
+    ``saml`` is what a SAML provider must be told to end its session (logins.saml.naming).
+    """
 
     id_token: str = ""
     refresh_token: str = ""
+    saml: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +233,7 @@ class SignedIn:
     """A sign-in that was verified. Times are epoch seconds; ``refresh_at`` is 0.0 when nothing can be refreshed.
 
     ``expires`` is when the provider wants the session to end (0.0 when it does not say); ``once`` are ids of messages
-    that must never be used again, with the time until which that must be remembered.
+    that must never be used again, with the time until which that must be remembered. ``alias`` as in ``Session``.
     """
 
     identity: Identity
@@ -239,6 +245,7 @@ class SignedIn:
     refresh_at: float = 0.0
     expires: float = 0.0
     once: tuple[tuple[str, float], ...] = ()
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)

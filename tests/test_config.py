@@ -188,7 +188,7 @@ NO_FIT = [
     (
         {"logins": "logins:\n  corp:\n    type: odic  # here\n    issuer: https://i.example\n    client_id: c"},
         "logins.corp.type",
-        "must be oidc",
+        "must be one of oidc, saml",
     ),
     (
         {"logins": "logins:\n  corp:\n    type: oidc\n    issuer: https://i.example\n    client_id: c\n"

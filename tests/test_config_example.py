@@ -229,8 +229,10 @@ def secret_parts(config: Config) -> Iterator[Any]:
     yield config.sessions.redis
     yield config.sessions.secrets
     yield config.directory
-    for login in config.logins.values():
+    for login in config.oidc_logins.values():
         yield login.client_secret, login.private_key
+    for saml in config.saml_logins.values():
+        yield saml.keys
     if config.provision is not None:
         for connection in config.provision.connections.values():
             yield connection.sql

@@ -38,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     _check(sessions.cookie, "server", "sessions"),
     _check(sessions.lifetimes, "sessions"),
     _check(sessions.directory, "sessions", "directory", "provision"),
+    _check(logins.names, "logins"),
     _check(logins.providers, "logins"),
     _check(logins.domains, "logins"),
     _check(logins.user_names, "logins", "identity"),

@@ -107,6 +107,7 @@ class SessionKeeper:
             amr=signed_in.amr,
             sid=signed_in.sid,
             refresh_at=signed_in.refresh_at,
+            alias=signed_in.alias,
         )
         # Index first: a session that the index does not know could not be ended by its person.
         for index in _indexes(session):
@@ -257,6 +258,10 @@ class SessionKeeper:
         """End all sessions of (issuer, subject); number ended."""
         return await self.end_person(identity_key(issuer, subject))
 
+    async def end_alias(self, issuer: str, alias: str) -> int:
+        """End all sessions of whoever *issuer* calls *alias*, which may be no subject; number ended."""
+        return await self._end_index(_index("alias", identity_key(issuer, alias)))
+
     async def end_provider_session(self, issuer: str, sid: str) -> int:
         """End the sessions that came from one session at the provider; number ended."""
         return await self._end_index(_index("sid", identity_key(issuer, sid)))
@@ -286,7 +291,9 @@ def _index(kind: str, key: str) -> str:
 
 
 def _indexes(session: Session) -> tuple[str, ...]:
-    person = _index("person", session.identity.key)
-    if not session.sid:
-        return (person,)
-    return person, _index("sid", identity_key(session.identity.issuer, session.sid))
+    issuer = session.identity.issuer
+    keys = [("sid", session.sid), ("alias", session.alias)]
+    return (
+        _index("person", session.identity.key),
+        *(_index(kind, identity_key(issuer, key)) for kind, key in keys if key),
+    )

@@ -78,10 +78,15 @@ def names(config: Config, document: Document) -> Iterator[Problem]:
                     shown = document.quoted(here, name)
                     fix = closest(name, known, f"There are the {kind}s") or f"Define it under {kind}s"
                     yield document.error(here, f"there is no {kind} {shown}", fix)
-                elif key == "bearer" and config.logins[name].bearer is None:
+                elif key == "bearer" and not _takes_bearer(config, name):
                     message = f"logins.{name} does not accept bearer tokens"
                     fix = f"Add bearer: {{audience: …}} to logins.{name}"
                     yield document.error((*place, "allow", key, item), message, fix)
+
+
+def _takes_bearer(config: Config, name: str) -> bool:
+    login = config.oidc_logins.get(name)
+    return login is not None and login.bearer is not None
 
 
 def _methods(rule: AccessRule, place: Location, document: Document) -> Iterator[Problem]:
@@ -137,7 +142,7 @@ def order(config: Config, document: Document) -> Iterator[Problem]:
 def bearer_use(config: Config, document: Document) -> Iterator[Problem]:
     """A login that accepts tokens nobody may use."""
     used = {name for rule in config.access if isinstance(rule.allow, Allow) for name in rule.allow.bearer}
-    for name, login in config.logins.items():
+    for name, login in config.oidc_logins.items():
         if login.bearer is not None and name not in used:
             fix = f"Add a rule such as {{path: /api/**, allow: {{bearer: {name}}}}}"
             yield document.warning(("logins", name, "bearer"), "no access rule accepts these tokens", fix)

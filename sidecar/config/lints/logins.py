@@ -23,13 +23,19 @@ _OURS = frozenset(
 )  # fmt: skip
 
 
+def names(config: Config, document: Document) -> Iterator[Problem]:
+    """Names that addresses can be made of."""
+    for name in config.logins:
+        if not _NAME.fullmatch(name):
+            message, fix = "the name becomes part of addresses", "Use letters, digits, - and _"
+            yield document.error(("logins", name), message, fix)
+
+
 def providers(config: Config, document: Document) -> Iterator[Problem]:
     """Addresses that can be believed, and no provider twice by accident."""
     seen: dict[tuple[str, str], str] = {}
-    for name, login in config.logins.items():
+    for name, login in config.oidc_logins.items():
         place: Location = ("logins", name)
-        if not _NAME.fullmatch(name):
-            yield document.error(place, "the name becomes part of addresses", "Use letters, digits, - and _")
         yield from _addresses(login, place, document)
         for parameter in sorted(_OURS & set(login.parameters)):
             here = (*place, "parameters", parameter)
