@@ -16,6 +16,7 @@ from sidecar.config.document import Document, read_document
 from sidecar.config.files import missing_files
 from sidecar.config.lint import lint
 from sidecar.config.models import Config
+from sidecar.config.presets import with_presets
 from sidecar.config.problem import ConfigError, Problem, explain_problem
 from sidecar.config.redaction import redacted
 from sidecar.config.values import Surroundings
@@ -51,11 +52,12 @@ def load(
     document = read_document(path)
     around = Surroundings(path.resolve().parent, environment, Compiler(filters), needs_secrets)
     problems = list(document.problems)
+    data = with_presets(document.data)
     try:
-        config, usable = Config.model_validate(document.data, context=around), frozenset(Config.model_fields)
+        config, usable = Config.model_validate(data, context=around), frozenset(Config.model_fields)
     except ValidationError as error:
         problems += problems_of(document, error.errors(include_url=False, include_input=False))
-        config, usable = _sound_sections(document, around, error)
+        config, usable = _sound_sections(data, around, error)
     problems += _noticed(config, document, usable, needs_secrets=needs_secrets)
     problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column, problem.severity))
     if any(problem.severity == "error" for problem in problems):
@@ -63,14 +65,14 @@ def load(
     return Loaded(config, tuple(problems), hashlib.sha256(document.content.encode()).hexdigest())
 
 
-def _sound_sections(document: Document, around: Surroundings, error: ValidationError) -> tuple[Config, frozenset[str]]:
+def _sound_sections(data: Any, around: Surroundings, error: ValidationError) -> tuple[Config, frozenset[str]]:
     """The sections without a mistake of their own, so that checks across them still say what they see."""
     broken = {details["loc"][0] for details in error.errors(include_url=False, include_input=False) if details["loc"]}
     sound: dict[str, Any] = {}
     for name, section in Config.model_fields.items():
-        if name in document.data and name not in broken:
+        if name in data and name not in broken:
             kind: Any = Annotated[(section.annotation, None, *section.metadata)]
-            sound[name] = TypeAdapter(kind).validate_python(document.data[name], context=around)
+            sound[name] = TypeAdapter(kind).validate_python(data[name], context=around)
     usable = frozenset(Config.model_fields) - {str(name) for name in broken}
     return Config.model_construct(_fields_set=None, **sound), usable
 
