@@ -85,6 +85,7 @@ class Reason(Enum):
     UPSTREAM_SLOW = "application-slow"
     UPSTREAM_ANSWER = "application-answer-invalid"
     PROVISIONING_DOWN = "provisioning-unavailable"
+    BUSY = "busy"
     STOPPING = "stopping"
     INTERNAL = "internal"
 

@@ -59,6 +59,8 @@ def identity_plan(config: Config, login: str) -> IdentityPlan:
         groups=own.groups or config.identity.groups,
         claims=claims_read(config, login),
         trust_email=section.trust_email,
+        # SAML has no word for "verified".
+        email_domains=frozenset(map(str.lower, section.domains)) if section.type == "saml" else frozenset(),
     )
 
 

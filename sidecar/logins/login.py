@@ -31,10 +31,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Where to send the browser, and what to keep (sealed, in the store) until the answer comes."""
+    """Where to send the browser, and what to keep (sealed, in the store) until the answer comes.
+
+    With ``form`` not empty, these fields are posted to ``url``; a redirect otherwise.
+    """
 
     url: str
     kept: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

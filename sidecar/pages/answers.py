@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
+from markupsafe import Markup
 
 from sidecar.core.paths import safe_return_to
 from sidecar.core.reasons import EXPLANATIONS, Explanation, Way
@@ -30,6 +34,9 @@ _FORM_POLICY = f"{_POLICY}; form-action 'self' https: http://localhost:* http://
 _POLICIES: Mapping[str, str] = {"chooser": _FORM_POLICY, "confirm_sign_out": _FORM_POLICY}
 _STRICT_POLICY = f"{_POLICY}; form-action 'none'"
 _MAY_BE_LEFT_OUT: Mapping[str, Mapping[str, str]] = {"onward": {"note": ""}}
+# The one script that any page has: it sends the form that is the page's whole purpose. There is a button without it.
+_SEND = "document.forms[0].submit()"
+_SEND_HASH = b64encode(hashlib.sha256(_SEND.encode()).digest()).decode()
 _NOT_IN_HOSTS = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
 
 
@@ -49,6 +56,14 @@ class Answers:
         text = self._templates.render(template, {**_MAY_BE_LEFT_OUT.get(template, {}), **values})
         answer = web.Response(text=text, status=status, content_type="text/html")
         return _with(answer, cookies, _POLICIES.get(template, _STRICT_POLICY))
+
+    def post_on(self, url: str, fields: Mapping[str, str], cookies: Sequence[str] = ()) -> web.Response:
+        """Page that posts *fields* to *url*, which the caller vouches for, by itself or by its button."""
+        text = self._templates.render("post_on", {"url": url, "fields": dict(fields), "script": Markup(_SEND)})  # noqa: S704 - a constant
+        parts = urlsplit(url)
+        # Besides the provider itself, as on the other forms: where it redirects to counts in Chromium.
+        policy = f"{_FORM_POLICY} {parts.scheme}://{parts.netloc}; script-src 'sha256-{_SEND_HASH}'"
+        return _with(web.Response(text=text, content_type="text/html"), cookies, policy)
 
     def json(self, status: int, value: Mapping[str, Any], cookies: Sequence[str] = ()) -> web.Response:
         """JSON object, never cached."""

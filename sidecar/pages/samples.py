@@ -29,5 +29,6 @@ SAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "unavailable": (_SAID, {**_SAID, "retry": "/-/login?to=/", "action": "Try again", "is_for_others": False}),
     "signed_out": ({},),
     "confirm_sign_out": ({},),
+    "post_on": ({"url": "https://idp.example.com/sso", "fields": {"SAMLRequest": "PHg+"}, "script": "go()"},),
     "onward": ({"to": "/notes", "note": ""}, {"to": "/notes", "note": "You are signed in."}),
 }

@@ -54,7 +54,10 @@ class SignIn:
         state = self.attempts.new_state()
         begin = await login.begin(state, replace(ask, login_hint=email))
         await self.attempts.keep(state, Attempt(login.name, to, browser, begin.kept))
-        return self.answers.go(begin.url, [self.site.give_browser(browser)])
+        cookies = [self.site.give_browser(browser)]
+        return (
+            self.answers.post_on(begin.url, begin.form, cookies) if begin.form else self.answers.go(begin.url, cookies)
+        )
 
     def _choose(self, name: str, email: str) -> Login | None:
         if name:
