@@ -10,7 +10,14 @@ import pytest
 
 from sidecar.config.presets import PRESETS, with_presets
 from sidecar.config.saml import Preset, SamlLogin
+from sidecar.logins.saml.grammar import tag
+from sidecar.logins.saml.login import SamlSignIn
+from sidecar.logins.saml.parties import ServiceProvider
+from sidecar.model import Reason, Refused, SignedIn
+from sidecar.plans import identity_plan
 from tests.configurations import loaded, problems
+from tests.saml_forger import ACS, ENTITY, SERVICE, FixedMetadata, provider, recipe
+from tests.saml_samples import SAMPLES, Sample
 
 ROOT = Path(__file__).parent.parent
 CONFIGURATION = """
@@ -121,3 +128,88 @@ def test_a_mistake_elsewhere_does_not_hide_what_a_preset_says(tmp_path: Path) ->
 )
 def test_what_has_no_preset_stays_as_it_is(data: Any) -> None:
     assert with_presets(data) == data
+
+
+def sign_in_with(tmp_path: Path, preset: str, lines: str = "domains: [corp.example]") -> SamlSignIn:
+    """A login with *preset*, at the forger."""
+    text = CONFIGURATION.replace("PRESET", preset).replace(" LINES", f", {lines}")
+    config = loaded(tmp_path, text).config
+    service = ServiceProvider(SERVICE, ACS, f"{ACS}/slo", SERVICE)
+    section = config.saml_logins["corp"]
+    return SamlSignIn("corp", section, service, FixedMetadata(provider()), identity_plan(config, "corp"))
+
+
+async def answered(login: SamlSignIn, sample: Sample, **attributes: tuple[str, ...] | None) -> SignedIn:
+    """Who the sample is, with some attributes changed or (None) left out."""
+
+    def befriend(root: Any) -> None:
+        for attribute in root.iter(tag("a:Attribute")):
+            if attribute.get("Name") in sample.friendly:
+                attribute.set("FriendlyName", sample.friendly[attribute.get("Name")])
+
+    changed = {**sample.attributes, **attributes}
+    made = recipe(
+        name_id=sample.name_id,
+        name_format=sample.name_format,
+        attributes={name: values for name, values in changed.items() if values is not None},
+        signs=sample.signs,
+        before=(befriend,),
+    )
+    kept = {"request": made.request, "issuer": ENTITY}
+    return await login.finish(kept, {"SAMLResponse": made.text()}, made.now)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+async def test_an_answer_in_the_shape_of_the_product_is_understood(tmp_path: Path, preset: str) -> None:
+    login, sample = sign_in_with(tmp_path, preset), SAMPLES[preset]
+    identity = (await answered(login, sample)).identity
+    await login.close()
+    assert identity.subject == sample.subject
+    assert identity.username == sample.username
+    assert identity.name == sample.name
+    assert identity.email.lower() == "ada@corp.example"
+    assert identity.groups == sample.groups
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+async def test_an_address_outside_the_domains_of_the_login_is_not_believed(tmp_path: Path, preset: str) -> None:
+    login = sign_in_with(tmp_path, preset, "domains: [other.example]")
+    identity = (await answered(login, SAMPLES[preset])).identity
+    await login.close()
+    assert identity.email == ""
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+async def test_groups_that_are_not_sent_are_unknown_unless_a_line_says_otherwise(tmp_path: Path, preset: str) -> None:
+    silent: dict[str, Any] = {PRESETS[preset].attributes["groups"]: None}
+    for lines, groups in (
+        ("title: x", None),
+        ('identity: {groups: "{{ claims.groups | default([]) }}"}', ()),
+    ):
+        login = sign_in_with(tmp_path, preset, lines)
+        identity = (await answered(login, SAMPLES[preset], **silent)).identity
+        await login.close()
+        assert identity.groups == groups
+
+
+async def test_more_groups_than_entra_sends_are_unknown_whatever_a_line_says(tmp_path: Path) -> None:
+    groups = "http://schemas.microsoft.com/ws/2008/06/identity/claims/groups"
+    link: dict[str, Any] = {
+        groups: None,
+        "http://schemas.microsoft.com/claims/groups.link": ("https://graph.example/x",),
+    }
+    login = sign_in_with(tmp_path, "entra", 'identity: {groups: "{{ claims.groups | default([]) }}"}')
+    identity = (await answered(login, SAMPLES["entra"], **link)).identity
+    await login.close()
+    assert identity.groups is None
+
+
+async def test_somebody_of_a_university_without_pairwise_id_is_known_by_subject_id_or_refused(tmp_path: Path) -> None:
+    pairwise, other = (f"urn:oasis:names:tc:SAML:attribute:{name}-id" for name in ("pairwise", "subject"))
+    login, sample = sign_in_with(tmp_path, "shibboleth"), SAMPLES["shibboleth"]
+    known: dict[str, Any] = {pairwise: None, other: ("ada@corp.example",)}
+    assert (await answered(login, sample, **known)).identity.subject == "ada@corp.example"
+    with pytest.raises(Refused) as refused:
+        await answered(login, sample, **{pairwise: None})
+    await login.close()
+    assert refused.value.reason is Reason.IDENTITY_INCOMPLETE
