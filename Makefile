@@ -10,10 +10,10 @@ PYTEST ?=
 DEPLOYMENT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench-saml format clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(VENV)/installed ## Run the sidecar in front of a small application, with a small identity provider
 	@$(BIN)/sidecar demo
@@ -23,6 +23,9 @@ test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_mo
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check
+
+bench-saml: $(VENV)/installed-for-development ## Measure how many SAML answers a process verifies in a second
+	@$(BIN)/python -m bench.saml
 
 format: $(VENV)/installed-for-development ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff format .
