@@ -1,4 +1,4 @@
-"""A second, independent SAML provider (pysaml2), in a real browser: what Keycloak does in another way, or not at all."""
+"""A second, independent SAML provider (pysaml2), in a real browser: what Keycloak does otherwise, or not at all."""
 
 from __future__ import annotations
 
