@@ -13,7 +13,7 @@ import structlog
 from sidecar import __version__
 from sidecar.arrival import Arrival
 from sidecar.assertion import AssertionSigner
-from sidecar.condition import Accounts, Condition, Parts
+from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.models import Config
 from sidecar.config.service import Audit
 from sidecar.core.audit import Event
@@ -26,15 +26,18 @@ from sidecar.gate import Gate
 from sidecar.hooks.hook import StepHook
 from sidecar.listening import Listener
 from sidecar.logins.opening import open_bearer, open_logins
+from sidecar.logins.saml.login import SamlSignIn
 from sidecar.model import Person, Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
+from sidecar.portal.farewells import Farewells
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.handover import Handover
 from sidecar.portal.portal import Portal
 from sidecar.portal.renewal import Renewal
+from sidecar.portal.saml import SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import site_of
@@ -190,7 +193,19 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     )
     attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
     sign_in = SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, forms=forms, answers=answers)
-    condition = Condition(store, accounts)
+    farewells = Farewells(Vault(store, secrets, "farewell"))
+    sign_out = SignOut(
+        site=site,
+        logins=logins,
+        keeper=keeper,
+        store=store,
+        farewells=farewells,
+        answers=answers,
+        app_cookies=config.app.sign_out_cookies,
+    )
+    saml_logins = {name: login for name, login in logins.items() if isinstance(login, SamlSignIn)}
+    watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
+    condition = Condition(store, accounts, watch.complaints)
     portal = Portal(
         site=site,
         sign_in=sign_in,
@@ -202,13 +217,15 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             audit=audit,
             metrics=metrics,
         ),
-        sign_out=SignOut(
-            site=site,
-            logins=logins,
+        sign_out=sign_out,
+        saml=SamlPages(
+            parties=saml_logins,
             keeper=keeper,
-            store=store,
+            attempts=attempts,
+            farewells=farewells,
+            sign_out=sign_out,
             answers=answers,
-            app_cookies=config.app.sign_out_cookies,
+            audit=audit,
         ),
         keeper=keeper,
         answers=answers,
@@ -232,7 +249,11 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         audit=audit,
         upstream=upstream,
         condition=condition,
-        background=[endings.watch_the_clock, *([accounts.work] if accounts.provisioner is not None else [])],
+        background=[
+            endings.watch_the_clock,
+            *([accounts.work] if accounts.provisioner is not None else []),
+            *watch.work,
+        ],
         parts=parts,
     )
 

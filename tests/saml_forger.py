@@ -80,9 +80,13 @@ class FixedMetadata:
     provider: IdentityProvider
     closed: bool = False
 
-    async def current(self, now: float) -> IdentityProvider:
+    async def current(self, _now: float) -> IdentityProvider:
         """The description in force."""
         return self.provider
+
+    async def renewed(self, _now: float) -> IdentityProvider | None:
+        """Nothing is newer."""
+        return None
 
     async def keep_fresh(self) -> None:
         """Nothing changes."""
@@ -173,12 +177,14 @@ class Recipe:
         assertion = root.find("saml:Assertion", NS)
         if "assertion" in self.signs and assertion is not None:
             sign(assertion, self.key, self.signature, self.digest)
+        root = fresh(root)
         for change in self.between:
             change(root)
         if self.encrypt is not None:
             encrypt(root.find("saml:Assertion", NS), *self.encrypt)
         if "response" in self.signs:
             sign(root, self.key, self.signature, self.digest)
+        root = fresh(root)
         for change in self.after:
             change(root)
         return root
@@ -218,6 +224,11 @@ class Recipe:
 <saml:AuthnStatement AuthnInstant="{instant(self.now)}" SessionIndex="{self.session}"><saml:AuthnContext>
 <saml:AuthnContextClassRef>{PASSWORD}</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>
 <saml:AttributeStatement>{lines}</saml:AttributeStatement></saml:Assertion></samlp:Response>"""
+
+
+def fresh(root: Any) -> Any:
+    """*root* parsed anew: lxml does not find elements by name that another library made."""
+    return etree.fromstring(etree.tostring(root))
 
 
 def recipe(**changes: Any) -> Recipe:

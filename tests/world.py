@@ -228,6 +228,16 @@ class Browser:
         """Begin a sign-in at *target*; the provider's sign-in page."""
         return await self.follow(await self.page(target))
 
+    async def follow_to_provider(self, target: str = "/") -> str:
+        """Begin a sign-in at *target*; the address of the provider that the sidecar sends to, not asked for."""
+        response = await self.page(target)
+        while (onward := await self._onward(response)) is not None:
+            url = response.url.join(URL(onward, encoded=True))
+            if url.authority != response.url.authority:
+                return str(url)
+            response = await self.page(str(url))
+        raise AssertionError("the sidecar sent nobody to the provider")
+
     async def choose(self, sign_in_page: aiohttp.ClientResponse, login: str) -> aiohttp.ClientResponse:
         """Choose who to be on the provider's page; the redirect back to the sidecar, not followed."""
         text = await sign_in_page.text()

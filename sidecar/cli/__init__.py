@@ -14,6 +14,7 @@ _COMMANDS = {
     "check": ("Report every problem of a configuration; --connect reaches all it names.", "sidecar.cli.check"),
     "plan": ("Print what would happen to a person, and do nothing.", "sidecar.cli.plan"),
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
+    "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),
     "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),
 }

@@ -13,6 +13,7 @@ class Event(Enum):
     SESSION_REFRESHED = "session-refreshed"
     SIGNED_OUT = "signed-out"
     PROVIDER_LOGOUT = "provider-logout"
+    PROVIDER_SIGNED_OUT = "provider-signed-out"
     ACCOUNT_CREATED = "account-created"
     ACCOUNT_LINKED = "account-linked"
     ACCOUNT_UPDATED = "account-updated"

@@ -13,17 +13,22 @@ from sidecar.logins.bearer import BearerAuthenticator, accepted_tokens
 from sidecar.logins.login import Login
 from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.saml.login import SamlSignIn
+from sidecar.logins.saml.metadata import ProviderDescription
+from sidecar.logins.saml.metadata_document import Seal
+from sidecar.logins.saml.metadata_place import place_of
 from sidecar.logins.saml.parties import KeyPair, ProviderMetadata, ServiceProvider
 
 Clock = Callable[[], float]
 
 
-def callback_address(public_url: str, prefix: str, name: str, page: str = "callback") -> str:
-    """Return the redirect URI of the login *name*: one for each, so that answers cannot be mixed up (RFC 9700, 4.4).
+def callback_address(public_url: str, prefix: str, name: str) -> str:
+    """Return the redirect URI of the login *name*: one for each, so that answers cannot be mixed up (RFC 9700, 4.4)."""
+    return f"{public_url.rstrip('/')}/{prefix.strip('/')}/callback/{name}"
 
-    *page* is another page of that login: ``metadata`` and ``slo`` of a SAML one.
-    """
-    return f"{public_url.rstrip('/')}/{prefix.strip('/')}/{page}/{name}"
+
+def saml_address(public_url: str, prefix: str, name: str, page: str) -> str:
+    """Address of a *page* that only the SAML login *name* has: ``metadata`` or ``logout``."""
+    return f"{public_url.rstrip('/')}/{prefix.strip('/')}/saml/{name}/{page}"
 
 
 def open_logins(
@@ -54,18 +59,23 @@ def open_logins(
 
 
 def provider_metadata(name: str, section: SamlLogin, clock: Clock) -> ProviderMetadata:
-    """Source of what is known about the identity provider of *section*."""
-    message = f"metadata: {section.metadata} cannot be read by {name} at {clock()}: there is no reader yet"
-    raise ValueError(message)
+    """Source of what is known about the identity provider of *section*. Raises ValueError."""
+    certificate = section.metadata_certificate
+    seal = Seal(
+        certificate="" if certificate is None else _text(certificate, "metadata_certificate"),
+        fingerprint=section.metadata_fingerprint or "",
+        weak=frozenset(section.weak),
+    )
+    return ProviderDescription(name, section, place_of(name, section), seal, clock)
 
 
 def service_provider(name: str, section: SamlLogin, public_url: str, prefix: str) -> ServiceProvider:
     """Our side of the SAML login *name*. Raises ValueError when a certificate cannot be read."""
-    address = callback_address(public_url, prefix, name, "metadata")
+    address = saml_address(public_url, prefix, name, "metadata")
     return ServiceProvider(
         entity_id=section.entity_id or address,
         acs_url=callback_address(public_url, prefix, name),
-        slo_url=callback_address(public_url, prefix, name, "slo"),
+        slo_url=saml_address(public_url, prefix, name, "logout"),
         metadata_url=address,
         keys=tuple(
             KeyPair(_text(pair.certificate, f"keys[{number}].certificate"), pair.key.reveal())

@@ -33,7 +33,10 @@ _POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 
 _FORM_POLICY = f"{_POLICY}; form-action 'self' https: http://localhost:* http://127.0.0.1:*"
 _POLICIES: Mapping[str, str] = {"chooser": _FORM_POLICY, "confirm_sign_out": _FORM_POLICY}
 _STRICT_POLICY = f"{_POLICY}; form-action 'none'"
-_MAY_BE_LEFT_OUT: Mapping[str, Mapping[str, str]] = {"onward": {"note": ""}}
+_MAY_BE_LEFT_OUT: Mapping[str, Mapping[str, object]] = {
+    "onward": {"note": ""},
+    "signed_out": {"is_partial": False},
+}
 # The one script that any page has: it sends the form that is the page's whole purpose. There is a button without it.
 _SEND = "document.forms[0].submit()"
 _SEND_HASH = b64encode(hashlib.sha256(_SEND.encode()).digest()).decode()
@@ -69,9 +72,17 @@ class Answers:
         """JSON object, never cached."""
         return _with(web.Response(text=json.dumps(value), status=status, content_type="application/json"), cookies)
 
+    def onward(self, url: str, fields: Mapping[str, str], cookies: Sequence[str] = ()) -> web.Response:
+        """Go to *url*: with *fields* by a form, without by a redirect that is a GET whatever was asked."""
+        return self.post_on(url, fields, cookies) if fields else self.go(url, cookies, 303)
+
     def go(self, url: str, cookies: Sequence[str] = (), status: int = 302) -> web.Response:
         """Redirect to *url*, which the caller vouches for."""
         return _with(web.Response(status=status, headers={"Location": url}), cookies)
+
+    def document(self, content: bytes, media_type: str) -> web.Response:
+        """XML for programs, such as our metadata."""
+        return _with(web.Response(body=content, content_type=media_type), ())
 
     def stylesheet(self) -> web.Response:
         """The one stylesheet; pages ask for it with its version, so it may be kept."""

@@ -16,6 +16,7 @@ from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.callback import Callback
 from sidecar.portal.parameters import parameters_of, query_of, read_form
+from sidecar.portal.saml import PARTIAL, SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import Site
@@ -38,6 +39,7 @@ class Portal:
     sign_in: SignIn
     callback: Callback
     sign_out: SignOut
+    saml: SamlPages
     keeper: SessionKeeper
     answers: Answers
     audit: AuditLog
@@ -57,6 +59,8 @@ class Portal:
             ("POST", "logout"): self._logout,
             ("GET", "signed-out"): self._signed_out,
             ("POST", "backchannel"): self._back_channel,
+            ("GET", "saml"): self.saml.got,
+            ("POST", "saml"): self.saml.posted,
             ("GET", "me"): self._me,
             ("GET", "jwks.json"): self._jwks,
             ("GET", "style.css"): self._style,
@@ -77,7 +81,7 @@ class Portal:
         name, _, rest = visit.path[len(self.site.prefix) + 1 :].partition("/")
         method = "GET" if visit.method == "HEAD" else visit.method
         handler = self._routes.get((method, name))
-        if handler is None or (rest and name not in ("callback", "backchannel")):
+        if handler is None or (rest and name not in ("callback", "backchannel", "saml")):
             known = any(page == name for _, page in self._routes)
             reason, status = (Reason.METHOD_REFUSED, 405) if known else (Reason.NOT_FOUND, 404)
             raise Refused(reason, status, f"{visit.method} {name}")
@@ -103,8 +107,8 @@ class Portal:
             self.audit.record(Event.SIGNED_OUT, {"session": session, "client": visit.client})
         return answer
 
-    async def _signed_out(self, _request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
-        return self.answers.page("signed_out", 200, {})
+    async def _signed_out(self, request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
+        return self.answers.page("signed_out", 200, {"is_partial": query_of(request) == PARTIAL})
 
     async def _back_channel(self, request: web.BaseRequest, _visit: Visit, name: str, now: float) -> web.Response:
         try:

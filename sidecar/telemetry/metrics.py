@@ -26,6 +26,12 @@ class Metrics:
             "sidecar_logins", "Sign-ins by provider and end.", ["provider", "result"], registry=registry
         )
         self.accounts = Counter("sidecar_accounts", "Provisioning events.", ["event"], registry=registry)
+        self.metadata = Counter(
+            "sidecar_provider_metadata",
+            "Looks at a SAML provider's metadata.",
+            ["provider", "result"],
+            registry=registry,
+        )
         self.faults = Counter(
             "sidecar_faults", "Answers with 5xx made by the sidecar itself.", ["reason"], registry=registry
         )

@@ -62,6 +62,8 @@ def guarded(read: Callable[[], _Done]) -> _Done:
 def _verified(raw: bytes, demand: Demand) -> Verified:
     response = parse(raw)
     screen(response, RESPONSE, demand.weak)
+    if response.get("Version") != "2.0":
+        raise Refused(Reason.TOKEN_CLAIM, 403, "SAML: Version is not 2.0")
     _check_status(response)
     is_signed = signature_of(response) is not None
     if is_signed:

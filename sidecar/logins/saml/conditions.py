@@ -5,7 +5,9 @@ SAML 2.0 Profiles, sections 4.1.4.2 and 4.1.4.3. Nothing is compared by beginnin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from lxml import etree
 
@@ -49,9 +51,10 @@ class Statement:
 
 def check(answer: Verified, expected: Expected) -> Statement:
     """Check everything. Raises Refused with the reason in words."""
-    _check_envelope(answer.response, expected, must_have_destination=answer.response_is_signed)
+    _check_envelope(answer.response, expected, is_signed=answer.response_is_signed)
     assertion = answer.assertion
-    _check_version(assertion)
+    if assertion.get("Version") != "2.0":
+        raise _refused(Reason.TOKEN_CLAIM, "Version is not 2.0")
     _check_issuer(assertion, expected, "assertion")
     _check_issue(assertion, expected)
     until = min(_check_conditions(assertion, expected), _check_confirmation(assertion, expected))
@@ -60,20 +63,31 @@ def check(answer: Verified, expected: Expected) -> Statement:
     return Statement(auth_time, acr, session_index, ends, until + expected.leeway, ids)
 
 
-def _check_envelope(response: etree._Element, expected: Expected, *, must_have_destination: bool) -> None:
-    _check_version(response)
-    # The issuer may be left out of an unsigned response (Profiles, 4.1.4.2); the destination then says nothing new.
-    if must_have_destination or response.find(tag("a:Issuer")) is not None:
+def points(answer: Verified, expected: Expected) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Each check by itself with what it is about: for somebody who wants to know everything that is wrong."""
+    response, assertion = answer.response, answer.assertion
+    for element, what in ((response, "response"), (assertion, "assertion")):
+        if element is assertion or answer.response_is_signed or element.find(tag("a:Issuer")) is not None:
+            yield f"issuer of the {what}", partial(_check_issuer, element, expected, what)
+        yield f"time of the {what}", partial(_check_issue, element, expected)
+    yield "destination", partial(_check_destination, response, expected)
+    yield "audience and times of the conditions", partial(_check_conditions, assertion, expected)
+    yield "recipient, request and time of the confirmation", partial(_check_confirmation, assertion, expected)
+    yield "the sign-in at the provider", partial(_authentication, assertion, expected)
+
+
+def _check_envelope(response: etree._Element, expected: Expected, *, is_signed: bool) -> None:
+    # Profiles, section 4.1.4.2: a response that is not signed may leave its issuer out.
+    if is_signed or response.find(tag("a:Issuer")) is not None:
         _check_issuer(response, expected, "response")
     _check_issue(response, expected)
-    if response.get("Destination") != expected.acs_url:
-        raise _refused(Reason.TOKEN_AUDIENCE, f"Destination is not {expected.acs_url}", response.get("Destination"))
+    _check_destination(response, expected)
     _check_request(response.get("InResponseTo"), expected, "InResponseTo of the response")
 
 
-def _check_version(element: etree._Element) -> None:
-    if element.get("Version") != "2.0":
-        raise _refused(Reason.TOKEN_CLAIM, "Version is not 2.0")
+def _check_destination(response: etree._Element, expected: Expected) -> None:
+    if response.get("Destination") != expected.acs_url:
+        raise _refused(Reason.TOKEN_AUDIENCE, f"Destination is not {expected.acs_url}", response.get("Destination"))
 
 
 def _check_issuer(element: etree._Element, expected: Expected, what: str) -> None:

@@ -10,7 +10,7 @@ from sidecar.config.saml import SamlLogin
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.core.template import TemplateError
 from sidecar.logins.addresses import is_safe_address
-from sidecar.logins.login import Ask, Begin, LoggedOut
+from sidecar.logins.login import Ask, Begin, Brought, LoggedOut, LogoutAsked
 from sidecar.logins.saml.answer import Demand, Verified, guarded, verified
 from sidecar.logins.saml.attributes import claims_of, name_id_of
 from sidecar.logins.saml.bench import Bench
@@ -19,10 +19,13 @@ from sidecar.logins.saml.document import decode
 from sidecar.logins.saml.names import NAME_ID_FORMATS
 from sidecar.logins.saml.naming import TRANSIENT, NameId, session_key, subject_of, write_handle
 from sidecar.logins.saml.parties import Binding, IdentityProvider, KeyPair, ProviderMetadata, ServiceProvider
+from sidecar.logins.saml.publishing import published
 from sidecar.logins.saml.request import Wish, ask_for, message, posted, redirected
+from sidecar.logins.saml.sign_out import SamlSignOut, with_known_keys
 from sidecar.logins.saml.signing import check_pair, new_id
 from sidecar.model import Grant, Identity, Reason, Refused, Session, SignedIn, Unavailable
 
+_PUBLISHED_FOR = 14 * 24 * 3600.0
 _Read = tuple[Statement, NameId | None, dict[str, Any]]
 
 
@@ -65,6 +68,7 @@ class SamlSignIn:
         self._clock = clock
         self._bench = Bench()
         self._weak: frozenset[str] = frozenset(section.weak)
+        self._sign_out = SamlSignOut(section, service, metadata, self._bench)
 
     async def begin(self, state: str, ask: Ask) -> Begin:
         """Ask the provider; RelayState is *state*, and the request's id is what the answer must name."""
@@ -117,7 +121,11 @@ class SamlSignIn:
 
     async def finish(self, kept: Mapping[str, str], answer: Mapping[str, str], now: float) -> SignedIn:
         """Verify the answer in a thread; nothing of it is believed before."""
-        provider = await self.metadata.current(now)
+        return await with_known_keys(self.metadata, now, lambda provider: self._finish(provider, kept, answer, now))
+
+    async def _finish(
+        self, provider: IdentityProvider, kept: Mapping[str, str], answer: Mapping[str, str], now: float
+    ) -> SignedIn:
         if kept and kept.get("issuer") != provider.entity_id:
             raise Refused(Reason.LOGIN_ISSUER_MIXED, detail="this sign-in was begun at another provider")
         if not kept and not self.takes_unsolicited:
@@ -210,10 +218,26 @@ class SamlSignIn:
         del session, grant, now
         raise Refused(Reason.REFRESH_REFUSED, detail="SAML has no refresh")
 
-    async def sign_out_url(self, session: Session, grant: Grant, return_to: str, state: str) -> str | None:
-        """Where the browser goes to sign out at the provider too."""
-        del session, grant, return_to, state
-        return None
+    async def begin_sign_out(self, session: Session, grant: Grant, return_to: str, state: str) -> Begin | None:
+        """Our LogoutRequest; the answer comes to our own address for it, whatever *return_to* is."""
+        del session, return_to
+        return await self._sign_out.begin(grant, state, self._clock())
+
+    async def own_metadata(self, now: float) -> bytes:
+        """Our metadata, valid for a while."""
+        return await self._bench.work(lambda: published(self.service, self._section, now + _PUBLISHED_FOR))
+
+    async def logout_asked(self, brought: Brought, now: float) -> LogoutAsked:
+        """See SamlParty."""
+        return await self._sign_out.asked(brought, now)
+
+    async def logout_answer(self, asked: LogoutAsked, now: float) -> Begin | None:
+        """See SamlParty."""
+        return await self._sign_out.answer(asked, now)
+
+    async def logout_answered(self, brought: Brought, kept: Mapping[str, str], now: float) -> bool:
+        """See SamlParty."""
+        return await self._sign_out.finish(brought, kept, now)
 
     async def logged_out(self, token: str, now: float) -> LoggedOut:
         """Refuse: a SAML provider signs people out by messages through the browser, never by a token."""

@@ -95,6 +95,19 @@ def _check_signature(signature: etree._Element, weak: frozenset[str]) -> None:
     parent = signature.getparent()
     if parent is None or parent.tag not in _SIGNED:
         raise _misshapen("a signature that signs something else", signature)
+    _check_plainness(signature, parent, weak)
+
+
+def screen_signature(signature: etree._Element, weak: frozenset[str] = frozenset()) -> None:
+    """Refuse a signature that is not the plain one of its parent, which may be any element (metadata)."""
+    parent = signature.getparent()
+    if parent is None:
+        raise _misshapen("a signature of nothing", signature)
+    _check_children(signature)
+    _check_plainness(signature, parent, weak)
+
+
+def _check_plainness(signature: etree._Element, parent: etree._Element, weak: frozenset[str]) -> None:
     info = _only(signature, "d:SignedInfo")
     reference = _only(info, "d:Reference")
     _only(signature, "d:SignatureValue")

@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import xmlsec
 from lxml import etree
@@ -36,18 +36,20 @@ def signature_of(element: etree._Element) -> etree._Element | None:
     return element.find(_SIGNATURE)
 
 
-def signed_part(element: etree._Element, certificates: Sequence[str]) -> etree._Element:
+def signed_part(
+    element: etree._Element, certificates: Sequence[str], read: Callable[[bytes], etree._Element] = parse
+) -> etree._Element:
     """What the signature of *element* covers, as a new tree that was made of nothing else.
 
     *element* must have passed the screen, as part of the document that it came in, and have a signature. Only the keys
-    in *certificates* (PEM) count. Raises Refused(TOKEN_INVALID).
+    in *certificates* (PEM) count; *read* parses. Raises Refused(TOKEN_INVALID).
     """
     signature = signature_of(element)
     if signature is None:
         raise Refused(Reason.TOKEN_INVALID, 403, "SAML: no signature")
     if not any(_is_signed_with(signature, certificate) for certificate in certificates):
         raise Refused(Reason.TOKEN_INVALID, 403, "SAML: the signature fits no key in the metadata")
-    return parse(_digested(element))
+    return read(_digested(element, read))
 
 
 def _is_signed_with(signature: etree._Element, certificate: str) -> bool:
@@ -65,12 +67,12 @@ def _is_signed_with(signature: etree._Element, certificate: str) -> bool:
     return True
 
 
-def _digested(element: etree._Element) -> bytes:
+def _digested(element: etree._Element, read: Callable[[bytes], etree._Element]) -> bytes:
     """Octets whose digest the reference holds, made by ourselves and compared.
 
     Whatever the verifier looked at: only what has this digest is read.
     """
-    alone = parse(etree.tostring(element, encoding="utf-8", with_tail=False))
+    alone = read(etree.tostring(element, encoding="utf-8", with_tail=False))
     signature = alone.find(_SIGNATURE)
     reference = alone.find(f"{_SIGNATURE}/{tag('d:SignedInfo')}/{tag('d:Reference')}")
     if signature is None or reference is None:
