@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from playwright.async_api import Page
+from playwright.async_api import TimeoutError as PlaywrightTimeoutError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -71,9 +72,9 @@ class Replicas:
         """True when both replicas answer so now."""
         return await self.statuses(page) == [status, status]
 
-    async def own_metadata(self, login: str = "corp") -> str:
+    async def own_metadata(self, login: str) -> str:
         """What a provider reads of us."""
-        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/-/metadata/{login}") as answer:
+        async with aiohttp.ClientSession() as http, http.get(f"{self.url}/-/saml/{login}/metadata") as answer:
             assert answer.status == 200, await answer.text()
             return await answer.text()
 
@@ -125,7 +126,10 @@ async def enter(page: Page, login: str) -> None:
 
 
 async def shown(page: Page) -> dict[str, Any]:
-    """What the application answered, as the browser shows it."""
-    await page.wait_for_function("document.body.innerText.includes('\"application\"')")
+    """What the application answered, as the browser shows it; fails with what it shows instead."""
+    try:
+        await page.get_by_text('"application"').wait_for(timeout=20_000)
+    except PlaywrightTimeoutError:
+        pytest.fail(f"{page.url} shows {await page.inner_text('body')}")
     answer: dict[str, Any] = json.loads(await page.inner_text("body"))
     return answer

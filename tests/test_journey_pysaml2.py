@@ -42,8 +42,8 @@ class Place:
         }
         users = await users_on(self._request, "mariadb")
         redis_url: str = self._request.getfixturevalue("redis_url")
-        replicas = await replicas_of(self._world, users, redis_url, {"logins": {"corp": login}})
-        self.provider.register(await replicas.own_metadata())
+        replicas = await replicas_of(self._world, users, redis_url, {"logins": {"corp": None, "saml": login}})
+        self.provider.register(await replicas.own_metadata("saml"))
         return replicas
 
 
@@ -136,7 +136,7 @@ async def test_t46_encryption_with_an_outdated_cipher_is_refused(place: Place, p
 async def test_a_sign_in_that_begins_there_goes_to_a_page_of_ours_and_nowhere_else(place: Place, page: Page) -> None:
     two = await place({"unsolicited": True})
     start = URL(f"{place.provider.url}/start")
-    entity = f"{two.url}/-/metadata/corp"
+    entity = f"{two.url}/-/saml/saml/metadata"
     await page.goto(str(start.with_query(sp=entity, relay="/wiki/start")))
     await enter(page)
     assert (await shown(page))["path"] == "/wiki/start"
@@ -150,7 +150,7 @@ async def test_a_sign_in_that_begins_there_goes_to_a_page_of_ours_and_nowhere_el
 
 async def test_t44_a_sign_in_that_begins_there_is_refused_by_default(place: Place, page: Page) -> None:
     two = await place()
-    await page.goto(str(URL(f"{place.provider.url}/start").with_query(sp=f"{two.url}/-/metadata/corp")))
+    await page.goto(str(URL(f"{place.provider.url}/start").with_query(sp=f"{two.url}/-/saml/saml/metadata")))
     await enter(page)
     await is_refused(page)
     assert await two.rows() == []
@@ -184,7 +184,7 @@ async def test_signing_out_there_ends_the_session_at_both_replicas(place: Place,
     two = await place(keys=True)
     await signed_in(page, two)
     assert await two.statuses(page) == [200, 200]
-    ending = URL(f"{place.provider.url}/end").with_query(sp=f"{two.url}/-/metadata/corp", binding=binding)
+    ending = URL(f"{place.provider.url}/end").with_query(sp=f"{two.url}/-/saml/saml/metadata", binding=binding)
     await page.goto(str(ending))
     await page.get_by_text("You are signed out everywhere").wait_for()
     await until(partial(two.both_answer, 401, page))

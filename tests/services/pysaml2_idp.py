@@ -70,10 +70,11 @@ class Provider:
                 "entityid": f"{self.url}/metadata",
                 "key_file": str(self.folder / "provider.key"),
                 "cert_file": str(self.folder / "provider.pem"),
-                "signing_algorithm": SIG_RSA_SHA256,
-                "digest_algorithm": DIGEST_SHA256,
                 "service": {
                     "idp": {
+                        # Its default is SHA-1.
+                        "signing_algorithm": SIG_RSA_SHA256,
+                        "digest_algorithm": DIGEST_SHA256,
                         "endpoints": {"single_sign_on_service": addresses, "single_logout_service": ends},
                         "want_authn_requests_signed": self.settings["wants_signed_requests"],
                         "name_id_format": list(FORMATS.values()),
