@@ -17,7 +17,7 @@ from saml2.config import IdPConfig
 from saml2.metadata import entity_descriptor
 from saml2.saml import NameID
 from saml2.server import Server
-from saml2.xmldsig import DIGEST_SHA256, SIG_RSA_SHA256
+from saml2.xmldsig import DIGEST_SHA1, DIGEST_SHA256, SIG_RSA_SHA1, SIG_RSA_SHA256
 
 SETTINGS: dict[str, Any] = {
     "name_id": "persistent",
@@ -26,11 +26,16 @@ SETTINGS: dict[str, Any] = {
     "encrypt": False,
     "wants_signed_requests": False,
     "answers_logout": True,
+    "digest": "sha256",
 }
 FORMATS = {
     "persistent": saml.NAMEID_FORMAT_PERSISTENT,
     "transient": saml.NAMEID_FORMAT_TRANSIENT,
     "email": saml.NAMEID_FORMAT_EMAILADDRESS,
+}
+ALGORITHMS = {
+    "sha1": {"signing_algorithm": SIG_RSA_SHA1, "digest_algorithm": DIGEST_SHA1},
+    "sha256": {"signing_algorithm": SIG_RSA_SHA256, "digest_algorithm": DIGEST_SHA256},
 }
 PASSWORD_OVER_TLS = saml.AUTHN_PASSWORD_PROTECTED
 
@@ -72,9 +77,8 @@ class Provider:
                 "cert_file": str(self.folder / "provider.pem"),
                 "service": {
                     "idp": {
-                        # Its default is SHA-1.
-                        "signing_algorithm": SIG_RSA_SHA256,
-                        "digest_algorithm": DIGEST_SHA256,
+                        # Its own default is SHA-1.
+                        **ALGORITHMS[self.settings["digest"]],
                         "endpoints": {"single_sign_on_service": addresses, "single_logout_service": ends},
                         "want_authn_requests_signed": self.settings["wants_signed_requests"],
                         "name_id_format": list(FORMATS.values()),
@@ -202,7 +206,8 @@ class Provider:
         )
         for name, value in info["headers"]:
             if name == "Location":
-                raise web.HTTPFound(value)
+                # As it is: what is signed is the very spelling, which HTTPFound would change.
+                return web.Response(status=302, headers={"Location": value})
         return web.Response(text="".join(info["data"]), content_type="text/html")
 
     async def sign_off(self, request: web.Request) -> web.Response:
