@@ -24,6 +24,7 @@ from sidecar.endings import Endings
 from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.hooks.hook import StepHook
+from sidecar.limits import Limits
 from sidecar.listening import Listener
 from sidecar.logins.opening import open_bearer, open_logins
 from sidecar.logins.saml.login import SamlSignIn
@@ -32,6 +33,7 @@ from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
+from sidecar.portal.circles import Circles
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.handover import Handover
@@ -176,7 +178,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     bearer = open_bearer(logins, config.logins, site.origin)
     seconds = config.sessions.login.total_seconds()
     memory = config.sessions.absolute.total_seconds() + seconds
-    forms = KeptForms(Vault(store, secrets, "form"), site, config.sessions.keep_post, seconds, memory)
+    vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
+    forms = KeptForms(*vaults, site, config.sessions.keep_post, seconds, memory)
     gate = Gate(
         plan=gate_plan(config, site, upstream.authority),
         site=site,
@@ -192,7 +195,15 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         audit=audit,
     )
     attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
-    sign_in = SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, forms=forms, answers=answers)
+    sign_in = SignIn(
+        site=site,
+        logins=logins,
+        attempts=attempts,
+        circles=Circles(site, store),
+        keeper=keeper,
+        forms=forms,
+        answers=answers,
+    )
     farewells = Farewells(Vault(store, secrets, "farewell"))
     sign_out = SignOut(
         site=site,
@@ -240,8 +251,18 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         hosts=frozenset([site.host, *(host.lower() for host in config.server.hosts)]),
         is_secure=site.style.secure,
         largest_head=config.server.max_header,
+        is_windows=config.app.ignore_case,
     )
-    front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
+    front = Front(
+        arrival=arrival,
+        portal=portal,
+        gate=gate,
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        clock=clock,
+        limits=Limits(config.limits),
+    )
     return Sidecar(
         config=config,
         front=front,

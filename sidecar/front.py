@@ -11,6 +11,7 @@ from aiohttp import web
 from sidecar.arrival import Arrival
 from sidecar.core.audit import Event
 from sidecar.gate import Gate
+from sidecar.limits import Limits
 from sidecar.model import Reason, Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.portal import Portal
@@ -18,6 +19,7 @@ from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("front")
+_UNREADABLE = frozenset([Reason.HEADERS_INVALID, Reason.TARGET_INVALID])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class Front:
     audit: AuditLog
     metrics: Metrics
     clock: Callable[[], float]
+    limits: Limits
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -49,11 +52,15 @@ class Front:
             if self.portal.owns(visit.path):
                 if not self.portal.is_health(visit.path):
                     self.arrival.refuse_strange_hosts(visit, request)
+                    self.limits.page(self.portal.page_of(visit.path), visit, now)
                 answer: web.StreamResponse = await self.portal.handle(request, visit, now)
             else:
                 self.arrival.refuse_strange_hosts(visit, request)
+                self.limits.request(visit, now)
                 answer = await self.gate.handle(request, visit, target, now)
         except Refused as refused:
+            if refused.is_bad_token:
+                self.limits.bad_token(visit, now)
             return self._refused(visit, refused)
         except Unavailable as unavailable:
             return self._unavailable(visit, unavailable)
@@ -69,7 +76,11 @@ class Front:
     def _refused(self, visit: Visit, refused: Refused) -> web.Response:
         self.metrics.requests.labels("refused", refused.reason.value).inc()
         self._note(visit, "deny", refused.reason, refused.detail)
-        return self.answers.refused(visit, refused)
+        answer = self.answers.refused(visit, refused)
+        if refused.reason in _UNREADABLE:
+            # Where this request ends may be a matter of opinion, and so what the next one is (RFC 9112, section 6.3).
+            answer.force_close()
+        return answer
 
     def _unavailable(self, visit: Visit, unavailable: Unavailable) -> web.Response:
         self.metrics.requests.labels("unavailable", unavailable.reason.value).inc()

@@ -205,8 +205,9 @@ class Gate:
         if form is not None:
             kept = [line for line in kept if line[0].lower() not in ("content-type", "expect")]
             kept.append(("Content-Type", form.content_type))
-        authority = target.authority or request.headers.get("Host", self.site.authority)
-        origin = Origin(visit.client, self.site.scheme, authority.lower(), self.site.port)
+        # Not as it was sent: with a port of somebody's choice the application would make links that lead there.
+        authority = self.site.authority_of(visit.host)
+        origin = Origin(visit.client, self.site.scheme, authority, self.site.port)
         host = ("Host", self.plan.public_host_header or authority)
         return Head(visit.method, target.raw, (host, *kept, *forwarding_lines(origin), *lines))
 
@@ -221,12 +222,10 @@ class Gate:
         return await self.upstream.carry(request, head, alter=self._answering(extra), ended=ended, body=body)
 
     def _answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
-        own = self.plan.incoming.is_own
+        sets_own = self.plan.incoming.sets_own
 
         def alter(lines: list[Line]) -> list[Line]:
-            kept = [
-                line for line in lines if line[0].lower() != "set-cookie" or not own(line[1].partition("=")[0].strip())
-            ]
+            kept = [line for line in lines if line[0].lower() != "set-cookie" or not sets_own(line[1])]
             return [*kept, *extra]
 
         return alter

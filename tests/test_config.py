@@ -174,7 +174,7 @@ NO_FIT = [
         "a network is written like",
     ),
     ({"roles": "roles:\n  admin: \"{{ 'x' in }}\"  # here"}, "roles.admin", "unexpected the end of the expression"),
-    ({"roles": 'roles:\n  admin: "{{ groups | nope }}"  # here'}, "roles.admin", "no filter 'nope'"),
+    ({"roles": 'roles:\n  admin: "{{ groups | nope }}"  # here'}, "roles.admin", "no filter `nope`"),
     ({"roles": 'roles:\n  admin: "{% if x %}"  # here'}, "roles.admin", "only {{ expressions }}"),
     ({"roles": "roles:\n  admin: [a]  # here"}, "roles.admin", "a template is text"),
     ({"headers": "headers:\n  X-User: {encoding: ascii}  # here"}, "headers.X-User.value", "is missing"),

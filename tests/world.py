@@ -191,6 +191,11 @@ class Browser:
     async def __aexit__(self, *_: object) -> None:
         await self.http.close()
 
+    @property
+    def url(self) -> str:
+        """Address of the sidecar that it uses."""
+        return self._running.url
+
     def _url(self, target: str) -> URL:
         return URL(target if target.startswith("http") else self._running.url + target, encoded=True)
 

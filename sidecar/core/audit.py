@@ -19,6 +19,7 @@ class Event(Enum):
     ACCOUNT_UPDATED = "account-updated"
     ACCOUNT_REACTIVATED = "account-reactivated"
     ACCOUNT_DEACTIVATED = "account-deactivated"
+    ACCOUNT_DELETED = "account-deleted"
     ACCOUNT_REFUSED = "account-refused"
     ROLES_CHANGED = "roles-changed"
     PERSON_DISABLED = "person-disabled"

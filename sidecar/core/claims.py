@@ -79,12 +79,19 @@ def _has_unseen(text: str) -> bool:
 def _email(text: str, claims: Mapping[str, Any], plan: IdentityPlan) -> str:
     """Keep the address only when it is verified and plainly one mailbox; "" otherwise."""
     local, _, domain = text.partition("@")
-    if not (plan.trust_email or claims.get("email_verified") is True or domain.lower() in plan.email_domains):
+    if not (plan.trust_email or _is_vouched_for(text, claims) or domain.lower() in plan.email_domains):
         return ""
     plain = text.isascii() and local and domain and "@" not in domain
     if not plain or any(letter in text for letter in '"<>(),;:\\[] \t') or domain.startswith("."):
         return ""
     return f"{local}@{domain.lower()}"
+
+
+def _is_vouched_for(address: str, claims: Mapping[str, Any]) -> bool:
+    """OpenID Connect Core 1.0, section 5.1: ``email_verified`` speaks of ``email``, and of no other claim."""
+    verified = claims.get("email")
+    is_same = isinstance(verified, str) and verified.strip().lower() == address.lower()
+    return is_same and claims.get("email_verified") is True
 
 
 def groups_of(template: Template | None, claims: Mapping[str, Any]) -> tuple[str, ...] | None:

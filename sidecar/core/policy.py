@@ -63,11 +63,23 @@ def compile_pattern(path: str, *, ignore_case: bool = False) -> re.Pattern[str]:
     """
     segments = path.split("/")[1:]
     open_end = segments[-1] == "**"
-    parts = ["[^/]*".join(map(re.escape, segment.split("*"))) for segment in (segments[:-1] if open_end else segments)]
+    parts = [_segment_expression(segment) for segment in (segments[:-1] if open_end else segments)]
     text = "".join("/" + part for part in parts)
     if open_end:
         text += "(?:/.*)?" if parts else "/.*"
     return re.compile(text, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+
+
+def _segment_expression(segment: str) -> str:
+    """Expression for one segment of a pattern, which may have stars in it.
+
+    What stands between two stars is looked for once, from the left, and never again (an atomic group): the first place
+    is as good as any later one. Else a path of many hyphens would take minutes to be compared with ``*-*-*``.
+    """
+    first, *rest = map(re.escape, segment.split("*"))
+    if not rest:
+        return first
+    return first + "".join(f"(?>[^/]*?{part})" for part in rest[:-1]) + "[^/]*" + rest[-1]
 
 
 def match(rules: Sequence[Rule], method: str, host: str, path: str) -> Rule | None:

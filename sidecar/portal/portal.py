@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from sidecar.core.standing import user_of
 from sidecar.logins.login import Ask
 from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
+from sidecar.portal.attempts import browser_of
 from sidecar.portal.callback import Callback
 from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.saml import PARTIAL, SamlPages
@@ -76,9 +78,16 @@ class Portal:
         """True for the probes, which are asked by address and not by name."""
         return path in (self.site.path("live"), self.site.path("ready"))
 
+    def page_of(self, path: str) -> str:
+        """Name of our page that *path* is about, such as "login"."""
+        return self._parts(path)[0]
+
+    def _parts(self, path: str) -> tuple[str, str, str]:
+        return path[len(self.site.prefix) + 1 :].partition("/")
+
     async def handle(self, request: web.BaseRequest, visit: Visit, now: float) -> web.Response:
         """Answer one request below the prefix. Raises Refused and Unavailable."""
-        name, _, rest = visit.path[len(self.site.prefix) + 1 :].partition("/")
+        name, _, rest = self._parts(visit.path)
         method = "GET" if visit.method == "HEAD" else visit.method
         handler = self._routes.get((method, name))
         if handler is None or (rest and name not in ("callback", "backchannel", "saml")):
@@ -89,13 +98,26 @@ class Portal:
 
     async def _login(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
         query = parameters_of(query_of(request))
+        if self._is_elsewhere(visit) and "moved" not in query:
+            return self.answers.go(self._moved(query))
         session = await self._session(visit, now)
         # What the sign-in must achieve follows from the rule for the page: no third party chooses it by a link.
         ask = self.asks(self.site.return_to(query.get("to", "")), visit.host)
         if session is not None and "with" not in query and ask.is_met_by(session, now):
             # Somebody who is signed in already and comes here by a stale link or a second tab.
             return self.answers.go(self.site.return_to(query.get("to", "")))
-        return await self.sign_in.begin(visit, query, ask, session)
+        return await self.sign_in.begin(visit, query, ask, session, now)
+
+    def _is_elsewhere(self, visit: Visit) -> bool:
+        """True where a cookie that is given now would not come back with the provider's answer, to public_url."""
+        return visit.host != self.site.host or (self.site.scheme == "https" and visit.scheme == "http")
+
+    def _moved(self, query: Mapping[str, str]) -> str:
+        """The same sign-in at public_url. Once: behind a proxy that changes the Host, it never looks right."""
+        kept = {name: query[name] for name in ("with", "email") if name in query}
+        return f"{self.site.origin}{self.site.login_path(self.site.return_to(query.get('to', '')))}&" + urlencode(
+            {**kept, "moved": "1"}
+        )
 
     async def _logout(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
         if is_from_elsewhere(self.site.origin, request.headers):
@@ -104,6 +126,7 @@ class Portal:
             return self.answers.page("confirm_sign_out", 200, {})
         answer, session = await self.sign_out.sign_out(visit, now)
         if session:
+            await self.sign_in.circles.forget(browser_of(visit, self.site))
             self.audit.record(Event.SIGNED_OUT, {"session": session, "client": visit.client})
         return answer
 

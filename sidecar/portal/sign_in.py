@@ -11,7 +11,8 @@ from sidecar.core.cookies import values_of
 from sidecar.logins.login import Ask, Login
 from sidecar.model import Reason, Refused, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
-from sidecar.portal.attempts import Attempt, Attempts, browser_of, new_browser
+from sidecar.portal.attempts import Attempt, Attempts, browser_of, came_by, new_browser
+from sidecar.portal.circles import Circles
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
@@ -34,11 +35,14 @@ class SignIn:
     site: Site
     logins: Mapping[str, Login]
     attempts: Attempts
+    circles: Circles
     keeper: SessionKeeper
     forms: KeptForms
     answers: Answers
 
-    async def begin(self, visit: Visit, query: Mapping[str, str], ask: Ask, session: Session | None) -> web.Response:
+    async def begin(
+        self, visit: Visit, query: Mapping[str, str], ask: Ask, session: Session | None, now: float
+    ) -> web.Response:
         """Answer ``/login``: a redirect to the provider, or the chooser when several could be meant."""
         to = self.site.return_to(query.get("to", ""))
         email = query.get("email", "").strip()
@@ -49,11 +53,11 @@ class SignIn:
         if login is None:
             return self._chooser(to, email)
         browser = browser_of(visit, self.site)
-        await self.attempts.refuse_circles(browser)
+        await self.circles.refuse(visit, browser, session, now)
         browser = browser or new_browser()
         state = self.attempts.new_state()
         begin = await login.begin(state, replace(ask, login_hint=email))
-        await self.attempts.keep(state, Attempt(login.name, to, browser, begin.kept))
+        await self.attempts.keep(state, Attempt(login.name, to, browser, begin.kept, came_by(visit)))
         cookies = [self.site.give_browser(browser)]
         return (
             self.answers.post_on(begin.url, begin.form, cookies) if begin.form else self.answers.go(begin.url, cookies)
@@ -100,12 +104,12 @@ class SignIn:
             # Begun at the provider: nothing of ours to compare with, only own paths may be gone to.
             attempt = Attempt(name, self.site.return_to(state), "", {})
         else:
-            attempt = await self.attempts.use(state, name, browser)
+            attempt = await self.attempts.use(state, name, browser, came_by(visit))
         signed_in = await login.finish(attempt.kept, answer, now)
         await self.attempts.never_again(name, signed_in.once, now)
         token, session = await self._open(visit, signed_in, now)
         if browser:
-            await self.attempts.finished(browser)
+            await self.circles.note_end(browser, now)
         return Opened(session, attempt.to, (self.site.give_session(token),))
 
     def _login(self, name: str) -> Login:

@@ -78,8 +78,18 @@ class SignOut:
             raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
         said = await login.logged_out(token, now)
         lifetime = min(max(said.expires - now, 60.0), _LONGEST_MEMORY)
-        if not await self.store.claim(f"jti:{len(name)}:{name}:{said.jti}", b"1", lifetime):
+        used = f"jti:{len(name)}:{name}:{said.jti}"
+        if not await self.store.claim(used, b"1", lifetime):
             raise Refused(Reason.TOKEN_INVALID, 400, "logout token used before")
+        try:
+            return said, await self._end(said)
+        except Unavailable:
+            # The provider will send it again, and must not hear then that it has been used: the sessions still live.
+            with contextlib.suppress(Unavailable):
+                await self.store.delete(used)
+            raise
+
+    async def _end(self, said: LoggedOut) -> int:
         if said.sid:
-            return said, await self.keeper.end_provider_session(said.issuer, said.sid)
-        return said, await self.keeper.end_subject(said.issuer, said.subject)
+            return await self.keeper.end_provider_session(said.issuer, said.sid)
+        return await self.keeper.end_subject(said.issuer, said.subject)

@@ -25,6 +25,8 @@ _DECEIVING = {
 }
 _FLUSH_AFTER = 0.05
 _MOST_WAITING = 100_000
+# A stranger decides how long a path is, and so a line.
+_MOST_BYTES = 64 * 1024 * 1024
 _MOST_AT_ONCE = 1000
 _STDOUT = 1
 _RETRY_AFTER = 1.0
@@ -101,6 +103,8 @@ class Outlet:
         self._rest = b""
         self._lines_in_rest = 0
         self._put = 0
+        # Each is counted by one thread only.
+        self._bytes_put = self._bytes_dropped = self._bytes_taken = 0
         self._written = 0
         self._wake = threading.Event()
         self._told = threading.Condition()
@@ -111,12 +115,17 @@ class Outlet:
 
     def put(self, line: bytes) -> None:
         """Take a line to be written soon; the oldest is dropped when far too many wait."""
-        if len(self._waiting) >= _MOST_WAITING:
+        while self._waiting and not self._has_room_for(line):
             with contextlib.suppress(IndexError):
-                self._waiting.popleft()
+                self._bytes_dropped += len(self._waiting.popleft())
                 self.dropped += 1
         self._put += 1
+        self._bytes_put += len(line)
         self._waiting.append(line)
+
+    def _has_room_for(self, line: bytes) -> bool:
+        waiting = self._bytes_put - self._bytes_dropped - self._bytes_taken
+        return len(self._waiting) < _MOST_WAITING and waiting + len(line) <= _MOST_BYTES
 
     def wake(self) -> None:
         """Begin to write what waits."""
@@ -167,15 +176,21 @@ class Outlet:
                 self._is_failing = is_said
                 self._told.notify_all()
 
+    def _take(self) -> None:
+        lines: list[bytes] = []
+        with contextlib.suppress(IndexError):
+            while len(lines) < _MOST_AT_ONCE:
+                lines.append(self._waiting.popleft())
+        self._rest = b"".join(lines)
+        self._bytes_taken += len(self._rest)
+        self._lines_in_rest = len(lines)
+
     def _write_all(self) -> OSError | None:
         """Write everything that waits; what the sink did not take is first the next time."""
         while self._waiting or self._rest:
-            with contextlib.suppress(IndexError):
-                lines = [self._rest]
-                while len(lines) < _MOST_AT_ONCE:
-                    lines.append(self._waiting.popleft())
-            self._rest = b"".join(lines)
-            self._lines_in_rest += len(lines) - 1
+            if not self._rest:
+                # Only then: what is taken out of the queue is not counted any more, nor dropped.
+                self._take()
             try:
                 self._rest = self._rest[self._sink.write(self._rest) :]
             except OSError as error:

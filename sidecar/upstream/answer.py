@@ -21,6 +21,7 @@ _FIRST_FINAL_STATUS = 200
 _NO_CONTENT = 204
 _NOT_MODIFIED = 304
 _MEMO = 1024
+_LONGEST_IN_MEMO = 64
 
 
 class _Fate(Enum):
@@ -122,6 +123,8 @@ def _sift(message: RawResponseMessage) -> Answer:
 def _remember(raw: bytes) -> tuple[_Fate, str]:
     name = raw.decode("utf-8", "surrogateescape")
     known = _FATES.get(name.lower(), _Fate.KEEP), name
+    if len(raw) > _LONGEST_IN_MEMO:
+        return known
     if len(_memo) >= _MEMO:
         _memo.clear()
     _memo[raw] = known

@@ -31,6 +31,8 @@ _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 _SWITCHING = 101
 # When a session ends, what is nearly done may finish: the very answer that says "signed out" is such an answer.
 _GRACE = 0.5
+# A client that has had so many seconds may be asked for its place.
+_SETTLED = 5.0
 
 
 class Stale(Exception):  # noqa: N818 - the domain's word
@@ -51,6 +53,8 @@ class Exchange:
     __slots__ = (
         "_alter",
         "_awaits_client",
+        "_awaits_reader",
+        "_began",
         "_body",
         "_connection",
         "_ending",
@@ -60,6 +64,7 @@ class Exchange:
         "_limit",
         "_may_be_shared",
         "_method",
+        "_moved",
         "_open_tunnel",
         "_outgoing",
         "_patience",
@@ -103,7 +108,9 @@ class Exchange:
         self._stays = keep_alive and request.keep_alive
         self._patience = times.answer
         self._may_be_shared = not outgoing.binds
-        self._awaits_client = False
+        self._awaits_client = self._awaits_reader = False
+        self._began = asyncio.get_running_loop().time()
+        self._moved = 0
         self._connection: Connection | None = None
         self._response: RelayedResponse | None = None
         self._upload: asyncio.Task[None] | None = None
@@ -229,6 +236,7 @@ class Exchange:
         before = self._outgoing.data
         while True:
             total += len(data)
+            self._moved += len(data)
             if self._limit is not None and total > self._limit:
                 raise Refused(Reason.BODY_TOO_LARGE, 413, f"more than {self._limit} bytes")
             connection.send(before + (_chunk(data) if is_chunked else data))
@@ -268,15 +276,21 @@ class Exchange:
         response.begin(head, first, chunked=is_chunked, is_all=is_all)
         if answer.is_event_stream:
             self._excuse(connection)
-        await response.drain()
+        await self._drain(response)
         while not is_all:
             data = await payload.readany()
             if not data:
                 response.finish()
                 return
             response.add(data)
-            await response.drain()
+            self._moved += len(data)
+            await self._drain(response)
             connection.touched = asyncio.get_running_loop().time()
+
+    async def _drain(self, response: RelayedResponse) -> None:
+        self._awaits_reader = True
+        await response.drain()
+        self._awaits_reader = False
 
     def _head(self, connection: Connection, answer: Answer, *, is_chunked: bool) -> bytes:
         lines = answer.lines if self._alter is None else self._alter(answer.lines)
@@ -314,6 +328,17 @@ class Exchange:
                 self.give_up(ClientGone())
             else:
                 self.give_up(Unavailable(Reason.UPSTREAM_SLOW, f"silent for {self._patience:g} s", 504))
+
+    def clients_pace(self, now: float) -> float | None:
+        """Bytes per second of a client that we wait for; None while we do not, and in the first seconds."""
+        age, connection = now - self._began, self._connection
+        takes_place = connection is not None and connection.holds_slot
+        is_waited_for = self._awaits_client or self._awaits_reader
+        return self._moved / age if takes_place and is_waited_for and age > _SETTLED else None
+
+    def give_way(self) -> None:
+        """End, because the client is slow and others need its place."""
+        self.give_up(ClientGone())
 
     def give_up(self, error: Exception) -> None:
         """Stop in the middle because of *error*."""

@@ -52,6 +52,7 @@ class Outgoing:
     binds: bool
 
 
+_MOST_DIGITS = 18
 _NO_BODY = Framing()
 _CHUNKED = Framing(is_chunked=True)
 
@@ -67,7 +68,9 @@ def framing_of(request: web.BaseRequest, limit: int | None) -> Framing:
     if hdrs.CONTENT_LENGTH not in headers:
         return _chunked(request) if is_encoded else _NO_BODY
     lengths = headers.getall(hdrs.CONTENT_LENGTH)
-    if is_encoded or len(lengths) != 1 or not (lengths[0].isascii() and lengths[0].isdigit()):
+    # A number that does not fit into 64 bits would wrap round in some application.
+    is_number = lengths[0].isascii() and lengths[0].isdigit() and len(lengths[0]) <= _MOST_DIGITS
+    if is_encoded or len(lengths) != 1 or not is_number:
         raise Refused(Reason.HEADERS_INVALID, 400, "Content-Length")
     length = int(lengths[0])
     if limit is not None and length > limit:

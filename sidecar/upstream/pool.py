@@ -38,6 +38,11 @@ class Pool:
         return self._bound - self._free
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait for a place."""
+        return sum(not waiter.done() for waiter in self._queue)
+
+    @property
     def idle(self) -> int:
         """How many connections wait for a request."""
         return len(self._idle)

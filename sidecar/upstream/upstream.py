@@ -154,10 +154,23 @@ class Upstream:
         now = asyncio.get_running_loop().time()
         for exchange in tuple(self._live):
             exchange.check(now)
+        self._make_way(now)
         self._pool.expire(now)
         self._tick = None
         if self._live or self._pool.idle:
             self._schedule()
+
+    def _make_way(self, now: float) -> None:
+        """Let the slowest clients give their places to whoever waits for one.
+
+        Else a few hundred that send or read a byte now and then would keep everybody out.
+        """
+        waiting = self._pool.waiting
+        if not waiting:
+            return
+        paces = [(pace, exchange) for exchange in self._live if (pace := exchange.clients_pace(now)) is not None]
+        for _, exchange in sorted(paces, key=lambda one: one[0])[:waiting]:
+            exchange.give_way()
 
     async def probe(self) -> str:
         """Connect once and send nothing; a sentence for operators. Raises Unavailable."""

@@ -139,6 +139,29 @@ def order(config: Config, document: Document) -> Iterator[Problem]:
             break
 
 
+def depth(config: Config, document: Document) -> Iterator[Problem]:
+    """A page that is guarded, while what is below it is not: to many applications both are the same page."""
+    for number, rule in enumerate(config.access):
+        if _segments(rule.path)[-1] in ("**", ""):
+            continue
+        below = rule.model_copy(update={"path": rule.path + "/**", "methods": rule.methods or ("GET",)})
+        place = next(
+            (n for n, one in enumerate(config.access) if _covers(one, below, folds=config.app.ignore_case)), -1
+        )
+        if place >= 0 and _strictness(config.access[place]) < _strictness(rule):
+            where: Location = ("access", number, "path")
+            looser = document.quoted(("access", place, "path"), config.access[place].path)
+            message = f"guards one page, and rule {place + 1} ({looser}) lets more people to {rule.path}/anything"
+            fix = "many applications serve that as the same page: write /prefix/** for both"
+            yield document.warning(where, message if not document.refers(where) else "guards one page only", fix)
+
+
+def _strictness(rule: AccessRule) -> float:
+    """How many a rule keeps out; rules that name people are not compared with each other."""
+    kind = 2 if isinstance(rule.allow, Allow) else ("anyone", "signed_in", "", "nobody").index(rule.allow)
+    return kind + (0.5 if rule.allow == "signed_in" and (rule.require.max_age or rule.require.acr) else 0.0)
+
+
 def bearer_use(config: Config, document: Document) -> Iterator[Problem]:
     """A login that accepts tokens nobody may use."""
     used = {name for rule in config.access if isinstance(rule.allow, Allow) for name in rule.allow.bearer}

@@ -99,6 +99,15 @@ def groups(config: Config, document: Document) -> Iterator[Problem]:
             yield document.warning(("access", number, "allow", "group"), "needs groups, which nothing fills", fix)
 
 
+def addresses(config: Config, document: Document) -> Iterator[Problem]:
+    """An address that nobody can verify is never there."""
+    for name, login in config.saml_logins.items():
+        if (login.identity.email or config.identity.email) and not (login.domains or login.trust_email):
+            message = "e-mail addresses are never believed: SAML has no word for verified"
+            fix = "List the domains that the provider looks after, such as domains: [example.com]"
+            yield document.warning(("logins", name), message, fix)
+
+
 def linking(config: Config, document: Document) -> Iterator[Problem]:
     """Taking accounts over needs a login that may speak for their addresses."""
     if config.provision is None:
