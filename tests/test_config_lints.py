@@ -296,6 +296,15 @@ CASES = [
     ),
     (
         {
+            **logins("domains: [example.com]"),
+            **accounts(account='account: {key: "{{ user.email }}", other_login: join_verified}'),
+        },
+        "warning",
+        "provision.account.other_login",
+        "there is only one login",
+    ),
+    (
+        {
             **logins("domains: [example.com], trust_email: true"),
             **accounts(account='account: {key: "{{ user.email }}", existing: link_verified}'),
         },

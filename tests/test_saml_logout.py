@@ -186,7 +186,7 @@ async def test_the_provider_ends_exactly_the_session_that_it_names(partners: Par
     assert said.find(f".//{tag('p:StatusCode')}").get("Value").endswith(":Success")
     assert fields["RelayState"] == "their state & <more>"
     [line] = partners.events("provider-logout")
-    assert (line["provider"], line["issuer"], line["ended"]) == ("partners", ENTITY, 1)
+    assert (line["provider"], line["issuer"], line["ended"]) == ("partners", f"saml:{ENTITY}", 1)
 
 
 async def test_the_answer_names_the_question(partners: Partners, browser: Browser) -> None:
