@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sidecar.config.access import AccessRule
-from sidecar.core.policy import Standing, compile_pattern, decide, match
-from sidecar.model import Decision, Effect, Reason
+from sidecar.core.patterns import compile_pattern
+from sidecar.core.policy import Standing, decide, fitting
+from sidecar.model import Decision, Effect, Reason, Visit
 from sidecar.plans import rules_of
 
 RULES = rules_of(
@@ -33,7 +34,8 @@ def someone(**changes: object) -> Standing:
 
 
 def decided(path: str, who: Standing | None = None, method: str = "GET", host: str = "wiki.example.com") -> Decision:
-    return decide(match(RULES, method, host, path), who, NOW)
+    visit = Visit(method, path, host, "192.0.2.1", secure=True)
+    return decide(fitting(RULES, method, host, path), visit, who, NOW)
 
 
 def test_a_decision_that_nobody_made_denies() -> None:

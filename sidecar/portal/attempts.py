@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
-from sidecar.model import Reason, Refused, Visit
+from sidecar.model import NOTHING_NEEDED, Reason, Refused, Requirement, Visit
 from sidecar.portal.site import Site
 from sidecar.sessions.store import Store
 from sidecar.sessions.vault import Vault
@@ -22,12 +22,16 @@ _TURNS = 4
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One sign-in under way. ``kept`` is what the login wants back; ``browser`` the hash of the binding cookie."""
+    """One sign-in under way. ``kept`` is what the login wants back; ``browser`` the hash of the binding cookie.
+
+    ``needs`` is what the page that it is for asks of a sign-in.
+    """
 
     login: str
     to: str
     browser: str
     kept: Mapping[str, str]
+    needs: Requirement = NOTHING_NEEDED
 
 
 def browser_of(visit: Visit, site: Site) -> str:
@@ -62,7 +66,14 @@ class Attempts:
 
     async def keep(self, state: str, attempt: Attempt) -> None:
         """Store *attempt* under *state*; its ``browser`` is the cookie's value, of which only the hash is kept."""
-        record = {"l": attempt.login, "t": attempt.to, "b": _hashed(attempt.browser), "k": dict(attempt.kept)}
+        record: dict[str, object] = {
+            "l": attempt.login,
+            "t": attempt.to,
+            "b": _hashed(attempt.browser),
+            "k": dict(attempt.kept),
+        }
+        needs = attempt.needs
+        record["n"] = {"a": needs.max_age, "c": needs.acr, "m": needs.amr}
         await self._vault.put(state, json.dumps(record).encode(), self._lifetime)
 
     async def peek(self, state: str) -> Attempt:
@@ -108,4 +119,11 @@ def _read(raw: bytes | None) -> Attempt:
     if raw is None:
         raise Refused(Reason.LOGIN_STATE_UNKNOWN, 400)
     record = json.loads(raw)
-    return Attempt(record["l"], record["t"], record["b"], record["k"])
+    needs = record["n"]
+    return Attempt(
+        record["l"],
+        record["t"],
+        record["b"],
+        record["k"],
+        Requirement(needs["a"], tuple(needs["c"]), tuple(needs["m"])),
+    )
