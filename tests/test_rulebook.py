@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.config.access import AccessRule
@@ -34,7 +35,17 @@ patterns = st.builds(
     st.lists(segments, max_size=3),
     st.sampled_from([[], ["**"]]),
 )
-paths = st.lists(st.sampled_from([*WORDS, "aXb", "line\nbreak"]), max_size=4).map(lambda parts: "/" + "/".join(parts))
+PATHS = [
+    "/",
+    *(f"/{word}" for word in [*WORDS, "aXb"]),
+    "/a/",
+    "/a/b",
+    "/A/b",
+    "/aXb/s/b",
+    "/b/a/ſ",
+    "/a/b/s/i",
+    "/a/n\nb",
+]
 names = st.lists(st.sampled_from(["a", "b"]), max_size=2, unique=True)
 networks = st.lists(st.sampled_from(["10.0.0.0/8", "2001:db8::/32"]), max_size=1)
 conditions = st.sampled_from(
@@ -72,90 +83,92 @@ def compiled(found: list[dict[str, Any]], *, ignore_case: bool = False) -> tuple
     return rules_of([AccessRule.model_validate(one, context=AROUND) for one in found], ignore_case=ignore_case)
 
 
-@st.composite
-def standings(draw: st.DrawFn) -> Standing | None:
-    if draw(st.booleans()):
-        return None
-    groups = draw(st.one_of(st.none(), names))
-    claims = draw(st.sampled_from([{}, {"department": "X"}, {"department": "Y"}]))
-    roles = draw(names)
-    login = draw(st.sampled_from(["a", "b", "c"]))
-    identity = Identity(login, "i", "s", "u", groups=None if groups is None else tuple(groups), claims=claims)
+def standing_of(
+    *, groups: tuple[str, ...] | None, claims: dict[str, Any], login: str, via: str, strong: bool
+) -> Standing:
+    identity = Identity(login, "i", "s", "u", groups=groups, claims=claims)
+    roles = ("a",) if strong else ("b",)
     return Standing(
         login=login,
-        via=draw(st.sampled_from(["cookie", "bearer"])),
+        via=via,
         roles=frozenset(roles),
         groups=None if groups is None else frozenset(groups),
-        auth_time=draw(st.sampled_from([0.0, NOW - 10, NOW - 100])),
-        acr=draw(st.sampled_from(["", "mfa"])),
-        amr=frozenset(draw(st.sampled_from([(), ("pwd",), ("pwd", "otp", "x")]))),
-        facts=facts_of(identity, tuple(roles)),
+        auth_time=NOW - 10 if strong else NOW - 100,
+        acr="mfa" if strong else "",
+        amr=frozenset(("pwd", "otp", "x") if strong else ("pwd",)),
+        facts=facts_of(identity, roles),
     )
 
 
-visits = st.builds(
-    lambda method, path, host, client: Visit(method, path, host, client, secure=True, literal=path),
-    st.sampled_from(METHODS),
-    paths,
-    st.sampled_from(HOSTS),
-    st.sampled_from(CLIENTS),
-)
+STANDINGS = [
+    None,
+    *(
+        standing_of(groups=groups, claims=claims, login=login, via=via, strong=strong)
+        for (groups, claims), login, via, strong in itertools.product(
+            [(None, {}), ((), {"department": "X"}), (("a",), {"department": "Y"}), (("a", "b"), {})],
+            ["a", "c"],
+            ["cookie", "bearer"],
+            [True, False],
+        )
+    ),
+]
+VISITS = [
+    Visit(method, path, host, client, secure=True, literal=path)
+    for method, path, host, client in itertools.product(METHODS, PATHS, HOSTS, CLIENTS)
+]
+CASES = [(VISITS[number % len(VISITS)], STANDINGS[number % len(STANDINGS)]) for number in range(0, 7 * len(VISITS), 41)]
+several = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@settings(max_examples=60, deadline=None)
-@given(found=st.lists(sections(), max_size=8), visit=visits, ignore_case=st.booleans())
-@example(
-    found=[{"path": "/s", "allow": "nobody"}], visit=Visit("GET", "/ſ", HOSTS[0], "", secure=True), ignore_case=True
-)
-def test_the_index_finds_what_the_list_says(found: list[dict[str, Any]], visit: Visit, *, ignore_case: bool) -> None:
+@several
+@given(found=st.lists(sections(), max_size=8), ignore_case=st.booleans())
+@example(found=[{"path": "/s", "allow": "nobody"}, {"path": "/k/**", "allow": "nobody"}], ignore_case=True)
+def test_the_index_finds_what_the_list_says(found: list[dict[str, Any]], *, ignore_case: bool) -> None:
     rules = compiled(found, ignore_case=ignore_case)
     book = Rulebook(rules, ignore_case=ignore_case)
-    expected = fitting(rules, visit.method, visit.host, visit.path)
-    assert book.fitting(visit.method, visit.host, visit.path) == expected
+    for method, host, path in itertools.product(METHODS, HOSTS, PATHS):
+        assert book.fitting(method, host, path) == fitting(rules, method, host, path), (method, host, path)
 
 
-@settings(max_examples=60, deadline=None)
-@given(found=st.lists(sections(), max_size=6), visit=visits, standing=standings())
-def test_explain_names_the_rule_that_decides_and_what_it_was_decided_by(
-    found: list[dict[str, Any]], visit: Visit, standing: Standing | None
-) -> None:
+@several
+@given(found=st.lists(sections(), max_size=6))
+def test_explain_names_the_rule_that_decides_and_what_it_was_decided_by(found: list[dict[str, Any]]) -> None:
     rules = compiled(found)
-    seen = explain(Rulebook(rules), visit, standing, NOW)
-    decision = decide(fitting(rules, visit.method, visit.host, visit.path), visit, standing, NOW)
-    assert seen.decision == decision
-    decided = [rule.rule for rule in seen.considered if rule.decided]
-    assert decided == ([decision.rule] if decision.rule else [])
-    for rule in seen.considered:
-        of_request = [one.holds for one in rule.criteria if one.part in ("path", "methods", "host")]
-        assert rule.speaks == all(of_request)
+    book = Rulebook(rules)
+    for visit, standing in CASES:
+        seen = explain(book, visit, standing, NOW)
+        decision = decide(fitting(rules, visit.method, visit.host, visit.path), visit, standing, NOW)
+        assert seen.decision == decision
+        decided = [rule.rule for rule in seen.considered if rule.decided]
+        assert decided == ([decision.rule] if decision.rule else [])
+        for rule in seen.considered:
+            of_request = [one.holds for one in rule.criteria if one.part in ("path", "methods", "host")]
+            assert rule.speaks == all(of_request)
 
 
-@settings(max_examples=60, deadline=None)
-@given(found=st.lists(sections(), max_size=6), visit=visits, standing=standings())
-def test_what_is_open_is_open_whoever_comes(
-    found: list[dict[str, Any]], visit: Visit, standing: Standing | None
-) -> None:
-    rules = fitting(compiled(found), visit.method, visit.host, visit.path)
-    if is_open(rules, visit):
-        assert decide(rules, visit, standing, NOW).is_public
+@several
+@given(found=st.lists(sections(), max_size=6))
+def test_what_is_open_is_open_whoever_comes(found: list[dict[str, Any]]) -> None:
+    rules = compiled(found)
+    for visit, standing in CASES:
+        chain = fitting(rules, visit.method, visit.host, visit.path)
+        if is_open(chain, visit):
+            assert decide(chain, visit, standing, NOW).is_public
 
 
-@settings(max_examples=60, deadline=None)
-@given(found=st.lists(sections(), max_size=6), visit=visits, standing=standings())
-def test_nobody_is_let_in_whom_a_deny_is_about(
-    found: list[dict[str, Any]], visit: Visit, standing: Standing | None
-) -> None:
+@several
+@given(found=st.lists(sections(), max_size=6))
+def test_nobody_is_let_in_whom_a_deny_is_about(found: list[dict[str, Any]]) -> None:
     """An own reading of ``deny``: role, group and network of the rules that were asked, without the code for it."""
     rules = compiled(found)
-    chain = fitting(rules, visit.method, visit.host, visit.path)
-    decision = decide(chain, visit, standing, NOW)
-    if decision.effect is not Effect.ALLOW:
-        return
-    for rule in chain:
-        section = found[next(number for number, one in enumerate(rules) if one is rule)]
-        for deny in section["deny"]:
-            if set(deny) <= {"role", "group", "network"}:
-                assert not denied_by(deny, visit, standing)
+    for visit, standing in CASES:
+        chain = fitting(rules, visit.method, visit.host, visit.path)
+        if decide(chain, visit, standing, NOW).effect is not Effect.ALLOW:
+            continue
+        for rule in chain:
+            section = found[next(number for number, one in enumerate(rules) if one is rule)]
+            for deny in section["deny"]:
+                assert not set(deny) <= {"role", "group", "network"} or not denied_by(deny, visit, standing)
 
 
 def denied_by(deny: dict[str, Any], visit: Visit, standing: Standing | None) -> bool:
