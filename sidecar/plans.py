@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from sidecar.config.access import AccessRule, Allow, Deny
+from sidecar.config.access import AccessRule, Allow, Deny, Require
 from sidecar.config.loader import claims_read
 from sidecar.config.login import HeaderLine, IdentityTemplates
 from sidecar.config.models import Config
@@ -19,13 +19,12 @@ from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate
 from sidecar.gate import GatePlan
 from sidecar.logins.login import Ask
-from sidecar.model import Requirement
+from sidecar.model import NOTHING_NEEDED, Requirement
 from sidecar.portal.site import Site
 
 
 def rule_of(section: AccessRule, number: int, *, ignore_case: bool = False) -> Rule:
     """Compile one access rule; *number* counts from 1 and names a rule that has no name."""
-    max_age = section.require.max_age
     return Rule(
         name=section.name or f"{number}: {section.path}",
         pattern=compile_pattern(section.path, ignore_case=ignore_case),
@@ -35,12 +34,15 @@ def rule_of(section: AccessRule, number: int, *, ignore_case: bool = False) -> R
         nobody=section.allow == "nobody",
         allow=tuple(_who_passes(one) for one in section.alternatives),
         deny=tuple(_who_is_refused(one) for one in section.deny),
-        require=Requirement(
-            max_age=None if max_age is None else max_age.total_seconds(),
-            acr=section.require.acr,
-            amr=section.require.amr,
-        ),
+        require=_required(section.require),
     )
+
+
+def _required(require: Require) -> Requirement:
+    if require == Require():
+        return NOTHING_NEEDED
+    age = None if require.max_age is None else require.max_age.total_seconds()
+    return Requirement(age, require.acr, require.amr)
 
 
 def _who_passes(allow: Allow) -> Who:

@@ -62,14 +62,18 @@ class Who:
 
     def fits(self, standing: Standing) -> bool:
         """True when every line about the person holds."""
-        return all(line.holds(standing) for line in self.lines)
+        for line in self.lines:  # noqa: SIM110 - twice as fast as all() over a generator, and every request does it
+            if not line.holds(standing):
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     """One compiled rule. ``pattern`` is a full match; empty sets of methods and hosts do not restrict.
 
-    With no ``allow`` and not ``nobody`` it only denies, and leaves everybody else to the rules after it.
+    With no ``allow`` and not ``nobody`` it only denies, and leaves everybody else to the rules after it. ``spoken`` are
+    the methods that it is about, None for all.
     """
 
     name: str
@@ -81,24 +85,23 @@ class Rule:
     allow: tuple[Who, ...] = ()
     deny: tuple[Who, ...] = ()
     require: Requirement = NOTHING_NEEDED
+    # Worked out once, since every request asks for them.
+    only_denies: bool = field(init=False)
+    is_public: bool = field(init=False)
+    spoken: frozenset[str] | None = field(init=False)
+    let_in: Decision = field(init=False)
 
-    @property
-    def only_denies(self) -> bool:
-        """True when the rule lets nobody in, and speaks only about those whom it denies."""
-        return not self.allow and not self.nobody
-
-    @property
-    def is_public(self) -> bool:
-        """True when all that it allows needs no sign-in."""
-        return bool(self.allow) and all(who.anyone for who in self.allow)
+    def __post_init__(self) -> None:
+        """Work out whether it lets anybody in, and whether without a sign-in; the methods that it speaks of."""
+        is_public = bool(self.allow) and all(who.anyone for who in self.allow)
+        object.__setattr__(self, "only_denies", not self.allow and not self.nobody)
+        object.__setattr__(self, "is_public", is_public)
+        object.__setattr__(self, "spoken", self.methods or (ORDINARY_METHODS if is_public else None))
+        object.__setattr__(self, "let_in", Decision(Effect.ALLOW, Reason.RULE, self.name))
 
     def speaks_of(self, method: str, host: str) -> bool:
         """True when *method* (GET for HEAD) and *host* are among those of this rule."""
-        if self.methods:
-            return method in self.methods and (not self.hosts or host in self.hosts)
-        if self.hosts and host not in self.hosts:
-            return False
-        return method in ORDINARY_METHODS or not self.is_public
+        return (self.spoken is None or method in self.spoken) and (not self.hosts or host in self.hosts)
 
 
 def asked_method(method: str) -> str:
@@ -133,7 +136,7 @@ def decide(rules: Sequence[Rule], visit: Visit, standing: Standing | None, now: 
 def is_open(rules: Sequence[Rule], visit: Visit) -> bool:
     """True when *visit* is let in whoever it is, so that nobody need ask: no store, no token is looked at."""
     for rule in rules:
-        if any(who.lines or who.is_near(visit) for who in rule.deny):
+        if rule.deny and any(who.lines or who.is_near(visit) for who in rule.deny):
             return False
         if rule.only_denies:
             continue
@@ -168,7 +171,7 @@ def _admit(rule: Rule, visit: Visit, standing: Standing | None, now: float) -> D
         return Decision(Effect.DENY, Reason.RULE_DENIES, rule.name)
     is_near = False
     for who in rule.allow:
-        if not who.is_near(visit):
+        if who.networks and not who.is_near(visit):
             continue
         if who.anyone:
             if passes_unknown(rule, visit):
@@ -185,9 +188,9 @@ def _admit(rule: Rule, visit: Visit, standing: Standing | None, now: float) -> D
 
 
 def _let_in(rule: Rule, standing: Standing, now: float) -> Decision:
-    if not is_enough(rule.require, standing, now):
+    if rule.require is not NOTHING_NEEDED and not is_enough(rule.require, standing, now):
         return Decision(Effect.STEP_UP, Reason.REAUTHENTICATION, rule.name, rule.require)
-    return Decision(Effect.ALLOW, Reason.RULE, rule.name)
+    return rule.let_in
 
 
 def is_within(client: str, networks: Sequence[Network]) -> bool:

@@ -21,6 +21,15 @@ class _Node:
     starred: list[tuple[re.Pattern[str] | None, str, _Node]] = field(default_factory=list)
 
 
+def _ways(node: _Node, segment: str) -> Sequence[_Node]:
+    """Nodes that *segment* leads to from *node*."""
+    child = node.literal.get(segment)
+    if not node.starred:
+        return () if child is None else (child,)
+    starred = [after for pattern, _, after in node.starred if pattern is None or pattern.fullmatch(segment)]
+    return starred if child is None else [child, *starred]
+
+
 class Rulebook:
     """The rules in their order, with an index over their paths. Its answers are those of the plain list."""
 
@@ -43,14 +52,15 @@ class Rulebook:
                 # Which letters beyond ASCII are one when case does not matter, only the regular expressions know.
                 return fitting(self.rules, method, host, path)
             path = path.lower()
-        asked, chain = asked_method(method), []
+        asked = asked_method(method)
+        chain: tuple[Rule, ...] = ()
         for number in self._candidates(path):
             rule = self.rules[number]
             if rule.speaks_of(asked, host):
-                chain.append(rule)
                 if not rule.only_denies:
-                    break
-        return tuple(chain)
+                    return (*chain, rule) if chain else (rule,)
+                chain = (*chain, rule)
+        return chain
 
     def about(self, visit: Visit) -> tuple[Rule, ...]:
         """Rules that speak about *visit*; Refused(PATH_AMBIGUOUS) when the path's parameters would change them."""
@@ -64,20 +74,10 @@ class Rulebook:
         """Numbers of the rules whose pattern fits *path*, in order."""
         nodes = [self._root]
         found = self._root.below.copy()
-        for segment in path.split("/")[1:]:
-            ways: list[_Node] = []
+        for segment in path[1:].split("/"):
+            nodes = [after for node in nodes for after in _ways(node, segment)]
             for node in nodes:
-                child = node.literal.get(segment)
-                if child is not None:
-                    ways.append(child)
-                    found += child.below
-                for pattern, _, after in node.starred:
-                    if pattern is None or pattern.fullmatch(segment):
-                        ways.append(after)
-                        found += after.below
-            nodes = ways
-            if not nodes:
-                break
+                found += node.below
         for node in nodes:
             found += node.here
         if len(found) > 1:
