@@ -57,7 +57,7 @@ def measured() -> dict[str, float]:
         ("open segment", "/api/v2/anything/item30"),
         ("none but the last", "/somewhere/else"),
     ):
-        visit = Visit("GET", path, "wiki.example.com", "192.0.2.1", secure=True, literal=path)
+        visit = Visit("GET", path, "wiki.example.com", "192.0.2.1", literal=path)
 
         def by_index(visit: Visit = visit) -> object:
             chain = book.about(visit)

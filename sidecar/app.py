@@ -13,7 +13,7 @@ import structlog
 from sidecar import __version__
 from sidecar.arrival import Arrival
 from sidecar.assertion import AssertionSigner
-from sidecar.condition import Accounts, Condition, Parts
+from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.models import Config
 from sidecar.config.service import Audit
 from sidecar.core.audit import Event
@@ -21,20 +21,26 @@ from sidecar.core.headers import Line
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
 from sidecar.endings import Endings
+from sidecar.express import Express
 from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.hooks.hook import StepHook
+from sidecar.limits import Limits
 from sidecar.listening import Listener
 from sidecar.logins.opening import open_bearer, open_logins
+from sidecar.logins.saml.login import SamlSignIn
 from sidecar.model import Person, Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
+from sidecar.portal.circles import Circles
+from sidecar.portal.farewells import Farewells
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.handover import Handover
 from sidecar.portal.portal import Portal
 from sidecar.portal.renewal import Renewal
+from sidecar.portal.saml import SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import site_of
@@ -75,7 +81,7 @@ class Sidecar:
         """
         self._tasks = [asyncio.create_task(_lasting(work)) for work in self.background]
         page = MetricsPage(self.front.portal.site.prefix, self.metrics.render, self.condition.readiness)
-        self._listener = Listener(self.config.server, self.front.handle, page.handle)
+        self._listener = Listener(self.config.server, self.front, page.handle)
         await self._listener.start()
         self.audit.record(Event.SERVICE_STARTED, {"version": __version__, "listen": self.config.server.listen})
         with contextlib.suppress(Unavailable):
@@ -173,7 +179,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     bearer = open_bearer(logins, config.logins, site.origin)
     seconds = config.sessions.login.total_seconds()
     memory = config.sessions.absolute.total_seconds() + seconds
-    forms = KeptForms(Vault(store, secrets, "form"), site, config.sessions.keep_post, seconds, memory)
+    vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
+    forms = KeptForms(*vaults, site, config.sessions.keep_post, seconds, memory)
     gate = Gate(
         plan=gate_plan(config, site, upstream.authority),
         site=site,
@@ -182,6 +189,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         authenticators=[bearer] if bearer is not None else [],
         forms=forms,
         ensure=accounts.ensure,
+        at_hand=accounts.at_hand,
         assertion=signer or _nothing_asserted,
         upstream=upstream,
         endings=endings,
@@ -189,8 +197,28 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         audit=audit,
     )
     attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
-    sign_in = SignIn(site=site, logins=logins, attempts=attempts, keeper=keeper, forms=forms, answers=answers)
-    condition = Condition(store, accounts)
+    sign_in = SignIn(
+        site=site,
+        logins=logins,
+        attempts=attempts,
+        circles=Circles(site, store),
+        keeper=keeper,
+        forms=forms,
+        answers=answers,
+    )
+    farewells = Farewells(Vault(store, secrets, "farewell"))
+    sign_out = SignOut(
+        site=site,
+        logins=logins,
+        keeper=keeper,
+        store=store,
+        farewells=farewells,
+        answers=answers,
+        app_cookies=config.app.sign_out_cookies,
+    )
+    saml_logins = {name: login for name, login in logins.items() if isinstance(login, SamlSignIn)}
+    watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
+    condition = Condition(store, accounts, watch.complaints)
     portal = Portal(
         site=site,
         sign_in=sign_in,
@@ -202,13 +230,15 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             audit=audit,
             metrics=metrics,
         ),
-        sign_out=SignOut(
-            site=site,
-            logins=logins,
+        sign_out=sign_out,
+        saml=SamlPages(
+            parties=saml_logins,
             keeper=keeper,
-            store=store,
+            attempts=attempts,
+            farewells=farewells,
+            sign_out=sign_out,
             answers=answers,
-            app_cookies=config.app.sign_out_cookies,
+            audit=audit,
         ),
         keeper=keeper,
         answers=answers,
@@ -223,8 +253,20 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         hosts=frozenset([site.host, *(host.lower() for host in config.server.hosts)]),
         is_secure=site.style.secure,
         largest_head=config.server.max_header,
+        is_windows=config.app.ignore_case,
     )
-    front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
+    limits = Limits(config.limits)
+    front = Front(
+        arrival=arrival,
+        portal=portal,
+        gate=gate,
+        express=Express(arrival, portal.owns, gate, limits),
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        clock=clock,
+        limits=limits,
+    )
     return Sidecar(
         config=config,
         front=front,
@@ -232,7 +274,11 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         audit=audit,
         upstream=upstream,
         condition=condition,
-        background=[endings.watch_the_clock, *([accounts.work] if accounts.provisioner is not None else [])],
+        background=[
+            endings.watch_the_clock,
+            *([accounts.work] if accounts.provisioner is not None else []),
+            *watch.work,
+        ],
         parts=parts,
     )
 

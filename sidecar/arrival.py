@@ -9,58 +9,95 @@ from dataclasses import replace
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
-from sidecar.core.addresses import Network, client_address, host_of
+from sidecar.core.addresses import Network, client_address, host_of, is_trusted
 from sidecar.core.callers import wants_page
 from sidecar.core.cookies import parse_cookies
-from sidecar.core.paths import Target, read_target
+from sidecar.core.paths import Target, read_target, refuse_windows_names
 from sidecar.core.policy import REFUSED_METHODS
 from sidecar.model import Reason, Refused, Visit
+
+_NOWHERE = Target("", "", "", "")
+# Fetched at once: a call of the system for each request costs more than all else about its name.
+_REFERENCES = 512
 
 
 class Arrival:
     """Knows which peers are proxies of ours and under which names the application is known."""
 
     def __init__(
-        self, *, trusted: Sequence[Network], hosts: frozenset[str], is_secure: bool, largest_head: int
+        self,
+        *,
+        trusted: Sequence[Network],
+        hosts: frozenset[str],
+        is_secure: bool,
+        largest_head: int,
+        is_windows: bool = False,
     ) -> None:
         """Believe X-Forwarded-For from *trusted* peers only; *hosts* are lower-case names without port.
 
-        *largest_head* bounds all header lines together, in bytes.
+        *largest_head* bounds all header lines together, in bytes; *is_windows* when the application is careless about
+        names.
         """
         self._trusted = tuple(trusted)
         self._hosts = hosts
         self._is_secure = is_secure
         self._largest_head = largest_head
+        self._is_windows = is_windows
+        self._references: list[str] = []
 
-    def visit(self, request: web.BaseRequest) -> Visit:
-        """Everything but the path; never fails, so that a refusal can be answered too."""
+    def visit(self, request: web.BaseRequest, target: Target = _NOWHERE) -> Visit:
+        """Everything, but the path only from a *target*; never fails, so that a refusal can be answered too."""
         headers = request.headers
         peer = request.remote or ""
         client = client_address(peer, headers.getall("X-Forwarded-For", ()), self._trusted) if self._trusted else peer
         return Visit(
             method=request.method,
-            path="",
-            host=host_of(headers.get(hdrs.HOST, "")),
+            path=target.path,
+            literal=target.literal,
+            host=host_of(target.authority or headers.get(hdrs.HOST, "")),
             client=client,
-            secure=self._is_secure,
+            scheme=self._scheme(request, peer),
             cookies=parse_cookies(headers.getall(hdrs.COOKIE, ())),
             authorization=headers.get(hdrs.AUTHORIZATION, ""),
             wants_page=wants_page(request.method, headers),
-            reference=secrets.token_hex(6),
+            reference=self._reference(),
         )
 
+    def _scheme(self, request: web.BaseRequest, peer: str) -> str:
+        """Scheme in the address bar; believed are our own listener, then trusted proxies, then the browser itself."""
+        if request.secure:
+            return "https"
+        told = request.headers.get("X-Forwarded-Proto", "").strip().lower()
+        if told in ("http", "https") and is_trusted(peer, self._trusted):
+            return told
+        # Fetch Metadata, section 2: browsers send it to https only (and to this very machine).
+        return "https" if self._is_secure and "Sec-Fetch-Mode" in request.headers else ""
+
+    def _reference(self) -> str:
+        if not self._references:
+            fresh = secrets.token_hex(6 * _REFERENCES)
+            self._references = [fresh[at : at + 12] for at in range(0, len(fresh), 12)]
+        return self._references.pop()
+
     def locate(self, visit: Visit, request: web.BaseRequest) -> tuple[Visit, Target]:
-        """Add the canonical path. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED, HEADERS_INVALID."""
+        """Add the canonical path. Raises what ``target`` raises."""
+        target = self.target(request)
+        host = host_of(target.authority) if target.authority else visit.host
+        return replace(visit, path=target.path, literal=target.literal, host=host), target
+
+    def target(self, request: web.BaseRequest) -> Target:
+        """Where it goes. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED, HEADERS_INVALID."""
         if request.version not in (HttpVersion11, HttpVersion10):
             # The parser lets others through, HTTP/0.9 without headers among them.
             raise Refused(Reason.TARGET_INVALID, 400, "neither HTTP/1.1 nor HTTP/1.0")
         if sum([len(name) + len(value) + 4 for name, value in request.raw_headers]) > self._largest_head:
             raise Refused(Reason.HEADERS_INVALID, 431, "request head too large")
-        if visit.method in REFUSED_METHODS:
-            raise Refused(Reason.METHOD_REFUSED, 405, visit.method)
+        if request.method in REFUSED_METHODS:
+            raise Refused(Reason.METHOD_REFUSED, 405, request.method)
         target = read_target(request.raw_path)
-        host = host_of(target.authority) if target.authority else visit.host
-        return replace(visit, path=target.path, literal=target.literal, host=host), target
+        if self._is_windows:
+            refuse_windows_names(target)
+        return target
 
     def refuse_strange_hosts(self, visit: Visit, request: web.BaseRequest) -> None:
         """Raise Refused(HOST_UNKNOWN, 421) for a Host that is not ours, missing, or there twice (RFC 9112, 3.2)."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import structlog
@@ -12,12 +13,16 @@ import structlog
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
 from sidecar.directory.migrate import migrate
+from sidecar.logins.saml.metadata import ProviderDescription
+from sidecar.logins.saml.parties import ProviderMetadata
 from sidecar.model import Account, Identity, Reason, Unavailable
 from sidecar.provision import Provisioner
 from sidecar.sessions.store import Store
+from sidecar.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("condition")
 _BETWEEN_PREPARATIONS = 2.0
+_NO_ACCOUNT: tuple[None] = (None,)
 
 
 class Closeable(Protocol):
@@ -85,6 +90,13 @@ class Accounts:
             raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
         return await self.provisioner.ensure(identity, roles, now)
 
+    def at_hand(self, identity: Identity, roles: Sequence[str], now: float) -> tuple[Account | None] | None:
+        """See gate.AtHand."""
+        if self.provisioner is None:
+            return _NO_ACCOUNT
+        account = self.provisioner.at_hand(identity, roles, now) if self._is_prepared else None
+        return None if account is None else (account,)
+
     async def work(self) -> None:
         """Prepare the tables, as long as it takes, then work off what is owed to the application; for ever."""
         while not self._is_prepared:
@@ -98,12 +110,32 @@ class Accounts:
             await self.provisioner.outbox.run()
 
 
+class MetadataWatch:
+    """Keeps the SAML providers' metadata fresh, and says where that does not succeed."""
+
+    def __init__(self, metadata: Mapping[str, ProviderMetadata], metrics: Metrics) -> None:
+        """Watch over *metadata* (login → where it comes from); count in *metrics*."""
+        self.work = [one.keep_fresh for one in metadata.values()]
+        self._watched = {name: one for name, one in metadata.items() if isinstance(one, ProviderDescription)}
+        for name, one in self._watched.items():
+            one.tell = partial(self._count, metrics, name)
+
+    @staticmethod
+    def _count(metrics: Metrics, name: str, result: str) -> None:
+        metrics.metadata.labels(name, result).inc()
+
+    def complaints(self) -> Mapping[str, str]:
+        """Login → what is wrong with its newest metadata; only where something is. People may still sign in."""
+        return {f"metadata.{name}": one.complaint for name, one in self._watched.items() if one.complaint}
+
+
 @dataclass(slots=True)
 class Condition:
     """Whether the sidecar can do its work: what ``/-/ready`` says. Changes are logged when somebody asks."""
 
     store: Store
     accounts: Accounts
+    warnings: Callable[[], Mapping[str, str]] = dict
     is_stopping: bool = False
     _fault: str | None = None
 
@@ -112,7 +144,7 @@ class Condition:
         if self.is_stopping:
             raise Unavailable(Reason.STOPPING)
         try:
-            parts = {"store": await self.store.ping(), **await self.accounts.readiness()}
+            parts = {"store": await self.store.ping(), **await self.accounts.readiness(), **self.warnings()}
         except Unavailable as fault:
             self._note(str(fault))
             raise

@@ -12,7 +12,9 @@ from typing import Any
 
 from sqlalchemy import make_url
 
+from sidecar.config.login import OidcLogin
 from sidecar.config.models import Config
+from sidecar.config.saml import SamlLogin
 from sidecar.config.secret import Secret
 from sidecar.core.claims import identity_from
 from sidecar.core.explanation import Explanation, explain
@@ -122,12 +124,11 @@ def _visit(config: Config, question: Question) -> Visit:
         literal=target.literal,
         host=question.host.lower() or site_of(config.server, config.sessions).host,
         client=question.client,
-        secure=True,
     )
 
 
 def _session(config: Config, question: Question, claims: Mapping[str, Any], now: float) -> Session:
-    issuer = config.logins[question.login].issuer
+    issuer = _issuer(config.logins[question.login])
     identity = identity_from(question.login, issuer, claims, identity_plan(config, question.login))
     methods, at = claims.get("amr"), claims.get("auth_time")
     return Session(
@@ -158,6 +159,11 @@ def _always(config: Config) -> tuple[Line, ...]:
 
 def _asserted(config: Config) -> tuple[Line, ...]:
     return () if config.assertion is None else ((config.assertion.header, "(signed for each request)"),)
+
+
+def _issuer(login: OidcLogin | SamlLogin) -> str:
+    """Who the provider says it is, as far as the configuration knows: a SAML one's entityID stands in its metadata."""
+    return login.issuer if isinstance(login, OidcLogin) else login.idp or login.metadata
 
 
 @asynccontextmanager

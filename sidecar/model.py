@@ -47,6 +47,7 @@ class Reason(Enum):
     BODY_TOO_LARGE = "body-too-large"
     RATE_LIMITED = "rate-limited"
     NOT_FOUND = "not-found"
+    CONFLICT = "conflict"
     # Credentials
     SESSION_EXPIRED = "session-expired"
     TOKEN_INVALID = "token-invalid"
@@ -61,7 +62,11 @@ class Reason(Enum):
     # Signing in
     LOGIN_STATE_UNKNOWN = "login-state-unknown"
     LOGIN_COOKIE_MISSING = "login-cookie-missing"
+    LOGIN_ADDRESS = "login-address"
     LOGIN_LOOP = "login-loop"
+    LOGIN_LOOP_COOKIE = "login-loop-cookie"
+    LOGIN_LOOP_CLOCK = "login-loop-clock"
+    LOGIN_LOOP_WEAK = "login-loop-weak"
     LOGIN_PROVIDER_UNKNOWN = "login-provider-unknown"
     LOGIN_PROVIDER_ERROR = "login-provider-error"
     LOGIN_ANSWER_INVALID = "login-answer-invalid"
@@ -88,6 +93,7 @@ class Reason(Enum):
     UPSTREAM_SLOW = "application-slow"
     UPSTREAM_ANSWER = "application-answer-invalid"
     PROVISIONING_DOWN = "provisioning-unavailable"
+    BUSY = "busy"
     STOPPING = "stopping"
     INTERNAL = "internal"
 
@@ -98,12 +104,18 @@ class Refused(Exception):  # noqa: N818 - the domain's word
     ``detail`` is for the operator's log only: never a secret, never shown to the end user.
     """
 
-    def __init__(self, reason: Reason, status: int = 403, detail: str = "") -> None:
-        """Refuse because of *reason*; *status* is the HTTP status, 400..499."""
+    def __init__(self, reason: Reason, status: int = 403, detail: str = "", *, retry_after: float = 0.0) -> None:
+        """Refuse because of *reason*; *status* is the HTTP status, 400..499; *retry_after* seconds it may be tried."""
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.reason = reason
         self.status = status
         self.detail = detail
+        self.retry_after = retry_after
+
+    @property
+    def is_bad_token(self) -> bool:
+        """True when it is a token that was not accepted."""
+        return self.status == 401 and self.reason.value.startswith("token-")
 
 
 class Unavailable(Exception):  # noqa: N818 - the domain's word
@@ -144,6 +156,21 @@ class Identity:
 def identity_key(issuer: str, subject: str) -> str:
     """Encode (issuer, subject) so that no other pair has the same text (netstring style)."""
     return f"{len(issuer)}:{issuer}{len(subject)}:{subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one source says of a person, kept durably.
+
+    ``source`` is a login's name, ``scim:NAME``, ``sync:NAME`` or ``manual``; ``is_login`` tells sign-ins (what the last
+    one said) from sources that own people. Within a source (issuer, subject) of ``identity`` names the person.
+    """
+
+    source: str
+    person_id: str
+    identity: Identity
+    is_login: bool = False
+    updated: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +223,8 @@ class Session:
 
     ``id`` names the session in audit lines and store keys and opens nothing. ``created`` and ``expires`` bound it
     absolutely, ``seen`` is the last use (coalesced), ``auth_time`` when the provider authenticated the person,
-    ``sid`` the provider's own session id ("" when it gave none). ``refresh_at`` is when the provider's tokens want
+    ``sid`` the provider's own session id ("" when it gave none). ``alias`` is what the provider calls the person in
+    messages about the session, where that is not the subject. ``refresh_at`` is when the provider's tokens want
     refreshing, 0.0 when never.
     """
 
@@ -210,6 +238,7 @@ class Session:
     amr: tuple[str, ...] = ()
     sid: str = ""
     refresh_at: float = 0.0
+    alias: str = ""
 
     @property
     def provider(self) -> str:
@@ -219,10 +248,14 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The provider's tokens behind a session, stored apart from it because nearly no request needs them."""
+    """The provider's tokens behind a session, stored apart from it because nearly no request needs them.
+
+    ``saml`` is what a SAML provider must be told to end its session (logins.saml.naming).
+    """
 
     id_token: str = ""
     refresh_token: str = ""
+    saml: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +263,7 @@ class SignedIn:
     """A sign-in that was verified. Times are epoch seconds; ``refresh_at`` is 0.0 when nothing can be refreshed.
 
     ``expires`` is when the provider wants the session to end (0.0 when it does not say); ``once`` are ids of messages
-    that must never be used again, with the time until which that must be remembered.
+    that must never be used again, with the time until which that must be remembered. ``alias`` as in ``Session``.
     """
 
     identity: Identity
@@ -242,6 +275,7 @@ class SignedIn:
     refresh_at: float = 0.0
     expires: float = 0.0
     once: tuple[tuple[str, float], ...] = ()
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +283,8 @@ class Visit:
     """The only part of a request that decisions may depend on.
 
     ``path`` is the canonical path and ``literal`` the same with ``;parameters`` kept (see core.paths); ``host`` is
-    lower-case without port; ``client`` the person's address after trusted proxies were taken off; ``cookies`` and
+    lower-case without port; ``client`` the person's address after trusted proxies were taken off; ``scheme``
+    how the browser came as far as that can be known, "" when not; ``cookies`` and
     ``authorization`` the credentials as sent; ``wants_page`` whether a human looks at the answer; ``reference``
     names this request in audit lines and on refusal pages.
     """
@@ -258,7 +293,7 @@ class Visit:
     path: str
     host: str
     client: str
-    secure: bool
+    scheme: str = ""
     cookies: tuple[tuple[str, str], ...] = ()
     authorization: str = ""
     literal: str = ""
@@ -310,6 +345,14 @@ class Change(Enum):
     REACTIVATE = "reactivate"
     DELETE = "delete"
     LIST = "list"
+
+
+class Duty(Enum):
+    """What may be owed to the application: to make an account as it shall be, to switch it off, to delete it."""
+
+    SETTLE = "settle"
+    DEACTIVATE = "deactivate"
+    DELETE = "delete"
 
 
 class Result(Enum):

@@ -122,6 +122,8 @@ def identity_plan(config: Config, login: str) -> IdentityPlan:
         groups=own.groups or config.identity.groups,
         claims=claims_read(config, login),
         trust_email=section.trust_email,
+        # SAML has no word for "verified".
+        email_domains=frozenset(map(str.lower, section.domains)) if section.type == "saml" else frozenset(),
     )
 
 
@@ -136,7 +138,7 @@ def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
         incoming=HeaderPlan(
             managed=frozenset(map(collapsed, names)),
             own_cookies=site.own_cookies,
-            keeps_bearer=not any(login.bearer for login in config.logins.values()),
+            keeps_bearer=not any(login.bearer for login in config.oidc_logins.values()),
         ),
         websocket_origins=frozenset([site.origin, *(origin.lower() for origin in config.app.websocket_origins)]),
         public_host_header="" if config.app.host == "public" else upstream_authority,

@@ -28,7 +28,9 @@ ISSUER = "https://id.example.com"
 PATIENCE = 15.0
 # What docs may recommend: nothing dangerous, and only our own keys.
 CAREFUL = AclUser("app", "pass/word+", "~sidecar:* &* +@all -@dangerous")
-KINDS = ("memory", "redis", "tls-acl", "unix", "sentinel", "cluster")
+WATCHED = ("memory", "redis", "tls-acl", "unix", "sentinel", "tls-sentinel")
+CLUSTERS = ("cluster", "tls-cluster")
+KINDS = (*WATCHED, *CLUSTERS)
 
 
 def section(url: str = "", **fields: Any) -> Sessions:
@@ -67,20 +69,22 @@ def _section_of(kind: str, servers: RedisServers, folder: Any) -> Sessions:
         path = folder / "redis.sock"
         servers("--unixsocket", str(path))
         return section(f"unix://{path}?db=1")
-    if kind == "sentinel":
-        sentinel = servers.sentinel()
-        return section(
-            "redis://sentinel/0", sentinel=SentinelSection(master=sentinel.name, nodes=(f"127.0.0.1:{sentinel.port}",))
-        )
-    if kind == "cluster":
-        server = servers("--cluster-enabled", "yes")
+    if kind in ("sentinel", "tls-sentinel"):
+        sentinel = servers.sentinel(tls=kind == "tls-sentinel")
+        watching = SentinelSection(master=sentinel.name, nodes=(f"127.0.0.1:{sentinel.port}",))
+        trusted = sentinel.master.certificates
+        if trusted is None:
+            return section("redis://sentinel/0", sentinel=watching)
+        return section("rediss://sentinel/0", sentinel=watching, redis_ca=trusted.authority)
+    if kind in CLUSTERS:
+        server = servers("--cluster-enabled", "yes", tls=kind == "tls-cluster")
         with server.client() as client:
             client.execute_command("CLUSTER ADDSLOTS", *range(16384))
             deadline = time.monotonic() + PATIENCE
             while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-        return section(server.url, cluster=True)
+        return section(server.url, cluster=True, redis_ca=server.certificates and server.certificates.authority)
     return section()
 
 

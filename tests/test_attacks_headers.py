@@ -161,6 +161,7 @@ async def test_t09_the_application_cannot_set_our_cookies(world: World) -> None:
 
         response = web.Response(text="x")
         response.headers.add("Set-Cookie", "sidecar=forged; Path=/")
+        response.headers.add("Set-Cookie", "=sidecar=forged; Path=/")
         response.headers.add("Set-Cookie", "theirs=1; Path=/")
         return response
 

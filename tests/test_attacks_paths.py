@@ -63,6 +63,14 @@ async def test_t13_parameters_cannot_choose_another_rule(world: World) -> None:
     assert all(seen.target.startswith("/public") for seen in running.application.seen)
 
 
+async def test_t13_no_header_moves_a_request_to_another_path_inside_the_application(world: World) -> None:
+    running = await world()
+    lines = ["SCRIPT_NAME: /public", "X-Script-Name: /public", "X-Forwarded-Prefix: /public", "PATH_INFO: /admin"]
+    assert await status_of(running, "/public/admin", "GET", *lines) == 200
+    [seen] = running.application.seen
+    assert not [name for name, value in seen.headers if value in ("/public", "/admin")]
+
+
 async def test_t14_case_and_encoded_letters_follow_the_documented_rule(world: World) -> None:
     changes = {"access": [{"path": "/admin/**", "allow": "nobody"}, {"path": "/**", "allow": "anyone"}]}
     running = await world(changes)
@@ -71,6 +79,19 @@ async def test_t14_case_and_encoded_letters_follow_the_documented_rule(world: Wo
     careful = await world({**changes, "app": {"ignore_case": "true"}})
     assert await status_of(careful, "/ADMIN/x") == 403
     assert await status_of(careful, "/%41dmin/x") == 403
+
+
+@pytest.mark.parametrize(
+    "target", ["/admin./x", "/admin%20/x", "/admin%2e/x", "/admin.;a=b/x", "/admin::$DATA", "/admin%3a%3a$DATA", "/x."]
+)
+async def test_t14_names_that_windows_shortens_are_refused_where_case_does_not_matter(
+    world: World, target: str
+) -> None:
+    rules = [{"path": "/admin/**", "allow": "nobody"}, {"path": "/**", "allow": "anyone"}]
+    running = await world({"access": rules, "app": {"ignore_case": "true"}})
+    assert await status_of(running, target) == 400
+    assert await status_of(running, "/a.b/..c/x.html") == 200
+    assert [seen.target for seen in running.application.seen] == ["/a.b/..c/x.html"]
 
 
 @pytest.mark.parametrize("target", ["", "admin", "*", "http:///x", "/a b", "/%zz", "/\xff", "?x", "#"])
@@ -149,3 +170,71 @@ async def test_t62_absolute_form_is_judged_by_its_own_host(world: World) -> None
     assert await status_of(running, f"http://localhost:{running.port}/public/x") == 200
     assert await status_of(running, "http://evil.example/public/x") == 421
     assert [seen.target for seen in running.application.seen] == ["/public/x"]
+
+
+@pytest.mark.parametrize("host", ["localhost:31337", "localhost.", "LOCALHOST:1", "localhost.:31337"])
+async def test_t62_the_application_hears_the_public_name_whatever_port_was_asked_for(world: World, host: str) -> None:
+    running = await world()
+    answer = await running.raw(f"GET /public/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.split(b" ", 2)[1] == b"200"
+    assert await status_of(running, f"http://{host}/public/x") == 200
+    for seen in running.application.seen:
+        assert seen.values("Host") == [f"localhost:{running.port}"]
+        assert seen.values("X-Forwarded-Host") == [f"localhost:{running.port}"]
+        assert "31337" not in str(seen.headers)
+
+
+async def test_t62_a_further_name_keeps_the_public_port(world: World) -> None:
+    running = await world({"server": {"public_url": "https://wiki.example.com", "hosts": ["wiki.example.org", "::1"]}})
+    for host in ("wiki.example.com:8080", "wiki.example.org:8080", "[::1]:8080"):
+        await running.raw(f"GET /public/x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    hosts = [seen.values("Host") for seen in running.application.seen]
+    assert hosts == [["wiki.example.com"], ["wiki.example.org"], ["[::1]"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        ("Transfer-Encoding: identity, chunked", "0\r\n\r\n"),
+        ("Transfer-Encoding: gzip, chunked", "0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n"),
+        ("Host: localhost", ""),
+        ("X-A: a\r\n X-App-User: admin", ""),
+    ],
+)
+async def test_t60_nothing_is_read_after_a_request_whose_end_is_a_matter_of_opinion(
+    world: World, line: str, body: str
+) -> None:
+    running = await world()
+    host = f"Host: localhost:{running.port}\r\n"
+    after = f"GET /public/smuggled HTTP/1.1\r\n{host}\r\n"
+    answer = await running.raw(f"POST /public/x HTTP/1.1\r\n{host}{line}\r\n\r\n{body}{after}".encode())
+    assert answer.split(b" ", 2)[1] == b"400"
+    assert answer.count(b"HTTP/1.") == 1
+    assert running.application.seen == []
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost"]
+)
+@pytest.mark.parametrize("path", ["/ws", "/public/ws"])
+async def test_t64_a_websocket_from_another_site_is_refused(world: World, origin: str, path: str) -> None:
+    running = await world()
+    handshake = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    lines = [*handshake, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Origin: {origin}"]
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        cookie = f"Cookie: sidecar={browser.cookie()}"
+    running.application.seen.clear()
+    head = [f"GET {path} HTTP/1.1", f"Host: localhost:{running.port}", cookie, *lines, "", ""]
+    answer = await running.raw("\r\n".join(head).encode())
+    assert answer.split(b" ", 2)[1] == b"403"
+    assert running.application.seen == []
+
+
+async def test_t62_a_head_that_is_too_large_as_a_whole_is_refused(world: World) -> None:
+    running = await world({"server": {"max_header": "4KiB"}})
+    assert await status_of(running, "/public/x", "GET", *[f"X-{n}: {'y' * 1000}" for n in range(6)]) in (400, 431)
+    assert running.application.seen == []
+    assert await status_of(running, "/public/x", "GET", *[f"X-{n}: {'y' * 1000}" for n in range(3)]) == 200

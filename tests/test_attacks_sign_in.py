@@ -254,28 +254,6 @@ async def test_t57_who_am_i_shows_no_tokens_and_is_not_stored(world: World) -> N
     assert not re.search(r"ey[A-Za-z0-9_-]{20,}", text)
 
 
-async def test_a_browser_that_never_returns_with_its_session_gets_a_page_that_says_so(world: World) -> None:
-    running = await world()
-    async with running.browser() as browser:
-        await browser.sign_in("ada")
-        pages: list[str] = []
-        for _ in range(50):
-            # The provider signs the person in again at once; only our session never comes back.
-            browser.http.cookie_jar.clear(lambda cookie: cookie.key == "sidecar")
-            answer = await browser.page("/")
-            for _ in range(4):
-                if answer.status != 302:
-                    break
-                answer = await browser.page(str(answer.url.join(URL(answer.headers["Location"], encoded=True))))
-                browser.http.cookie_jar.clear(lambda cookie: cookie.key == "sidecar")
-            if answer.status == 400:
-                pages.append(await answer.text())
-                break
-        assert pages, "nothing broke the circle"
-        assert "login-loop" in pages[0]
-        assert "public_url" in pages[0]
-
-
 def secrets_of(running: Running) -> list[str]:
     """Every secret text of this deployment that must not be in a log."""
     return ["a client secret", "a session secret that is long enough"]

@@ -54,7 +54,7 @@ def token(forger: Forger, **changes: object) -> str:
 
 
 def visit(authorization: str) -> Visit:
-    return Visit("GET", "/api", "wiki.example.com", "192.0.2.1", secure=True, authorization=authorization)
+    return Visit("GET", "/api", "wiki.example.com", "192.0.2.1", authorization=authorization)
 
 
 async def refusal_of(authenticator: BearerAuthenticator, sent: str, now: float = NOW) -> Reason:

@@ -174,7 +174,7 @@ NO_FIT = [
         "a network is written like",
     ),
     ({"roles": "roles:\n  admin: \"{{ 'x' in }}\"  # here"}, "roles.admin", "unexpected the end of the expression"),
-    ({"roles": 'roles:\n  admin: "{{ groups | nope }}"  # here'}, "roles.admin", "no filter 'nope'"),
+    ({"roles": 'roles:\n  admin: "{{ groups | nope }}"  # here'}, "roles.admin", "no filter `nope`"),
     ({"roles": 'roles:\n  admin: "{% if x %}"  # here'}, "roles.admin", "only {{ expressions }}"),
     ({"roles": "roles:\n  admin: [a]  # here"}, "roles.admin", "a template is text"),
     ({"headers": "headers:\n  X-User: {encoding: ascii}  # here"}, "headers.X-User", "one of value, basic and secret"),
@@ -196,7 +196,7 @@ NO_FIT = [
     (
         {"logins": "logins:\n  corp:\n    type: odic  # here\n    issuer: https://i.example\n    client_id: c"},
         "logins.corp.type",
-        "must be oidc",
+        "must be one of oidc, saml",
     ),
     (
         {"logins": "logins:\n  corp:\n    type: oidc\n    issuer: https://i.example\n    client_id: c\n"

@@ -209,6 +209,7 @@ def mutants(draw: st.DrawFn) -> Any:
     return data
 
 
+@pytest.mark.timeout(600)
 @given(mutants())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_change_to_the_example_crashes_the_loader_or_shows_a_secret(data: Any) -> None:
@@ -229,8 +230,10 @@ def secret_parts(config: Config) -> Iterator[Any]:
     yield config.sessions.redis
     yield config.sessions.secrets
     yield config.directory
-    for login in config.logins.values():
+    for login in config.oidc_logins.values():
         yield login.client_secret, login.private_key
+    for saml in config.saml_logins.values():
+        yield saml.keys
     if config.provision is not None:
         for connection in config.provision.connections.values():
             yield connection.sql

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from sidecar.config.lint import CHECKS
+from sidecar.config.lints import saml as saml_lints
 from sidecar.config.lints import templates
 from sidecar.hooks.order import ANSWER_NAMES, ORDER_NAMES
+from sidecar.logins.saml.attributes import OWN_CLAIMS
 from tests.configurations import problems, provision, text_of
+from tests.services.certificates import make_certificates
 
 HOUSE = "https://wiki.example.com"
 LOGIN = "type: oidc, issuer: https://id.example.com, client_id: wiki, client_secret: {env: OIDC_SECRET}"
@@ -61,9 +64,62 @@ POST = "on: api, method: POST, path: /users"
 INSERT = 'on: db, exec: "INSERT INTO users VALUES (:login)"'
 SOMEBODY = 'login: "{{ account.key }}"'
 CATCH_ALL = "path: /**, allow: signed_in"
+CLOSED = "path: /**, allow: nobody"
+
+NO_PAIR = ("error", "app.tls.certificate", "its own private key")
+SAML = "type: saml, metadata: https://idp.example.com/metadata, domains: [example.com]"
+
+
+def saml(rest: str = "", base: str = SAML) -> dict[str, str]:
+    return {"logins": f"logins:\n  partners: {{{base}{', ' if rest else ''}{rest}}}"}
+
 
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
+    # SAML
+    (saml(base="type: saml, metadata: 'https://me@idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
+    (saml(base="type: saml, metadata: 'ftp://idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
+    (saml(base="type: saml, metadata: 'http://idp.example.com/'"), "error", "logins.partners.metadata", "https"),
+    (saml("metadata_fingerprint: abc"), "error", "logins.partners.metadata_fingerprint", "SHA-256"),
+    (
+        saml(f"metadata_certificate: x.pem, metadata_fingerprint: {'ab' * 32}"),
+        "error",
+        "logins.partners.metadata_fingerprint",
+        "one of the two",
+    ),
+    (saml("metadata_certificate: nowhere.pem"), "error", "logins.partners.metadata_certificate", "no file"),
+    (saml("sign_requests: true"), "error", "logins.partners.sign_requests", "key of ours"),
+    (saml("sign_metadata: true"), "error", "logins.partners.sign_metadata", "key of ours"),
+    (saml("encrypted: required"), "error", "logins.partners.encrypted", "key of ours"),
+    (saml("name_id: transient"), "error", "logins.partners.name_id", "subject"),
+    (saml('subject: "{{ user.email }}"'), "error", "logins.partners.subject", "claims"),
+    (saml("subject: everybody"), "error", "logins.partners.subject", "claims"),
+    (saml("attributes: {sub: uid}"), "error", "logins.partners.attributes.sub", "another name"),
+    (saml("max_answer: 1MiB"), "error", "logins.partners.max_answer", "320KiB"),
+    (saml("weak: [sha1]"), "warning", "logins.partners.weak[0]", "forged"),
+    (saml("weak: [aes_cbc]"), "warning", "logins.partners.weak[0]", "opened"),
+    (saml("unsolicited: true"), "warning", "logins.partners.unsolicited", "begin here"),
+    (
+        {"logins": f"logins:\n  one: {{{SAML}}}\n  two: {{{SAML.replace('[example.com]', '[example.org]')}}}"},
+        "warning",
+        "logins.two.metadata",
+        "logins.one",
+    ),
+    (
+        {
+            "logins": "logins:\n  partners: {type: saml, metadata: idp.xml}",
+            "identity": 'identity: {username: "{{ claims.name_id }}", email: "{{ claims.mail }}"}',
+        },
+        "warning",
+        "logins.partners",
+        "never believed",
+    ),
+    (
+        {**saml(), "access": "access: [{path: /**, allow: {bearer: partners}}]"},
+        "error",
+        "access[0].allow.bearer",
+        "does not accept bearer",
+    ),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),
@@ -94,6 +150,8 @@ CASES = [
     (app("upstream: https://h, tls: {verify: false}"), "warning", "app.tls.verify", "any certificate"),
     (app("upstream: https://h, tls: {certificate: config.yaml}"), "error", "app.tls", "belong together"),
     (app("upstream: https://h, tls: {ca: nowhere.pem}"), "error", "app.tls.ca", "no file"),
+    (app("upstream: https://h, tls: {ca: config.yaml}"), "error", "app.tls.ca", "holds no certificate"),
+    (app("upstream: https://h, tls: {certificate: config.yaml, key: config.yaml}"), *NO_PAIR),
     (app("upstream: http://h, websocket_origins: [board]"), "error", "app.websocket_origins[0]", "http:// or https://"),
     # sessions
     (sessions("redis: redis://r"), "error", "sessions.secrets", "openssl rand"),
@@ -115,6 +173,7 @@ CASES = [
     ),
     (sessions(f"redis: redis://r, {SECRETS}, redis_ca: config.yaml"), "error", "sessions.redis", "rediss://"),
     (sessions(f"redis: rediss://r, {SECRETS}, redis_key: config.yaml"), "error", "sessions", "belong together"),
+    (sessions(f"redis: rediss://r, {SECRETS}, redis_ca: config.yaml"), "error", "sessions.redis_ca", "no certificate"),
     (sessions("idle: 1d, absolute: 12h"), "error", "sessions.idle", "sessions.absolute"),
     (sessions("absolute: 0s"), "error", "sessions.absolute", "longer than nothing"),
     (sessions("cookie: {name: a b}"), "error", "sessions.cookie.name", "name of a cookie"),
@@ -274,6 +333,15 @@ CASES = [
     (access("path: /x, methods: HEAD, allow: nobody", CATCH_ALL), "warning", "access[0].methods", "Write GET"),
     (access("path: /x, host: other.example, allow: nobody", CATCH_ALL), "warning", "access[0].host", "server.hosts"),
     (access("path: /**, allow: anyone"), "warning", "access[0]", "ANYONE may open EVERYTHING"),
+    (access("path: /a.php, allow: {role: admin}", CATCH_ALL), "warning", "access[0].path", "lets more people to"),
+    (access("path: /a/*, allow: nobody", CATCH_ALL), "warning", "access[0].path", "write /prefix/**"),
+    (access("path: /a, allow: signed_in", "path: /**, allow: anyone"), "warning", "access[0].path", "guards one page"),
+    (
+        access("path: /a, allow: signed_in, require: {max_age: 5m}", CATCH_ALL),
+        "warning",
+        "access[0].path",
+        "rule 2 (`/**`)",
+    ),
     (access("path: /x, allow: signed_in"), "warning", "access", "what no rule covers is refused"),
     (access(CATCH_ALL, "path: /x, allow: nobody"), "error", "access[1]", "rule 1 (`/**`) covers"),
     (access("path: /x, allow: nobody", "path: /x, allow: signed_in", CATCH_ALL), "error", "access[1]", "says the same"),
@@ -527,6 +595,17 @@ def test_a_mistake_is_named_at_its_place_with_a_way_out(
     assert [problem.severity for problem in fitting] == [severity], "\n".join(map(str, found))
 
 
+def test_certificates_must_go_with_their_keys(tmp_path: Path) -> None:
+    for name in ("ours", "other"):
+        (tmp_path / name).mkdir()
+        make_certificates(tmp_path / name)
+    tls = "upstream: https://h, tls: {ca: ours/authority.pem, certificate: ours/server.pem, key: KEY}"
+    assert problems(tmp_path, text_of(**app(tls.replace("KEY", "ours/server.key")))) == ()
+    (found,) = problems(tmp_path, text_of(**app(tls.replace("KEY", "other/server.key"))))
+    assert found.path == "app.tls.certificate"
+    assert "mismatch" in found.message
+
+
 def test_the_least_configuration_is_fine(tmp_path: Path) -> None:
     assert problems(tmp_path, text_of()) == ()
 
@@ -547,12 +626,14 @@ def test_the_least_provisioning_is_fine(tmp_path: Path) -> None:
         sessions("cookie: {domain: WIKI.example.com, same_site: none}"),
         headers("Authorization: Basic abc"),
         access("path: /admin, allow: nobody", "path: /admin/, allow: nobody", "path: /administrator, allow: nobody",
-               "path: /admin/**, allow: nobody", CATCH_ALL),
-        access("path: /a, methods: GET, allow: nobody", "path: /a, allow: nobody", CATCH_ALL),
-        access("path: /a, host: wiki.example.com, allow: nobody", "path: /a, allow: nobody", CATCH_ALL),
-        access("path: /a*b, allow: nobody", "path: /a*, allow: nobody", CATCH_ALL),
+               "path: /admin/**, allow: nobody", CLOSED),
+        access("path: /a, methods: GET, allow: nobody", "path: /a, allow: nobody", CLOSED),
+        access("path: /a, host: wiki.example.com, allow: nobody", "path: /a, allow: nobody", CLOSED),
+        access("path: /a*b, allow: nobody", "path: /a*, allow: nobody", CLOSED),
         access("path: /$metadata, allow: nobody", "path: '/Users(1)', allow: nobody", "path: /a/*.php, allow: nobody",
-               CATCH_ALL),
+               CLOSED),
+        access("path: /a, allow: {role: admin}", "path: /a/**, allow: {group: g}", CATCH_ALL),
+        access("path: /a, allow: anyone", CATCH_ALL),
         {"roles": "roles:\n  admin: |\n    {{ 'a' in groups }}"},
         create('sql: {on: db, exec: "INSERT INTO a VALUES (:a::text, \':b\') -- :c", params: {a: x}}'),
         {"logins": "logins: {corp: {type: oidc, issuer: http://localhost:9000/id, client_id: wiki}}"},
@@ -563,14 +644,14 @@ def test_what_is_fine_passes_without_a_word(tmp_path: Path, sections: dict[str, 
 
 
 def test_upper_and_lower_case_are_one_where_the_application_says_so(tmp_path: Path) -> None:
-    rules = access("path: /Admin, allow: nobody", "path: /admin, allow: nobody", CATCH_ALL)
+    rules = access("path: /Admin, allow: nobody", "path: /admin, allow: nobody", CLOSED)
     assert problems(tmp_path, text_of(**rules)) == ()
     folded = problems(tmp_path, text_of(**rules, **app("upstream: http://h, ignore_case: true")))
     assert [problem.path for problem in folded] == ["access[1]"]
 
 
 def test_a_rule_open_to_anyone_leaves_unusual_methods_to_the_next(tmp_path: Path) -> None:
-    rules = access("path: /a, allow: anyone", "path: /a, allow: nobody", CATCH_ALL)
+    rules = access("path: /a, allow: anyone", "path: /a, allow: nobody", CLOSED)
     assert problems(tmp_path, text_of(**rules)) == ()
 
 
@@ -600,3 +681,21 @@ def test_a_broken_section_does_not_hide_what_is_wrong_with_the_others(tmp_path: 
     text = text_of(app="app: {upsteam: http://h}", **server("listen: nowhere"), **headers("Host: a"))
     paths = {problem.path for problem in problems(tmp_path, text)}
     assert {"app.upsteam", "app.upstream", "server.listen", "headers.Host"} <= paths
+
+
+def test_an_unknown_key_or_a_missing_secret_does_not_hide_what_else_is_wrong_in_its_section(tmp_path: Path) -> None:
+    proxies = server("trusted_proxies: [0.0.0.0/0], colour: red, tls: {shade: dark, certificate: x, key: y}")
+    login = "type: oidc, issuer: http://id.example.com, client_id: wiki, client_secret: {env: NOT_THERE}, colour: red"
+    found = problems(tmp_path, text_of(**proxies, logins=f"logins:\n  corp: {{{login}}}"))
+    paths = [problem.path for problem in found]
+    assert {"server.colour", "server.tls.shade", "server.trusted_proxies[0]", "server.tls.key"} <= set(paths)
+    assert {"logins.corp.colour", "logins.corp.issuer"} <= set(paths)
+    assert paths.count("logins.corp.client_secret") == 1
+
+
+def test_the_claims_that_are_the_sidecar_s_own_are_the_same_for_checks_and_logins() -> None:
+    assert saml_lints.OWN_CLAIMS == OWN_CLAIMS
+
+
+def test_a_plain_saml_login_is_fine(tmp_path: Path) -> None:
+    assert problems(tmp_path, text_of(**saml())) == ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.directory import Directory, Owed
-from sidecar.model import Account, Change, Identity, Person, Reason, Refused, Unavailable
+from sidecar.model import Account, Duty, Identity, Person, Reason, Refused, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -248,7 +248,7 @@ async def test_switching_off_owes_the_deactivation_once(directory: Directory, re
     person = await directory.admit(ALICE, 1)
     await asyncio.gather(*[place.disable(person.id, "hr", 2) for place in (directory, replica) * 3])
     items = await directory.outbox.due(2, 60)
-    assert [(item.person_id, item.change, item.tries) for item in items] == [(person.id, Change.DEACTIVATE, 0)]
+    assert [(item.person_id, item.duty, item.tries) for item in items] == [(person.id, Duty.DEACTIVATE, 0)]
 
 
 async def test_switching_on_withdraws_what_is_still_owed(directory: Directory) -> None:
@@ -276,8 +276,8 @@ async def test_every_application_with_an_account_is_owed_the_deactivation(
 async def test_an_owed_change_is_leased_to_one_replica(directory: Directory, replica: Directory) -> None:
     for number in range(6):
         person = await directory.admit(replace(BOB, subject=str(number)), 1)
-        await directory.outbox.enqueue(Owed(person.id, Change.DEACTIVATE, 1, f"once {number}"))
-        await directory.outbox.enqueue(Owed(person.id, Change.DEACTIVATE, 1, f"once {number}"))
+        await directory.outbox.enqueue(Owed(person.id, Duty.DEACTIVATE, 1, f"once {number}"))
+        await directory.outbox.enqueue(Owed(person.id, Duty.DEACTIVATE, 1, f"once {number}"))
     taken = await asyncio.gather(*[place.outbox.due(2, 60) for place in (directory, replica) * 3])
     ids = [item.id for items in taken for item in items]
     assert len(ids) == len(set(ids)) == 6
@@ -288,7 +288,7 @@ async def test_an_owed_change_is_leased_to_one_replica(directory: Directory, rep
 
 async def test_an_owed_change_comes_back_until_it_is_done_or_dead(directory: Directory) -> None:
     person = await directory.admit(ALICE, 1)
-    await directory.outbox.enqueue(Owed(person.id, Change.DEACTIVATE, 5, "one", {"a": "b"}))
+    await directory.outbox.enqueue(Owed(person.id, Duty.DEACTIVATE, 5, "one", {"a": "b"}))
     assert await directory.outbox.due(4, 60) == ()
     (item,) = await directory.outbox.due(5, 60)
     assert item.payload == {"a": "b"}
@@ -297,7 +297,7 @@ async def test_an_owed_change_comes_back_until_it_is_done_or_dead(directory: Dir
     (item,) = await directory.outbox.due(10, 60)
     assert item.tries == 1
     await directory.outbox.done(item)
-    await directory.outbox.enqueue(Owed(person.id, Change.DEACTIVATE, 5, "two"))
+    await directory.outbox.enqueue(Owed(person.id, Duty.DEACTIVATE, 5, "two"))
     (item,) = await directory.outbox.due(10, 60)
     await directory.outbox.dead(item, "protected")
     assert await directory.outbox.due(9999, 60) == ()
@@ -305,7 +305,7 @@ async def test_an_owed_change_comes_back_until_it_is_done_or_dead(directory: Dir
 
 async def test_whoever_lost_the_lease_cannot_end_the_item(directory: Directory) -> None:
     person = await directory.admit(ALICE, 1)
-    await directory.outbox.enqueue(Owed(person.id, Change.DEACTIVATE, 1, "one"))
+    await directory.outbox.enqueue(Owed(person.id, Duty.DEACTIVATE, 1, "one"))
     (late,) = await directory.outbox.due(1, 60)
     (mine,) = await directory.outbox.due(100, 60)
     await directory.outbox.done(late)

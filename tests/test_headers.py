@@ -41,6 +41,13 @@ def test_t01_managed_names_die_in_every_spelling(name: str) -> None:
         "X-WebAuth-User",
         "Proxy",
         "X-Original-Method",
+        "X-Forwarded",
+        "Forwarded-For",
+        "Client-IP",
+        "X-Originating-IP",
+        "WL-Proxy-Client-IP",
+        "SSL-Client-Verify",
+        "X-SSL-Client-S-DN",
     ],
 )
 def test_t07_what_proxies_say_about_a_person_never_comes_from_outside(name: str) -> None:
@@ -52,6 +59,22 @@ def test_t07_what_proxies_say_about_a_person_never_comes_from_outside(name: str)
 )
 def test_t18_method_overrides_are_stripped(name: str) -> None:
     assert incoming((name, "DELETE")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SCRIPT_NAME",
+        "Script-Name",
+        "PATH_INFO",
+        "X-Script-Name",
+        "X-Accel-Mapping",
+        "X-Sendfile-Type",
+        "X-Middleware-Subrequest",
+    ],
+)
+def test_t13_headers_that_move_the_path_of_an_application_are_stripped(name: str) -> None:
+    assert incoming((name, "/public")) == []
 
 
 def test_t04_names_listed_by_connection_are_removed_before_ours_are_added() -> None:
@@ -152,3 +175,31 @@ def test_forwarding_lines_say_where_people_are() -> None:
 def test_two_names_that_are_one_to_an_application_are_refused() -> None:
     with pytest.raises(ValueError, match="same header"):
         check_names(["X-User", "X_User"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "__Host-sidecar=x; Path=/",
+        " __Host-sidecar = x",
+        "__Host-sidecar",
+        "=__Host-sidecar=x",
+        " = __Host-sidecar=x",
+        "==__Host-sidecar=x",
+    ],
+)
+def test_t09_a_set_cookie_that_browsers_send_back_as_ours_is_known(line: str) -> None:
+    assert PLAN.sets_own(line)
+
+
+@pytest.mark.parametrize("line", ["theirs=__Host-sidecar=x", "a=1; __Host-sidecar=x", "=theirs=1", "", "="])
+def test_set_cookies_of_the_application_are_its_own(line: str) -> None:
+    assert not PLAN.sets_own(line)
+
+
+def test_long_names_of_strangers_are_judged_and_not_remembered() -> None:
+    plan = HeaderPlan(managed=frozenset(["x_app_user"]))
+    assert plan.incoming([(b"x" * 30_000, b"1")]) == [("x" * 30_000, "1")]
+    assert plan.incoming([(b"X-App-User", b"1")]) == []
+    assert [name for name in plan._memo if len(name) > 64] == []
+    assert len(plan._memo) == 1

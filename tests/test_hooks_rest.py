@@ -672,10 +672,19 @@ async def test_a_value_that_cannot_be_saved_after_a_write_leaves_the_end_unknown
     assert (outcome.result, outcome.detail) == (Result.UNKNOWN, f"create[0]: {detail}")
 
 
-async def test_creating_without_a_step_that_ran_is_no_creation(make_hook: MakeHook) -> None:
-    hook = make_hook(create=call(when="{{ false }}"), update=call(when="{{ false }}"))
-    assert (await hook.apply(order(Change.CREATE))).result is Result.FAILED
-    assert (await hook.apply(order(Change.UPDATE))).result is Result.UPDATED
+@pytest.mark.parametrize("change", [Change.CREATE, Change.DEACTIVATE, Change.REACTIVATE, Change.DELETE])
+@pytest.mark.parametrize("idle", [{"when": "{{ false }}"}, {"foreach": "{{ roles_removed }}"}])
+async def test_a_change_without_a_step_that_ran_has_not_been_made(
+    make_hook: MakeHook, change: Change, idle: dict[str, str]
+) -> None:
+    hook = make_hook(**{change.value: call(**idle)})
+    assert (await hook.apply(order(change))).result is Result.FAILED
+
+
+@pytest.mark.parametrize("change", [Change.UPDATE, Change.SET_ROLES])
+async def test_an_update_may_have_nothing_to_do(make_hook: MakeHook, change: Change) -> None:
+    hook = make_hook(**{change.value: call(when="{{ false }}")})
+    assert (await hook.apply(order(change))).result is Result.UPDATED
 
 
 @pytest.mark.parametrize(

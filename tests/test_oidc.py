@@ -319,17 +319,23 @@ def _secret(login: OpenIdLogin) -> str:
     return secret.reveal()
 
 
+async def sign_out_url(login: OpenIdLogin, grant: Grant, session: Session) -> str | None:
+    """Where signing out leads to at the provider."""
+    begun = await login.begin_sign_out(session, grant, SIGNED_OUT, "bye")
+    return None if begun is None else begun.url
+
+
 async def test_signing_out_ends_the_session_at_the_provider(
     oidc_provider: OidcProvider, open_login: Open, http: aiohttp.ClientSession
 ) -> None:
     login = open_login()
     signed = await sign_in(login, oidc_provider, http)
-    url = await login.sign_out_url(session_of(signed), signed.grant, SIGNED_OUT, "bye")
+    url = await sign_out_url(login, signed.grant, session_of(signed))
     assert url is not None
     assert query(url)["id_token_hint"] == signed.grant.id_token
     back = await oidc_provider.sign_out(http, url)
     assert str(back) == f"{SIGNED_OUT}?state=bye"
-    assert await open_login(sign_out=False).sign_out_url(session_of(signed), signed.grant, SIGNED_OUT, "x") is None
+    assert await open_login(sign_out=False).begin_sign_out(session_of(signed), signed.grant, SIGNED_OUT, "x") is None
 
 
 async def test_an_enormous_hint_is_left_out(
@@ -337,7 +343,7 @@ async def test_an_enormous_hint_is_left_out(
 ) -> None:
     login = open_login()
     signed = await sign_in(login, oidc_provider, http)
-    url = await login.sign_out_url(session_of(signed), Grant(id_token="x" * 7000), SIGNED_OUT, "bye")
+    url = await sign_out_url(login, Grant(id_token="x" * 7000), session_of(signed))
     assert url is not None
     assert "id_token_hint" not in query(url)
     assert query(url)["client_id"] == login._section.client_id

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.config.access import AccessRule
 from sidecar.core.patterns import compile_pattern
@@ -34,7 +38,7 @@ def someone(**changes: object) -> Standing:
 
 
 def decided(path: str, who: Standing | None = None, method: str = "GET", host: str = "wiki.example.com") -> Decision:
-    visit = Visit(method, path, host, "192.0.2.1", secure=True)
+    visit = Visit(method, path, host, "192.0.2.1")
     return decide(fitting(RULES, method, host, path), visit, who, NOW)
 
 
@@ -111,3 +115,18 @@ def test_a_star_stands_for_one_segment_only() -> None:
     assert not compile_pattern("/a/*/c").fullmatch("/a/b/b/c")
     assert compile_pattern("/**").fullmatch("/")
     assert compile_pattern("/a/**").fullmatch("/a/line\nbreak")
+
+
+@given(st.text("ab*", min_size=1, max_size=8).filter(lambda text: "**" not in text), st.text("ab", max_size=12))
+def test_a_star_stands_for_any_text_wherever_it_is(segment: str, text: str) -> None:
+    expected = fnmatchcase(text, segment)
+    assert bool(compile_pattern(f"/{segment}").fullmatch(f"/{text}")) is expected
+    assert bool(compile_pattern(f"/{segment}/x").fullmatch(f"/{text}/x")) is expected
+    assert not compile_pattern(f"/{segment}").fullmatch(f"/{text}/{text}")
+
+
+@pytest.mark.parametrize("pattern", ["/*-*/edit", "/*-*-*/edit", "/*-*-*-*/edit", "/*--*--*/edit"])
+def test_a_path_made_for_it_does_not_keep_a_pattern_busy(pattern: str) -> None:
+    # Tried place by place, the second one takes hours.
+    assert not compile_pattern(pattern).fullmatch("/" + "-" * 16_000)
+    assert compile_pattern(pattern).fullmatch("/" + "-" * 16_000 + "/edit")

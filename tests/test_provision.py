@@ -21,6 +21,7 @@ from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order, PlannedCall
 from sidecar.model import Account, Change, Identity, Outcome, Person, Reason, Refused, Result, Unavailable
 from sidecar.provision import Provisioner
+from sidecar.provision.ensure import Who
 from sidecar.provision.making import Made
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store
@@ -146,7 +147,9 @@ class World:
         async with self.engine.begin() as connection:
             await connection.execute(text(f"CREATE TABLE users ({columns})"))
 
-    async def replica(self, store: Store | None = None, **changes: Any) -> tuple[Provisioner, Faults, Directory]:
+    async def replica(
+        self, store: Store | None = None, *, who: Who | None = None, **changes: Any
+    ) -> tuple[Provisioner, Faults, Directory]:
         directory = await Directory.open(self.directory_url, "wiki", 30)
         section = section_of(self.url, **changes)
         hook = Faults(StepHook(section))
@@ -160,9 +163,8 @@ class World:
             self.ended.append(person.id)
 
         domains = {"corp": ("example.com",)}
-        provisioner = Provisioner(
-            section, hook, directory, store or self.store, "wiki", lambda: self.time, domains, record, end_sessions
-        )
+        parts = (section, hook, directory, store or self.store, "wiki", lambda: self.time, domains, record)
+        provisioner = Provisioner(*parts, end_sessions, **({} if who is None else {"who": who}))
         return provisioner, hook, directory
 
     async def rows(self) -> list[tuple[str, str, str, int]]:
@@ -345,20 +347,14 @@ async def test_t70_two_replicas_with_redis_make_one_account(world: World, stores
 
 
 async def test_t68_another_replica_hears_through_redis_that_somebody_was_switched_off(
-    world: World, stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+    world: World, stores: tuple[Store, Store]
 ) -> None:
     here, _, directory = await world.replica(stores[0])
     there, _, _ = await world.replica(stores[1])
     for place in (here, there):
         await place.ensure(ALICE, (), NOW)
     forgotten = asyncio.Event()
-    forget = there._memo.forget
-
-    def heard(person_id: str) -> None:
-        forget(person_id)
-        forgotten.set()
-
-    monkeypatch.setattr(there._memo, "forget", heard)
+    there._changes.listen(lambda _person_id: forgotten.set(), lambda: None)
     await switch_off(world, here, directory)
     async with asyncio.timeout(5):
         await forgotten.wait()

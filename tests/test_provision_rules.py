@@ -147,7 +147,22 @@ def test_t67_an_account_may_show_its_address_through_the_lookup() -> None:
     assert judge(by_name, found=Outcome(Result.FOUND, {"email": "Alice@Example.com"})).links
 
 
-@pytest.mark.parametrize("name", ["admin", "ADMIN", " Admin ", "ａｄｍｉｎ"])
+SPELLINGS = [
+    "admin",
+    "ADMIN",
+    " Admin ",
+    "ａｄｍｉｎ",
+    "ádmin",
+    "Ädmin",
+    "admın",
+    "ADMİN",
+    "admin\ufe0f",
+    "ad\u034fmin",
+    "admin\u3164",
+]
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
 def test_a_protected_key_is_protected_in_every_spelling(name: str) -> None:
     rules = replace(RULES, key=COMPILE("{{ user.username }}"), protected=frozenset([folded("admin")]), attributes={})
     for found in (ABSENT, PRESENT):

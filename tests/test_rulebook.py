@@ -113,7 +113,7 @@ STANDINGS = [
     ),
 ]
 VISITS = [
-    Visit(method, path, host, client, secure=True, literal=path)
+    Visit(method, path, host, client, literal=path)
     for method, path, host, client in itertools.product(METHODS, PATHS, HOSTS, CLIENTS)
 ]
 CASES = [(VISITS[number % len(VISITS)], STANDINGS[number % len(STANDINGS)]) for number in range(0, 7 * len(VISITS), 41)]
@@ -193,7 +193,7 @@ def someone(*groups: str, known: bool = True, claims: dict[str, Any] | None = No
 
 def decided(rule: dict[str, Any], standing: Standing | None, method: str = "GET", client: str = "192.0.2.1") -> Reason:
     rules = compiled([{"path": "/**", **rule}, {"path": "/**", "allow": "signed_in"}])
-    visit = Visit(method, "/x", HOSTS[0], client, secure=True)
+    visit = Visit(method, "/x", HOSTS[0], client)
     return decide(fitting(rules, method, HOSTS[0], "/x"), visit, standing, NOW).reason
 
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import structlog
@@ -25,6 +25,7 @@ from tests.services.process import free_port
 from tests.services.redis import AclUser, RedisServer, RedisServers
 from tests.test_stores import DOCUMENTED, LONG, a_section, until
 
+T = TypeVar("T")
 PASSWORD = "hunter2/@x"
 CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "get": lambda store: store.get("key"),
@@ -153,7 +154,7 @@ async def test_t58_a_frozen_redis_holds_nobody_longer_than_the_time_out(guarded:
     async with opened(guarded.url, timeout=timedelta(seconds=0.2)) as store:
         await listening(store)
         values = [b"%d" % number for number in range(100)]
-        await asyncio.gather(*(store.put(f"{number}", value, LONG) for number, value in enumerate(values)))
+        await asyncio.gather(*(patiently(put_of(store, number, value)) for number, value in enumerate(values)))
         guarded.pause()
         noticed = asyncio.create_task(until(lambda: not store.is_watching))
         asked = await asyncio.gather(*(store.get(f"{number}") for number in range(100)), return_exceptions=True)
@@ -161,11 +162,31 @@ async def test_t58_a_frozen_redis_holds_nobody_longer_than_the_time_out(guarded:
         assert await is_down(store) <= {"TimeoutError", "ConnectionError"}
         assert (await store_says_off(noticed)) is not None
         guarded.resume()
-        # Answers to the questions of before must not be taken for answers to these.
+        # Answers to the questions of before must not be taken for answers to these. A busy machine may be too slow
+        # for so short a time-out; what counts is that nothing wrong is ever answered.
         for start in (50, 0):
             keys = range(start, start + 50)
-            assert await asyncio.gather(*(store.get(f"{number}") for number in keys)) == [values[key] for key in keys]
+            answers = await asyncio.gather(*(patiently(get_of(store, number)) for number in keys))
+            assert answers == [values[key] for key in keys]
         await until(lambda: store.is_watching)
+
+
+def put_of(store: Store, number: int, value: bytes) -> Callable[[], Awaitable[None]]:
+    """Put one of many values."""
+    return lambda: store.put(f"{number}", value, LONG)
+
+
+def get_of(store: Store, number: int) -> Callable[[], Awaitable[bytes | None]]:
+    """Get one of many values."""
+    return lambda: store.get(f"{number}")
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until there is an answer."""
+    async with asyncio.timeout(15):
+        while True:
+            with suppress(Unavailable):
+                return await ask()
 
 
 async def store_says_off(noticed: asyncio.Task[float]) -> float:

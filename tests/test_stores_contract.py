@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 from sidecar.config.service import Sessions
 from sidecar.model import Unavailable
 from sidecar.sessions.memory import MemoryStore
+from sidecar.sessions.opening import open_store
 from sidecar.sessions.store import Store
-from tests.sessions_world import KINDS, Time, eventually, opened, sections
+from tests.sessions_world import CLUSTERS, KINDS, WATCHED, Time, eventually, opened, section, sections
 
 HOUR = 3600.0
 BLINK = 0.05
@@ -168,13 +170,32 @@ async def test_a_hundred_at_once_are_all_answered(store: Store) -> None:
     assert values == [str(number).encode() for number in range(150)]
 
 
+@pytest.mark.parametrize("settings", [kind for kind in KINDS if kind.startswith("tls-")], indirect=True)
+async def test_the_certificates_are_read_once_for_all_connections(
+    settings: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each of 64 that are opened at once, that stopped everything else for three seconds."""
+    made: list[ssl.SSLContext] = []
+    make = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda **options: made.append(make(**options)) or made[-1])
+    async with opened(settings) as store:
+        await asyncio.gather(*(store.put(f"k{number}", b"1", HOUR) for number in range(100)))
+    assert len(made) == 1
+
+
+def test_a_file_that_holds_no_certificate_is_found_at_the_start(tmp_path: Path) -> None:
+    broken = tmp_path / "ca.pem"
+    broken.write_text("no certificate")
+    with pytest.raises(ValueError, match="PEM"):
+        open_store(section("rediss://redis/0", redis_ca=broken), Time())
+
+
 async def test_it_says_what_it_is(store: Store, settings: Sessions) -> None:
     assert (await store.ping()).startswith("redis" if settings.redis else "memory")
 
 
+@pytest.mark.parametrize("settings", WATCHED, indirect=True)
 async def test_every_change_by_another_process_is_heard_of(settings: Sessions, store: Store) -> None:
-    if settings.cluster:
-        pytest.skip("a cluster is not watched: test_a_cluster_never_says_that_it_is_watched")
     heard: list[str] = []
     await store.watch("w:", heard.append, heard.clear)
     assert store.is_watching
@@ -199,9 +220,8 @@ async def test_every_change_by_another_process_is_heard_of(settings: Sessions, s
         assert heard == ["w:last"]
 
 
+@pytest.mark.parametrize("settings", WATCHED, indirect=True)
 async def test_expiry_is_heard_of_at_the_latest_when_somebody_looks(settings: Sessions, store: Store) -> None:
-    if settings.cluster:
-        pytest.skip("a cluster is not watched")
     await store.put("w:short", b"1", BLINK)
     heard: list[str] = []
     await store.watch("w:", heard.append, lambda: None)
@@ -211,9 +231,8 @@ async def test_expiry_is_heard_of_at_the_latest_when_somebody_looks(settings: Se
     await eventually(lambda: heard == ["w:short"])
 
 
+@pytest.mark.parametrize("settings", WATCHED, indirect=True)
 async def test_two_watches_stand_side_by_side(settings: Sessions, store: Store) -> None:
-    if settings.cluster:
-        pytest.skip("a cluster is not watched")
     one: list[str] = []
     two: list[str] = []
     await store.watch("w:", one.append, lambda: None)
@@ -224,9 +243,8 @@ async def test_two_watches_stand_side_by_side(settings: Sessions, store: Store) 
     await eventually(lambda: one == ["w:x", "w:deep:y"] and two == ["w:deep:y"])
 
 
+@pytest.mark.parametrize("settings", CLUSTERS, indirect=True)
 async def test_a_cluster_never_says_that_it_is_watched(settings: Sessions, store: Store) -> None:
-    if not settings.cluster:
-        pytest.skip("the others are watched")
     await store.watch("w:", lambda _: None, lambda: None)
     assert not store.is_watching
 

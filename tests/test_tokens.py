@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.errors import UnsupportedAlgorithmError
 
+from sidecar.core.claims import identity_from
+from sidecar.core.template import Compiler
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.claim_sources import lacks_claims, merged, remembered
 from sidecar.logins.discovery import Discovery
@@ -500,6 +502,17 @@ def test_t33_one_source_never_vouches_for_the_address_of_another(
     weaker: dict[str, Any], stronger: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert merged(weaker, stronger) == expected
+
+
+@pytest.mark.parametrize("address", ["boss@example.com", "", "ada@example.com.evil.example"])
+def test_t33_a_verified_address_does_not_vouch_for_what_another_claim_says(address: str) -> None:
+    claims = {"sub": "ada", "preferred_username": "ada", "email": "ada@example.com", "email_verified": True}
+    by_upn = plan(email=Compiler().compile("{{ claims.upn }}"))
+    assert identity_from("corp", "i", {**claims, "upn": address}, by_upn).email == ""
+    assert identity_from("corp", "i", {**claims, "upn": "Ada@Example.com"}, by_upn).email == "Ada@example.com"
+    assert identity_from("corp", "i", {**claims, "email": None, "upn": address}, by_upn).email == ""
+    believed = plan(email=Compiler().compile("{{ claims.upn }}"), trust_email=True)
+    assert identity_from("corp", "i", {**claims, "upn": "boss@example.com"}, believed).email == "boss@example.com"
 
 
 def test_userinfo_is_needed_only_when_something_is_missing() -> None:

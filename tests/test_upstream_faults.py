@@ -319,6 +319,8 @@ async def test_a_body_over_the_limit_is_refused(framing: bytes, piecewise: bool)
         (b"HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", b"400"),
         (b"HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n", b"400"),
         (b"HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked123\r\n\r\n0\r\n\r\n", b"400"),
+        # 2 to the power of 64, and five.
+        (b"HTTP/1.1\r\nHost: h\r\nContent-Length: 18446744073709551621\r\n\r\nabcde", b"400"),
     ],
 )
 async def test_t60_a_request_with_doubtful_framing_is_refused(lines: bytes, status: bytes) -> None:

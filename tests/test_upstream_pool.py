@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.config.service import App
 from sidecar.model import Reason
+from sidecar.upstream import exchange as exchange_module
 from sidecar.upstream import pool as pool_module
 from sidecar.upstream.target import target_of
 from tests.services.upstream import Caller, Front, front, raw_application, until
@@ -296,3 +297,63 @@ async def test_event_streams_leave_room_for_requests() -> None:
             await reader.readuntil(b"data: 1\n\n")
         assert (await place.get()).endswith(b"ok")
         assert place.upstream._pool.busy == 0
+
+
+async def test_the_slowest_client_gives_its_place_to_whoever_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "_SETTLED", 0.01)
+
+    async def script(caller: Caller) -> None:
+        if (await caller.head()).startswith(b"POST"):
+            await caller.reader.readexactly(5000)
+        await caller.say(OK)
+
+    async with (
+        raw_application(script) as application,
+        front(application.url, max_connections=2, connect_timeout=5, answer_timeout=0.5) as place,
+    ):
+        head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n"
+        slow, _ = await place.dial(head + b"x")
+        quick, writer = await place.dial(head + b"x" * 4000)
+        await until(lambda: len(application.callers) == 2)
+        assert (await place.get()).endswith(b"ok")
+        assert await was_cut(slow)
+        writer.write(b"x" * 1000)
+        assert (await quick.readuntil(b"ok")).endswith(b"ok")
+
+
+async def test_a_client_that_reads_nothing_gives_its_place_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "_SETTLED", 0.01)
+
+    async def script(caller: Caller) -> None:
+        if (await caller.head()).startswith(b"GET /large"):
+            await caller.say(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 50_000_000)
+        await caller.say(OK)
+
+    async with (
+        raw_application(script) as application,
+        front(application.url, max_connections=1, connect_timeout=5, answer_timeout=0.5) as place,
+    ):
+        await place.dial(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n", limit=1024)
+        await until(lambda: application.callers)
+        assert (await place.get()).endswith(b"ok")
+
+
+async def test_nobody_is_cut_while_the_application_is_the_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "_SETTLED", 0.01)
+    bench = Bench()
+    async with (
+        raw_application(bench) as application,
+        front(application.url, max_connections=1, connect_timeout=0.3, answer_timeout=2, idle_timeout=0.5) as place,
+    ):
+        first = asyncio.create_task(place.get())
+        await until(lambda: bench.busy)
+        assert (await place.get()).startswith(b"HTTP/1.1 504 ")
+        bench.go_on.set()
+        assert (await first).endswith(b"ok")
+
+
+async def was_cut(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionError:
+        return True

@@ -191,6 +191,11 @@ class Browser:
     async def __aexit__(self, *_: object) -> None:
         await self.http.close()
 
+    @property
+    def url(self) -> str:
+        """Address of the sidecar that it uses."""
+        return self._running.url
+
     def _url(self, target: str) -> URL:
         return URL(target if target.startswith("http") else self._running.url + target, encoded=True)
 
@@ -227,6 +232,16 @@ class Browser:
     async def at_provider(self, target: str = "/") -> aiohttp.ClientResponse:
         """Begin a sign-in at *target*; the provider's sign-in page."""
         return await self.follow(await self.page(target))
+
+    async def follow_to_provider(self, target: str = "/") -> str:
+        """Begin a sign-in at *target*; the address of the provider that the sidecar sends to, not asked for."""
+        response = await self.page(target)
+        while (onward := await self._onward(response)) is not None:
+            url = response.url.join(URL(onward, encoded=True))
+            if url.authority != response.url.authority:
+                return str(url)
+            response = await self.page(str(url))
+        raise AssertionError("the sidecar sent nobody to the provider")
 
     async def choose(self, sign_in_page: aiohttp.ClientResponse, login: str) -> aiohttp.ClientResponse:
         """Choose who to be on the provider's page; the redirect back to the sidecar, not followed."""

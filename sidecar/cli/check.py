@@ -37,13 +37,15 @@ def check(config: Path, *, connect: bool, as_json: bool, strict: bool) -> None:
         problems = error.problems
     parts = asyncio.run(probe(settings)) if connect and settings is not None else {}
     is_bad = settings is None or (strict and bool(problems))
+    is_cut_off = any(not part["ok"] for part in parts.values())
     if as_json:
-        say_json({"problems": [asdict(problem) for problem in problems], "connections": parts, "ok": not is_bad})
+        is_ok = not is_bad and not is_cut_off
+        say_json({"problems": [asdict(problem) for problem in problems], "connections": parts, "ok": is_ok})
     else:
         _tell(config, problems, parts, is_fine=not is_bad)
     if is_bad:
         raise SystemExit(EXIT_PROBLEMS)
-    if any(not part["ok"] for part in parts.values()):
+    if is_cut_off:
         raise SystemExit(EXIT_UNAVAILABLE)
 
 

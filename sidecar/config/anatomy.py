@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -23,6 +23,12 @@ def section_at(location: tuple[str | int, ...]) -> type[Section] | None:
     for part in location:
         kinds = [kind for one in kinds for kind in _inside(one, part)] or kinds
     return next((kind for kind in kinds if _is_section(kind)), None)
+
+
+def kinds_of(section: type[Section]) -> tuple[str, ...]:
+    """What the key ``type`` says in sections of this kind, where several kinds may stand at one place."""
+    field = section.model_fields.get("type")
+    return get_args(field.annotation) if field is not None and get_origin(field.annotation) is Literal else ()
 
 
 def plain_kinds(annotation: Any) -> Iterator[Any]:
@@ -54,6 +60,10 @@ def _is_section(kind: Any) -> bool:
 
 def _inside(kind: Any, part: str | int) -> Iterator[Any]:
     if _is_section(kind):
+        if part in kinds_of(kind):
+            # Pydantic names the alternative that it took.
+            yield kind
+            return
         # A list may be written as its only item, so its number need not be there.
         field = fields_of(kind).get(str(part))
         if field is not None:

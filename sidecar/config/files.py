@@ -1,8 +1,9 @@
-"""Look whether the files that a configuration names are there, before something needs them at night."""
+"""Look whether the files that a configuration names are there and serve, before something needs them at night."""
 
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,55 @@ from sidecar.config.document import Document, Location
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
-_READ = frozenset(["ca", "certificate", "key", "redis_ca", "redis_certificate", "redis_key"])
+_AUTHORITIES = frozenset(["ca", "redis_ca"])
+_KEY_OF = {"certificate": "key", "redis_certificate": "redis_key"}
+_READ = _AUTHORITIES | frozenset(_KEY_OF) | frozenset(_KEY_OF.values()) | {"metadata_certificate"}
 
 
-def missing_files(config: Config, document: Document, usable: frozenset[str]) -> Iterator[Problem]:
-    """Files that cannot be read, and folders that are not there; relative paths start beside the configuration."""
+def file_problems(config: Config, document: Document, usable: frozenset[str]) -> Iterator[Problem]:
+    """Files that cannot be read or do not serve, and folders that are not there.
+
+    Relative paths start beside the configuration.
+    """
     for name in Config.model_fields:
         if name in usable:
-            for place, path in _paths(getattr(config, name), (name,)):
-                yield from _missing(place, path, document)
+            paths = dict(_paths(getattr(config, name), (name,)))
+            for place, path in paths.items():
+                missing = list(_missing(place, path, document))
+                yield from missing or _useless(place, paths, document)
+
+
+def _useless(place: Location, paths: dict[Location, Path], document: Document) -> Iterator[Problem]:
+    shown = document.quoted(place, str(paths[place]))
+    if place[-1] in _AUTHORITIES and not _holds_certificates(paths[place]):
+        yield document.error(
+            place, f"{shown} holds no certificate", "It must be a PEM file of the authorities to trust"
+        )
+    elif place[-1] in _KEY_OF:
+        key = paths.get((*place[:-1], _KEY_OF[str(place[-1])]))
+        problem = _pair_problem(paths[place], key) if key is not None and key.is_file() else ""
+        if problem:
+            way_out = "Give a certificate and its own private key, both as PEM, the key without a password"
+            yield document.error(place, f"{shown} cannot be used with its key: {problem}", way_out)
+
+
+def _holds_certificates(path: Path) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except OSError:
+        return False
+    return True
+
+
+def _pair_problem(certificate: Path, key: Path) -> str:
+    try:
+        # Without the empty password, a key that needs one would be asked for at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        return (error.reason or "no PEM").replace("_", " ").lower()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
 
 
 def _missing(place: Location, path: Path, document: Document) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sidecar.config.document import Document
-from sidecar.config.lints import access, headers, logins, provision, service, sessions, steps, templates
+from sidecar.config.lints import access, headers, logins, provision, saml, service, sessions, steps, templates
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
@@ -38,11 +38,14 @@ CHECKS: tuple[Check, ...] = (
     _check(sessions.cookie, "server", "sessions"),
     _check(sessions.lifetimes, "sessions"),
     _check(sessions.directory, "sessions", "directory", "provision"),
+    _check(logins.names, "logins"),
     _check(logins.providers, "logins"),
+    _check(saml.saml, "logins"),
     _check(logins.domains, "logins"),
     _check(logins.user_names, "logins", "identity"),
     _check(logins.groups, "logins", "identity", "roles", "access"),
     _check(logins.groups_sources, "logins"),
+    _check(logins.addresses, "logins", "identity"),
     _check(logins.linking, "logins", "provision"),
     _check(access.patterns, "access"),
     _check(access.names, "access", "roles", "logins"),
@@ -50,6 +53,7 @@ CHECKS: tuple[Check, ...] = (
     _check(access.hosts, "access", "server"),
     _check(access.openness, "access"),
     _check(access.order, "access", "app"),
+    _check(access.depth, "access", "app"),
     _check(access.bearer_use, "access", "logins"),
     _check(headers.names, "headers", "assertion"),
     _check(headers.values, "headers"),

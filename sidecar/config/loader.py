@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sidecar.config.claims import claims_read
 from sidecar.config.document import Document, read_document
-from sidecar.config.files import missing_files
+from sidecar.config.files import file_problems
 from sidecar.config.lint import lint
 from sidecar.config.models import Config
 from sidecar.config.problem import ConfigError, Problem, explain_problem
@@ -54,9 +55,15 @@ def load(
     try:
         config, usable = Config.model_validate(document.data, context=around), frozenset(Config.model_fields)
     except ValidationError as error:
-        problems += problems_of(document, error.errors(include_url=False, include_input=False))
+        own = problems_of(document, error.errors(include_url=False, include_input=False))
+        problems += own
         config, usable = _sound_sections(document, around, error)
-    problems += _noticed(config, document, usable, needs_secrets=needs_secrets)
+        said = {problem.path for problem in own}
+    else:
+        said = set()
+    # Nothing more is said about what has been found wrong already: its value is made up.
+    noticed = _noticed(config, document, usable, needs_secrets=needs_secrets)
+    problems += [problem for problem in noticed if problem.path not in said]
     problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column, problem.severity))
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
@@ -64,21 +71,43 @@ def load(
 
 
 def _sound_sections(document: Document, around: Surroundings, error: ValidationError) -> tuple[Config, frozenset[str]]:
-    """The sections without a mistake of their own, so that checks across them still say what they see."""
-    broken = {details["loc"][0] for details in error.errors(include_url=False, include_input=False) if details["loc"]}
+    """The sections without a mistake of their own, so that checks across them still say what they see.
+
+    A key that nobody knows, or a secret that is not set, spoils no section: the rest of it can be judged.
+    """
+    data = _without_unknown_keys(document, error)
+    around = replace(around, needs_secrets=False)
+    try:
+        return Config.model_validate(data, context=around), frozenset(Config.model_fields)
+    except ValidationError as left:
+        broken = {
+            details["loc"][0] for details in left.errors(include_url=False, include_input=False) if details["loc"]
+        }
     sound: dict[str, Any] = {}
     for name, section in Config.model_fields.items():
-        if name in document.data and name not in broken:
+        if name in data and name not in broken:
             kind: Any = Annotated[(section.annotation, None, *section.metadata)]
-            sound[name] = TypeAdapter(kind).validate_python(document.data[name], context=around)
+            sound[name] = TypeAdapter(kind).validate_python(data[name], context=around)
     usable = frozenset(Config.model_fields) - {str(name) for name in broken}
     return Config.model_construct(_fields_set=None, **sound), usable
+
+
+def _without_unknown_keys(document: Document, error: ValidationError) -> Any:
+    data = copy.deepcopy(document.data)
+    for details in error.errors(include_url=False, include_input=False):
+        way = document.trace(details["loc"], keeps_absent=False)
+        if details["type"] == "extra_forbidden" and way[-1:] == details["loc"][-1:]:
+            part: Any = data
+            for step in way[:-1]:
+                part = part[step]
+            part.pop(way[-1], None)
+    return data
 
 
 def _noticed(config: Config, document: Document, usable: frozenset[str], *, needs_secrets: bool) -> Iterable[Problem]:
     found = lint(config, document, usable)
     if needs_secrets:
-        return [*found, *missing_files(config, document, usable)]
+        return [*found, *file_problems(config, document, usable)]
     # Nobody can judge a value that is not there yet.
     unknown = document.references()
     return [problem for problem in found if problem.path not in unknown]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -10,11 +11,13 @@ from sidecar.config.access import AccessRule
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.presets import PRESETS, expanded
 from sidecar.config.provision import Provision
+from sidecar.config.saml import SamlLogin
 from sidecar.config.section import Section
-from sidecar.config.service import App, Audit, Directory, Log, Pages, Server, Sessions
+from sidecar.config.service import App, Audit, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.shorthand import Presets
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
+LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
 _LINE_SCHEMA = {"type": ["string", "number", "boolean"], "description": "text with {{ expressions }}"}
 
 
@@ -40,7 +43,7 @@ class Config(Section):
 
     server: Server = Field(description="where the sidecar listens, and its address for the outside")
     app: App = Field(description="the application that stands behind")
-    logins: dict[str, OidcLogin] = Field(min_length=1, description="name → a provider where people sign in")
+    logins: dict[str, LoginSection] = Field(min_length=1, description="name → a provider where people sign in")
     identity: IdentityTemplates = Field(IdentityTemplates(), description="who somebody is, read from claims")
     roles: dict[str, Annotated[RoleLine, Shorthand(_as_role, _LINE_SCHEMA)]] = Field(
         default_factory=dict, description="role → condition on user, groups, claims; the strongest first"
@@ -55,6 +58,17 @@ class Config(Section):
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"
     )
+    limits: Limits = Field(Limits(), description="what each client may do in a while")
     audit: Audit = Field(Audit(), description="one line for every decision")
     log: Log = Field(Log(), description="the operator's log")
     pages: Pages = Field(Pages(), description="the few pages that people see")
+
+    @property
+    def oidc_logins(self) -> Mapping[str, OidcLogin]:
+        """Those logins that speak OpenID Connect."""
+        return {name: login for name, login in self.logins.items() if isinstance(login, OidcLogin)}
+
+    @property
+    def saml_logins(self) -> Mapping[str, SamlLogin]:
+        """Those logins that speak SAML."""
+        return {name: login for name, login in self.logins.items() if isinstance(login, SamlLogin)}

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from sidecar.config.anatomy import fields_of, plain_kinds
+from sidecar.config.anatomy import fields_of, kinds_of, plain_kinds
 from sidecar.config.models import Config
 from sidecar.config.redaction import plain
 from sidecar.config.section import Section
@@ -74,7 +74,9 @@ def _inner(annotation: Any) -> Iterator[tuple[Any, str]]:
 
 def _table(path: str, section: type[Section]) -> str:
     about = (section.__doc__ or "").strip().replace("\n    ", "\n").replace("``", "`")
+    kinds = kinds_of(section)
     title = f"### `{path}`" if path else "### The file"
+    title += f" with `type: {kinds[0]}`" if kinds else ""
     rows = [_row(key, field) for key, field in fields_of(section).items()]
     return "\n".join([title, "", about, "", "| key | value | default | |", "|---|---|---|---|", *rows])
 

@@ -14,7 +14,7 @@ from sidecar.config.values import Duration, FilePath, SecretText, Size, Template
 Preset = Literal["entra", "okta", "adfs", "google", "keycloak", "shibboleth", "simplesamlphp"]
 NameIdFormat = Literal["persistent", "transient", "email", "unspecified"]
 # What nobody should use any more, and some must: named one by one, never by a general switch.
-Weak = Literal["sha1", "rsa1_5"]
+Weak = Literal["sha1", "rsa1_5", "aes_cbc"]
 
 
 class SamlKey(Section):

@@ -8,7 +8,20 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from sidecar.config.section import Section
-from sidecar.config.values import Dsn, DsnText, Duration, FilePath, Network, OneOrMany, SecretText, Size, Text, Texts
+from sidecar.config.values import (
+    Dsn,
+    DsnText,
+    Duration,
+    FilePath,
+    Network,
+    OneOrMany,
+    RateText,
+    SecretText,
+    Size,
+    Text,
+    Texts,
+)
+from sidecar.core.limits import Rate
 
 
 class ServerTls(Section):
@@ -23,7 +36,9 @@ class Server(Section):
 
     listen: Text = Field("127.0.0.1:8080", description="host:port, [v6]:port or unix:/path")
     public_url: Text = Field(description="what people type: scheme, host and port; no path")
-    hosts: Texts = Field((), description="further host names under which the application is asked for")
+    hosts: Texts = Field(
+        (), description="further host names under which the application is asked for; sign-ins take place at public_url"
+    )
     prefix: Text = Field("/-", description="path below which the sidecar's own pages live")
     trusted_proxies: Annotated[tuple[Network, ...], OneOrMany] = Field(
         (), description="peers whose X-Forwarded-* are believed"
@@ -120,6 +135,15 @@ class Directory(Section):
     url: DsnText = Field(Dsn("sqlite:///sidecar.db"), description="sqlite:///path, postgresql://… or mysql://…")
     timeout: Duration = Field(timedelta(seconds=5), description="longest wait for the database")
     application: Text = Field("application", description="this application's name there, where several share one")
+
+
+class Limits(Section):
+    """What each client may do, by its address (IPv6: by its /64), in each worker; beyond it 429 with Retry-After."""
+
+    sign_in: RateText = Field(Rate(60, 60.0), description="sign-ins begun")
+    answers: RateText = Field(Rate(120, 60.0), description="answers and messages of providers")
+    bad_tokens: RateText = Field(Rate(20, 60.0), description="bearer tokens and API tokens that are not accepted")
+    requests: RateText = Field(Rate(0, 1.0), description="requests for the application; no limit by default")
 
 
 class Audit(Section):

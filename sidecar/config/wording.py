@@ -51,11 +51,14 @@ def closest(word: str, known: Iterable[str], title: str = "Known here") -> str:
 def _problem(document: Document, error: ErrorDetails) -> Problem:
     kind = error["type"]
     if kind == "missing":
-        around, key = document.trace(error["loc"][:-1], keeps_absent=False), str(error["loc"][-1])
-        return document.error((*around, key), "is missing", f"Add {key}: {_description(around, key)}".rstrip(": "))
+        around, key = error["loc"][:-1], str(error["loc"][-1])
+        fix = f"Add {key}: {_description(around, key)}".rstrip(": ")
+        return document.error((*document.trace(around, keeps_absent=False), key), "is missing", fix)
     location = document.trace(error["loc"], keeps_absent=False)
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return _kind(document, location, error)
     if kind == "extra_forbidden":
-        section = section_at(location[:-1])
+        section = section_at(error["loc"][:-1])
         known = list(fields_of(section)) if section else []
         fix = closest(str(location[-1]), known)
         if location[-1] == "true" and "on" in known:
@@ -67,6 +70,19 @@ def _problem(document: Document, error: ErrorDetails) -> Problem:
         return _choice(document, location, error)
     message, fix = _told(error)
     return document.error(location, message, fix)
+
+
+def _kind(document: Document, location: Location, error: ErrorDetails) -> Problem:
+    """The key that tells what a section is."""
+    key = error["ctx"]["discriminator"].strip("'")
+    choices = [choice.strip("' ") for choice in error["ctx"].get("expected_tags", "").split(",")]
+    section = section_at(location)
+    if error["type"] == "union_tag_not_found":
+        about = _description(location, key)
+        return document.error((*location, key), "is missing", f"Add {key}: {about}".rstrip(": "))
+    near = difflib.get_close_matches(str(error["ctx"]["tag"]), choices, n=1)
+    fix = f"Did you mean `{near[0]}`?" if near and section else ""
+    return document.error((*location, key), f"must be one of {', '.join(choices)}", fix)
 
 
 def _description(around: Location, key: str) -> str:

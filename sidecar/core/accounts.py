@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sidecar.core.wanted import AccountRules, Wanted, folded, target_of
+from sidecar.core.wanted import AccountRules, Wanted, folded, is_protected, target_of
 from sidecar.model import Account, Change, Identity, Outcome, Person, Reason, Result
 
 _NO = frozenset(["false", "0", "no", "f", "n", "off"])
@@ -66,9 +66,8 @@ def decide(
 
 
 def _is_protected(rules: AccountRules, target: Account, found: Outcome) -> bool:
-    # The application may compare more loosely than we do ("ádmin" finds admin in MySQL), so what it found counts too.
-    protected = {folded(key) for key in rules.protected}
-    return not protected.isdisjoint({folded(target.key), folded(found.saved.get("key", target.key))})
+    # The application may compare more loosely still, so what it found counts too.
+    return is_protected(rules, target.key) or is_protected(rules, found.saved.get("key", ""))
 
 
 def _absent(rules: AccountRules, person: Person, wanted: Wanted, target: Account) -> Verdict:

@@ -19,7 +19,8 @@ _LINK = "http://schemas.microsoft.com/claims/groups.link"
 class IdentityPlan:
     """The templates of one login and which claims the rest of the configuration reads.
 
-    ``claims`` None keeps all of them. ``trust_email`` believes an address without ``email_verified``.
+    ``claims`` None keeps all of them. ``trust_email`` believes an address without ``email_verified``; so are those in
+    ``email_domains`` (lower case), which the provider is known to look after.
     """
 
     username: Template
@@ -28,6 +29,7 @@ class IdentityPlan:
     groups: Template | None
     claims: frozenset[str] | None
     trust_email: bool = False
+    email_domains: frozenset[str] = frozenset()
 
 
 def identity_from(provider: str, issuer: str, claims: Mapping[str, Any], plan: IdentityPlan) -> Identity:
@@ -48,7 +50,7 @@ def identity_from(provider: str, issuer: str, claims: Mapping[str, Any], plan: I
         issuer=issuer,
         subject=subject,
         username=username,
-        email=_email(_line(plan.email, context), claims, trusted=plan.trust_email),
+        email=_email(_line(plan.email, context), claims, plan),
         name=_line(plan.name, context),
         groups=groups_of(plan.groups, claims),
         claims=dict(kept),
@@ -75,11 +77,11 @@ def _has_unseen(text: str) -> bool:
     return any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in text)
 
 
-def _email(text: str, claims: Mapping[str, Any], *, trusted: bool) -> str:
+def _email(text: str, claims: Mapping[str, Any], plan: IdentityPlan) -> str:
     """Keep the address only when it is verified and plainly one mailbox; "" otherwise."""
-    if not (trusted or claims.get("email_verified") is True):
-        return ""
     local, _, domain = text.partition("@")
+    if not (plan.trust_email or _is_vouched_for(text, claims) or domain.lower() in plan.email_domains):
+        return ""
     plain = text.isascii() and local and domain and "@" not in domain
     if not plain or any(letter in text for letter in '"<>(),;:\\[] \t') or domain.startswith("."):
         return ""
@@ -93,6 +95,13 @@ def is_overflowing(claims: Mapping[str, Any], names: frozenset[str] | None) -> b
         return True
     # What Entra sends in place of a reference where the answer is short, and in SAML.
     return claims.get("hasgroups") in (True, "true") or _LINK in claims
+
+
+def _is_vouched_for(address: str, claims: Mapping[str, Any]) -> bool:
+    """OpenID Connect Core 1.0, section 5.1: ``email_verified`` speaks of ``email``, and of no other claim."""
+    verified = claims.get("email")
+    is_same = isinstance(verified, str) and verified.strip().lower() == address.lower()
+    return is_same and claims.get("email_verified") is True
 
 
 def groups_of(template: Template | None, claims: Mapping[str, Any]) -> tuple[str, ...] | None:

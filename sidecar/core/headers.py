@@ -43,12 +43,25 @@ _NEVER_FROM_OUTSIDE = frozenset(
         "true_client_ip",
         "x_cluster_client_ip",
         "cf_connecting_ip",
+        "client_ip",
+        "proxy_client_ip",
+        "wl_proxy_client_ip",
+        "x_originating_ip",
+        "x_forwarded",
         "proxy",
         "remote_user",
         "remote_groups",
         "remote_email",
         "remote_name",
         "x_scheme",
+        # gunicorn takes it for the part of the path that it removes: /public/admin with /public becomes /admin.
+        "script_name",
+        "path_info",
+        "x_script_name",
+        # Rack::Sendfile lets them choose which file is sent.
+        "x_sendfile_type",
+        # Next.js skips its own checks for it.
+        "x_middleware_subrequest",
         "x_http_method_override",
         "x_http_method",
         "x_method_override",
@@ -58,10 +71,23 @@ _NEVER_FROM_OUTSIDE = frozenset(
         "x_ssl_client_cert",
     ]
 )
-_NEVER_PREFIXES = ("x_forwarded_", "x_original_", "x_rewrite_", "x_remote_", "x_auth_request_", "x_webauth_")
+_NEVER_PREFIXES = (
+    "forwarded_",
+    "x_forwarded_",
+    "x_original_",
+    "x_rewrite_",
+    "x_remote_",
+    "x_auth_request_",
+    "x_webauth_",
+    "x_accel_",
+    "x_ssl_client_",
+    "ssl_client_",
+)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# Names of strangers are remembered too: so many, and none that is longer than names are.
 _MEMO = 4096
+_LONGEST_IN_MEMO = 64
 
 
 class _Fate(Enum):
@@ -95,7 +121,7 @@ class HeaderPlan:
         if known is not None:
             return known
         fate = self._judge(name.decode("latin-1"))
-        if len(self._memo) < _MEMO:
+        if len(self._memo) < _MEMO and len(name) <= _LONGEST_IN_MEMO:
             self._memo[name] = fate
         return fate
 
@@ -138,6 +164,11 @@ class HeaderPlan:
             kept = [line for line in kept if not _is_bearer(line)]
         return kept
 
+    def stands_alone(self, name: bytes, value: bytes) -> bool:
+        """True when what becomes of the line, and of the others, depends on nothing but itself."""
+        fate = self.fate(name)
+        return fate is not _Fate.CONNECTION or value.lower() in (b"keep-alive", b"close", b"")
+
     def _without_own(self, value: str) -> str:
         if not self.own_cookies:
             return value
@@ -147,6 +178,14 @@ class HeaderPlan:
     def is_own(self, cookie: str) -> bool:
         """True when a cookie of this name belongs to the sidecar."""
         return cookie in self.own_cookies
+
+    def sets_own(self, set_cookie: str) -> bool:
+        """True when the text of a Set-Cookie header makes a browser send one of the sidecar's cookies.
+
+        ``=name=value`` is a cookie without a name, which browsers send back as ``name=value``.
+        """
+        pair = set_cookie.partition(";")[0].lstrip(" \t=")
+        return self.is_own(pair.partition("=")[0].strip())
 
 
 def _is_bearer(line: Line) -> bool:

@@ -88,6 +88,17 @@ def _refuse_ambiguous(path: str) -> None:
         raise Refused(Reason.PATH_AMBIGUOUS, 400, "empty segment")
 
 
+def refuse_windows_names(target: Target) -> None:
+    """Raise Refused(PATH_AMBIGUOUS, 400) for a segment that Windows opens under another name.
+
+    Dots and spaces at the end are cut off there, and a colon begins the name of a stream: ``admin.``,
+    ``web.config::$DATA``.
+    """
+    segments = target.literal.split("/") + target.path.split("/")
+    if any(segment.endswith((".", " ")) or ":" in segment for segment in segments):
+        raise Refused(Reason.PATH_AMBIGUOUS, 400, "a name that Windows shortens")
+
+
 def safe_return_to(text: str) -> str | None:
     """Give *text* back when it is a path of this very site, None otherwise: the only door for return targets.
 

@@ -22,8 +22,15 @@ def read_pattern(path: str) -> Pattern:
 
 
 def segment_text(segment: str) -> str:
-    """Regular expression of one segment, in which ``*`` stands for any text without a slash."""
-    return "[^/]*".join(map(re.escape, segment.split("*")))
+    """Regular expression of one segment, in which ``*`` stands for any text without a slash.
+
+    What stands between two stars is looked for once, from the left, and never again (an atomic group): the first place
+    is as good as any later one. Else a path of many hyphens would take minutes to be compared with ``*-*-*``.
+    """
+    first, *rest = map(re.escape, segment.split("*"))
+    if not rest:
+        return first
+    return first + "".join(f"(?>[^/]*?{part})" for part in rest[:-1]) + "[^/]*" + rest[-1]
 
 
 def compile_segment(segment: str, *, ignore_case: bool = False) -> re.Pattern[str]:

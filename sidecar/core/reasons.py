@@ -112,6 +112,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "Wait a minute, then try again.",
         Way.AGAIN,
     ),
+    Reason.CONFLICT: _strange("There is something of that name already."),
     Reason.NOT_FOUND: Explanation("Page not found", "There is no page at this address.", _START, Way.START),
     # Credentials
     Reason.SESSION_EXPIRED: _ended("Your session has ended."),
@@ -139,10 +140,30 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "Your browser did not send the cookie with which this sign-in began.",
         "Allow cookies for this site, stay in one browser from beginning to end, and try again.",
     ),
+    Reason.LOGIN_ADDRESS: _login(
+        "This sign-in began at another address than the one at which it has to end, so its cookie was left behind.",
+        "Open the application at the address that you were given, with https:// in front if it has one. If you did, "
+        "tell the people who run this application: public_url differs from the address bar in scheme or host.",
+    ),
     Reason.LOGIN_LOOP: _login(
-        "You signed in several times in a row, but your browser never came back with a session.",
+        "You signed in several times in a row, and each time your session was not known here any more.",
+        "The people who run this application can put it right: sessions get lost between its servers. Give them the "
+        "reference below.",
+    ),
+    Reason.LOGIN_LOOP_COOKIE: _login(
+        "You signed in several times in a row, but your browser did not send back the cookie that it was given.",
         "Allow cookies for this site and try again in a minute. If that does not help, tell the people who run this "
-        "application: public_url may differ from the address bar in scheme or host, or a clock may be wrong.",
+        "application: something on the way may take cookies out.",
+    ),
+    Reason.LOGIN_LOOP_CLOCK: _login(
+        "You signed in several times in a row, and each time your session seemed to be over at once: the clocks of the "
+        "servers here do not agree.",
+        _TELL,
+    ),
+    Reason.LOGIN_LOOP_WEAK: _login(
+        "You signed in several times in a row, but never as recently, or as strongly, as this page asks.",
+        "Your identity provider may not offer that to you, or its clock may be wrong. The people who run this "
+        "application can find out. Give them the reference below.",
     ),
     Reason.LOGIN_PROVIDER_UNKNOWN: _login(
         "There is no such way to sign in here.", "Go to the start page and sign in from there.", Way.START
@@ -190,6 +211,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.UPSTREAM_SLOW: _down("The application takes too long to answer.", _SENT),
     Reason.UPSTREAM_ANSWER: _down("The application's answer could not be understood.", _SENT),
     Reason.PROVISIONING_DOWN: _down("Your account in the application could not be prepared right now."),
+    Reason.BUSY: _down("Too many people are signing in at this moment."),
     Reason.STOPPING: _down("The service is being restarted."),
     Reason.INTERNAL: Explanation("Something went wrong", "There is a fault on our side.", _TELL_IF, Way.AGAIN),
 }

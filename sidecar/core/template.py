@@ -7,6 +7,7 @@ Jinja2's NativeEnvironment is deliberately not used: it turns the user name ``1e
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -197,14 +198,20 @@ def _text(value: Any) -> str:
 
 
 class Compiler:
-    """Compiles templates with one set of filters; holds no other state."""
+    """Compiles templates with one set of filters; remembers what it has compiled, since a file may be read twice."""
 
     def __init__(self, filters: Mapping[str, Callable[..., Any]] | None = None) -> None:
         """Add *filters* (name → function) to the built-in ones."""
         self._environment = _environment(filters or {})
+        self._known: dict[str, Template] = {}
 
     def compile(self, source: str) -> Template:
         """Compile *source*; raises TemplateError that says what is wrong with it."""
+        if source not in self._known:
+            self._known[source] = self._compile(source)
+        return self._known[source]
+
+    def _compile(self, source: str) -> Template:
         try:
             pieces = tuple(self._pieces(source))
         except jinja2.TemplateSyntaxError as error:
@@ -250,7 +257,9 @@ class Compiler:
         known = set(self._environment.filters)
         for node in tree.find_all(nodes.Filter):
             if node.name not in known:
-                message = f"there is no filter {node.name!r}"
+                near = difflib.get_close_matches(node.name, known, n=1)
+                way_out = f"Did you mean `{near[0]}`?" if near else f"There are: {', '.join(sorted(known))}"
+                message = f"there is no filter `{node.name}`. {way_out}"
                 raise TemplateError(message)
         return self._environment.compile_expression(text, undefined_to_none=False), tree
 

@@ -13,6 +13,9 @@ from sidecar.model import Account, Change, Identity, Person, Reason, Refused
 
 _LONGEST_KEY = 255
 _UNSEEN = frozenset(["Cc", "Cf", "Cs"])
+_IGNORED = frozenset(["Mn", "Mc", "Me", "Cf"])
+# Letters that have no decomposition and yet are plain ones to a collation; the last two are fillers that show nothing.
+_STROKES = str.maketrans({"\u0131": "i", "ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ŧ": "t", "\u115f": "", "\u1160": ""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,17 @@ class Wanted:
 def folded(text: str) -> str:
     """*text* as account keys are compared: without regard to case and to compatibility forms of Unicode."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def is_protected(rules: AccountRules, key: str) -> bool:
+    """True for a protected key in every spelling that the loosest application could take for it."""
+    return _base(key) in {_base(name) for name in rules.protected}
+
+
+def _base(text: str) -> str:
+    """*text* as databases compare it that ignore accents, fillers and spaces at the end (``ádmin`` is ``admin``)."""
+    parts = unicodedata.normalize("NFKD", folded(text)).translate(_STROKES)
+    return "".join(part for part in parts if unicodedata.category(part) not in _IGNORED).rstrip()
 
 
 def account_key(rules: AccountRules, context: Mapping[str, Any]) -> str:

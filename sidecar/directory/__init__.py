@@ -1,6 +1,8 @@
-"""Remember people, the accounts they have and the changes still owed to the application, in SQL."""
+"""Remember people, what sources say of them, the accounts they have and the changes still owed to the application."""
 
+from sidecar.directory.groups import Group, Groups
 from sidecar.directory.outbox import Outbox, OutboxItem, Owed
 from sidecar.directory.people import Directory
+from sidecar.directory.profiles import Profiles, Told
 
-__all__ = ["Directory", "Outbox", "OutboxItem", "Owed"]
+__all__ = ["Directory", "Group", "Groups", "Outbox", "OutboxItem", "Owed", "Profiles", "Told"]

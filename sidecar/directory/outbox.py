@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import and_, insert, select, update
@@ -12,10 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.database import Database
 from sidecar.directory.tables import digest, outbox
-from sidecar.model import Change
+from sidecar.model import Duty
 
 _LONGEST_ERROR = 500
 _MOST_AT_ONCE = 20
+# Databases bound the number of values in one statement.
+_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Owed:
     """A change to owe from *due* (epoch seconds) on; a second one with the same *once* is not added."""
 
     person_id: str
-    change: Change
+    duty: Duty
     due: float
     once: str
     payload: Mapping[str, str] = field(default_factory=dict)
@@ -35,7 +37,7 @@ class OutboxItem:
 
     id: str
     person_id: str
-    change: Change
+    duty: Duty
     payload: Mapping[str, str]
     tries: int
     idempotency: str
@@ -85,7 +87,7 @@ class Outbox:
         return OutboxItem(
             id=str(row["id"]),
             person_id=str(row["person_id"]),
-            change=Change(row["change"]),
+            duty=Duty(row["change"]),
             payload=json.loads(str(row["payload"])),
             tries=int(str(row["tries"])),
             idempotency=str(row["idempotency"]),
@@ -117,15 +119,48 @@ class Outbox:
 
 async def add(connection: AsyncConnection, application: str, owed: Owed) -> None:
     """Owe a change inside the transaction of *connection*, so that it is owed exactly when its cause happened."""
-    key = digest(owed.once)
-    known = select(outbox.c.id).where(outbox.c.application == application, outbox.c.idempotency == key)
-    if (await connection.execute(known)).first() is not None:
-        return
-    row = {
+    known = select(outbox.c.id).where(outbox.c.application == application, outbox.c.idempotency == digest(owed.once))
+    if (await connection.execute(known)).first() is None:
+        await connection.execute(insert(outbox).values(**_row(application, owed)))
+
+
+async def owe_settling(connection: AsyncConnection, application: str, person_ids: Collection[str], now: float) -> None:
+    """Owe these people's accounts a look, inside the transaction of *connection*.
+
+    One that waits already is enough, since whoever works it off reads how things are then; one that is being worked
+    off may have read before.
+    """
+    everybody = sorted(set(person_ids))
+    for start in range(0, len(everybody), _BATCH):
+        some = everybody[start : start + _BATCH]
+        waiting = select(outbox.c.person_id).where(
+            outbox.c.application == application,
+            outbox.c.person_id.in_(some),
+            outbox.c.change == Duty.SETTLE.value,
+            outbox.c.state == "due",
+            outbox.c.lease_until <= now,
+        )
+        known = set((await connection.execute(waiting)).scalars())
+        if known:
+            # One that waits for its next try after a failure need not wait: things are different now.
+            sooner = outbox.c.person_id.in_(known) & (outbox.c.change == Duty.SETTLE.value) & (outbox.c.due > now)
+            mine = (outbox.c.application == application) & (outbox.c.state == "due") & (outbox.c.lease_until <= now)
+            await connection.execute(update(outbox).where(mine, sooner).values(due=now))
+        rows = [
+            _row(application, Owed(one, Duty.SETTLE, now, f"settle:{one}:{uuid.uuid4().hex}"))
+            for one in some
+            if one not in known
+        ]
+        if rows:
+            await connection.execute(insert(outbox), rows)
+
+
+def _row(application: str, owed: Owed) -> dict[str, object]:
+    return {
         "id": uuid.uuid4().hex,
         "application": application,
         "person_id": owed.person_id,
-        "change": owed.change.value,
+        "change": owed.duty.value,
         "payload": json.dumps(dict(owed.payload)),
         "due": owed.due,
         "tries": 0,
@@ -133,12 +168,11 @@ async def add(connection: AsyncConnection, application: str, owed: Owed) -> None
         "last_error": "",
         "lease_until": 0.0,
         "lease": "",
-        "idempotency": key,
+        "idempotency": digest(owed.once),
     }
-    await connection.execute(insert(outbox).values(**row))
 
 
-async def withdraw(connection: AsyncConnection, person_id: str, change: Change) -> None:
-    """Stop owing *change* to any application for this person."""
-    owed = (outbox.c.person_id == person_id) & (outbox.c.change == change.value) & (outbox.c.state == "due")
+async def withdraw(connection: AsyncConnection, person_id: str, duty: Duty) -> None:
+    """Stop owing *duty* to any application for this person."""
+    owed = (outbox.c.person_id == person_id) & (outbox.c.change == duty.value) & (outbox.c.state == "due")
     await connection.execute(update(outbox).where(owed).values(state="done", last_error="withdrawn"))

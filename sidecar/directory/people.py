@@ -15,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidecar.core.wanted import folded
 from sidecar.directory import records
 from sidecar.directory.database import Database, Work
+from sidecar.directory.groups import Groups
 from sidecar.directory.migrate import migrate
-from sidecar.directory.outbox import Outbox, Owed, add, withdraw
+from sidecar.directory.outbox import Outbox, Owed, add, owe_settling, withdraw
+from sidecar.directory.profiles import Profiles
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
-from sidecar.model import Account, Change, Identity, Person, Reason, Refused
+from sidecar.model import Account, Duty, Identity, Person, Reason, Refused
 
 T = TypeVar("T")
 
@@ -35,6 +37,8 @@ class Directory:
         # The column is short, and a name may be an address.
         self.application = application if len(application) <= LONGEST_APPLICATION else digest(application)
         self.outbox = Outbox(database, self.application)
+        self.profiles = Profiles(database, self.application)
+        self.groups = Groups(database, self.application)
 
     @classmethod
     async def open(cls, url: str, application: str, patience: float = 5.0) -> Directory:
@@ -99,6 +103,11 @@ class Directory:
     async def _one(self, which: ColumnElement[bool]) -> Person | None:
         return await self._database.read(lambda connection: records.load(connection, self.application, which))
 
+    async def drop_account(self, person_id: str) -> None:
+        """Forget the account of somebody whose account was deleted in the application: its key is free again."""
+        gone = delete(account).where(self._theirs(person_id))
+        await self._database.write(lambda connection: connection.execute(gone))
+
     # People come, are switched off and on, and go
 
     async def admit(self, who: Identity, now: float) -> Person:
@@ -156,7 +165,7 @@ class Directory:
         rows = await connection.execute(select(account.c.application).where(account.c.person_id == known.id))
         for application in {self.application, *rows.scalars()}:
             once = f"deactivate:{known.id}:{known.version}"
-            await add(connection, application, Owed(known.id, Change.DEACTIVATE, now, once))
+            await add(connection, application, Owed(known.id, Duty.DEACTIVATE, now, once))
 
     async def enable(self, person_id: str, by: str, now: float) -> Person:
         """Switch a person on again. Raises Refused(PERSON_DISABLED) unless it was *by* who had switched them off."""
@@ -169,7 +178,9 @@ class Directory:
                 raise Refused(Reason.PERSON_DISABLED, 409, f"switched off by {known.disabled_by}")
             values = {"active": True, "disabled_by": "", "version": known.version + 1, "updated": now}
             await connection.execute(update(person).where(person.c.id == person_id).values(**values))
-            await withdraw(connection, person_id, Change.DEACTIVATE)
+            await withdraw(connection, person_id, Duty.DEACTIVATE)
+            if known.account is not None or known.reserved:
+                await owe_settling(connection, self.application, [person_id], now)
             return await self._reload(connection, person_id)
 
         return await self._database.write(work)

@@ -82,6 +82,56 @@ outbox = Table(
     Column("idempotency", String(64), nullable=False),
 )
 
+# What one source says of a person: a login (then it is what the last sign-in said), SCIM, a synchronisation, a command.
+profile = Table(
+    "sidecar_profile",
+    metadata,
+    Column("source", String(190), primary_key=True),
+    Column("external_hash", String(64), primary_key=True),
+    Column("person_id", String(32), ForeignKey("sidecar_person.id"), nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("username", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("groups", Text),
+    Column("claims", Text, nullable=False),
+    Column("is_login", Boolean, nullable=False),
+    Column("updated", Double, nullable=False),
+)
+
+# Two rows with the same source and value, one of the source's own and one of a login, are one person.
+join = Table(
+    "sidecar_join",
+    metadata,
+    Column("source", String(190), primary_key=True),
+    Column("value_hash", String(64), primary_key=True),
+    Column("person_id", String(32), ForeignKey("sidecar_person.id"), primary_key=True),
+    Column("side", String(190), primary_key=True),
+)
+
+group = Table(
+    "sidecar_group",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("source", String(190), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("name_hash", String(64), nullable=False),
+    Column("search_name", String(SEARCHED), nullable=False),
+    Column("external", Text, nullable=False),
+    Column("external_hash", String(64)),
+    Column("created", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+
+member = Table(
+    "sidecar_member",
+    metadata,
+    Column("group_id", String(32), ForeignKey("sidecar_group.id"), primary_key=True),
+    Column("person_id", String(32), ForeignKey("sidecar_person.id"), primary_key=True),
+)
+
 
 def digest(text: str) -> str:
     """SHA-256 of *text* in hexadecimal."""

@@ -23,6 +23,9 @@ from sidecar.hooks.sql import CommitLost, Database, Transaction, bound, refusal_
 from sidecar.hooks.step import Placed, evaluated, items_of, placed, section_steps, transactions
 from sidecar.model import Change, Outcome, Result, Unavailable
 
+# Where every condition may say that there is nothing to do.
+_MAY_BE_IDLE = frozenset([Change.UPDATE, Change.SET_ROLES])
+
 
 @dataclass(slots=True)
 class _Progress:
@@ -72,8 +75,9 @@ class _Progress:
             if not self.has_run:
                 return Outcome(Result.FAILED, {}, "no step of the lookup ran")
             return Outcome(Result.FOUND if self.is_found else Result.NOT_FOUND, dict(self.saved))
-        if self.change is Change.CREATE and not self.has_run:
-            return Outcome(Result.FAILED, {}, "no step of create ran")
+        if self.change not in _MAY_BE_IDLE and not self.has_run:
+            # Else an account whose conditions all say no would count as switched off.
+            return Outcome(Result.FAILED, {}, f"no step of {self.change.value} ran")
         return Outcome(success_of(self.change), dict(self.saved))
 
 

@@ -39,7 +39,7 @@ def lacks_claims(claims: Mapping[str, Any], plan: IdentityPlan) -> bool:
             return True
         needed |= template.claims
     if plan.email is not None and not plan.trust_email:
-        needed.add(_VERIFIED)
+        needed |= {_EMAIL, _VERIFIED}
     return not needed <= claims.keys()
 
 

@@ -22,12 +22,17 @@ _CONNECTIONS = 20
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer of the provider; ``media_type`` is lower case without parameters."""
+    """A whole answer of the provider; ``media_type`` is lower case without parameters.
+
+    ``etag`` and ``modified`` are its validators (RFC 9110, section 8.8), "" where it has none.
+    """
 
     status: int
     media_type: str
     body: bytes
     place: str
+    etag: str = ""
+    modified: str = ""
 
     def json_object(self) -> dict[str, Any]:
         """Read the body; raises Unavailable when it is not a JSON object."""
@@ -66,6 +71,12 @@ class ProviderHttp:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return await self._exchange("GET", url, headers, None)
 
+    async def get_again(self, url: str, accept: str, etag: str = "", modified: str = "") -> Answer:
+        """Fetch *url* as *accept*, unless it is as it was (304; RFC 9110, section 13.1); raises Unavailable."""
+        validators = {"If-None-Match": etag, "If-Modified-Since": "" if etag else modified}
+        sent = {name: value for name, value in validators.items() if value}
+        return await self._exchange("GET", url, {"Accept": accept, **sent}, None)
+
     async def post(self, url: str, form: str, headers: Mapping[str, str]) -> Answer:
         """Send the encoded *form* to *url*; raises Unavailable."""
         sent = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
@@ -86,7 +97,14 @@ class ProviderHttp:
                 method, target, headers=headers, data=body, allow_redirects=False
             ) as response:
                 content = await self._bounded(response, url)
-                return Answer(response.status, response.content_type.lower(), content, self._place(url))
+                return Answer(
+                    response.status,
+                    response.content_type.lower(),
+                    content,
+                    self._place(url),
+                    _validator(response, "ETag"),
+                    _validator(response, "Last-Modified"),
+                )
         except TimeoutError:
             raise self._unavailable("no answer in time", url) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -127,6 +145,12 @@ def _tls(ca: Path | None) -> ssl.SSLContext:
     except OSError as error:
         message = f"ca: {ca} cannot be used: {error.strerror or error}"
         raise ValueError(message) from None
+
+
+def _validator(response: aiohttp.ClientResponse, name: str) -> str:
+    # It is sent back as it came: nothing that a header line could not hold.
+    value = response.headers.get(name, "")
+    return value if len(value) <= 256 and value.isascii() and value.isprintable() else ""
 
 
 def _plain(error: ValueError) -> str:

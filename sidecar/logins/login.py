@@ -31,10 +31,39 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Where to send the browser, and what to keep (sealed, in the store) until the answer comes."""
+    """Where to send the browser, and what to keep (sealed, in the store) until the answer comes.
+
+    With ``form`` not empty, these fields are posted to ``url``; a redirect otherwise.
+    """
 
     url: str
     kept: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A message that a browser brought from the provider: in the very octets of a ``query``, or in a ``form``."""
+
+    query: str = ""
+    form: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutAsked:
+    """What a provider's verified LogoutRequest says: whose sessions must end.
+
+    ``sids`` name sessions (``Session.sid``); without any, all of whom the provider calls ``alias`` end. ``message`` is
+    its id, which counts once until ``expires`` (epoch seconds); ``relay_state`` and ``binding`` belong to the answer.
+    """
+
+    issuer: str
+    alias: str
+    sids: tuple[str, ...]
+    message: str
+    expires: float
+    relay_state: str = ""
+    binding: str = "redirect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +106,11 @@ class Login(Protocol):
     async def refresh(self, session: Session, grant: Grant, now: float) -> SignedIn:
         """Ask the provider for the present state; ``Refused(REFRESH_REFUSED)`` when it ended the session."""
 
-    async def sign_out_url(self, session: Session, grant: Grant, return_to: str, state: str) -> str | None:
-        """Where the browser goes to sign out at the provider too; None when the provider has no such place."""
+    async def begin_sign_out(self, session: Session, grant: Grant, return_to: str, state: str) -> Begin | None:
+        """Where the browser goes to sign out at the provider too; None when the provider has no such place.
+
+        What is ``kept`` with it is kept under *state* until an answer comes.
+        """
 
     async def logged_out(self, token: str, now: float) -> LoggedOut:
         """Verify a logout token (OpenID Connect Back-Channel Logout 1.0, section 2.6)."""
@@ -88,6 +120,22 @@ class Login(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+
+
+class SamlParty(Protocol):
+    """What a SAML login does besides, for pages that only SAML has. Raises as Login does."""
+
+    async def own_metadata(self, now: float) -> bytes:
+        """Our own metadata for this provider."""
+
+    async def logout_asked(self, brought: Brought, now: float) -> LogoutAsked:
+        """Verify the provider's LogoutRequest."""
+
+    async def logout_answer(self, asked: LogoutAsked, now: float) -> Begin | None:
+        """Say that it was done; None when the provider takes no answers."""
+
+    async def logout_answered(self, brought: Brought, kept: Mapping[str, str], now: float) -> bool:
+        """Verify the answer to our own LogoutRequest: True when the provider signed the person out everywhere."""
 
 
 class Authenticator(Protocol):

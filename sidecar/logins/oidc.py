@@ -159,7 +159,7 @@ class OpenIdLogin:
             identity, tokens = session.identity, replace(tokens, id_token="", lifetime=0.0)
         return self._signed_in(identity, signed, tokens, grant, now=now, session=session)
 
-    async def sign_out_url(self, session: Session, grant: Grant, return_to: str, state: str) -> str | None:
+    async def begin_sign_out(self, session: Session, grant: Grant, return_to: str, state: str) -> Begin | None:
         """OpenID Connect RP-Initiated Logout 1.0, section 2; None too when the login has ``sign_out: false``."""
         if not self._section.sign_out or session.provider != self.name:
             return None
@@ -169,7 +169,8 @@ class OpenIdLogin:
         # A hint longer than servers take in an address would end the sign-out on an error page.
         hint = grant.id_token if len(grant.id_token) <= _LONGEST_HINT else ""
         parameters = {"post_logout_redirect_uri": return_to, "state": state, "id_token_hint": hint}
-        return _with_parameters(endpoint, _without_empty({"client_id": self._section.client_id, **parameters}))
+        own = {"client_id": self._section.client_id}
+        return Begin(_with_parameters(endpoint, _without_empty({**own, **parameters})))
 
     async def logged_out(self, token: str, now: float) -> LoggedOut:
         """Verify a logout token; the caller claims its ``jti`` before acting on it."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
+from markupsafe import Markup
 
 from sidecar.core.paths import safe_return_to
 from sidecar.core.reasons import EXPLANATIONS, Explanation, Way
@@ -29,9 +34,15 @@ _POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 
 _FORM_POLICY = f"{_POLICY}; form-action 'self' https: http://localhost:* http://127.0.0.1:*"
 _POLICIES: Mapping[str, str] = {"chooser": _FORM_POLICY, "confirm_sign_out": _FORM_POLICY}
 _STRICT_POLICY = f"{_POLICY}; form-action 'none'"
-_MAY_BE_LEFT_OUT: Mapping[str, Mapping[str, str]] = {"onward": {"note": ""}}
 # RFC 9110, section 5.6.4, without the need to escape.
 _NOT_QUOTED = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
+_MAY_BE_LEFT_OUT: Mapping[str, Mapping[str, object]] = {
+    "onward": {"note": ""},
+    "signed_out": {"is_partial": False},
+}
+# The one script that any page has: it sends the form that is the page's whole purpose. There is a button without it.
+_SEND = "document.forms[0].submit()"
+_SEND_HASH = b64encode(hashlib.sha256(_SEND.encode()).digest()).decode()
 _NOT_IN_HOSTS = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
 
 
@@ -52,13 +63,29 @@ class Answers:
         answer = web.Response(text=text, status=status, content_type="text/html")
         return _with(answer, cookies, _POLICIES.get(template, _STRICT_POLICY))
 
+    def post_on(self, url: str, fields: Mapping[str, str], cookies: Sequence[str] = ()) -> web.Response:
+        """Page that posts *fields* to *url*, which the caller vouches for, by itself or by its button."""
+        text = self._templates.render("post_on", {"url": url, "fields": dict(fields), "script": Markup(_SEND)})  # noqa: S704 - a constant
+        parts = urlsplit(url)
+        # Besides the provider itself, as on the other forms: where it redirects to counts in Chromium.
+        policy = f"{_FORM_POLICY} {parts.scheme}://{parts.netloc}; script-src 'sha256-{_SEND_HASH}'"
+        return _with(web.Response(text=text, content_type="text/html"), cookies, policy)
+
     def json(self, status: int, value: Mapping[str, Any], cookies: Sequence[str] = ()) -> web.Response:
         """JSON object, never cached."""
         return _with(web.Response(text=json.dumps(value), status=status, content_type="application/json"), cookies)
 
+    def onward(self, url: str, fields: Mapping[str, str], cookies: Sequence[str] = ()) -> web.Response:
+        """Go to *url*: with *fields* by a form, without by a redirect that is a GET whatever was asked."""
+        return self.post_on(url, fields, cookies) if fields else self.go(url, cookies, 303)
+
     def go(self, url: str, cookies: Sequence[str] = (), status: int = 302) -> web.Response:
         """Redirect to *url*, which the caller vouches for."""
         return _with(web.Response(status=status, headers={"Location": url}), cookies)
+
+    def document(self, content: bytes, media_type: str) -> web.Response:
+        """XML for programs, such as our metadata."""
+        return _with(web.Response(body=content, content_type=media_type), ())
 
     def stylesheet(self) -> web.Response:
         """The one stylesheet; pages ask for it with its version, so it may be kept."""
@@ -85,8 +112,10 @@ class Answers:
         answer = self._said(visit, "refused", refused, retry, cookies)
         if refused.status == web.HTTPUnauthorized.status_code:
             # RFC 9110, section 15.5.2: no 401 without a challenge; RFC 6750, section 3.1 for tokens that are bad.
-            error = "invalid_token" if refused.reason.value.startswith("token-") else ""
+            error = "invalid_token" if refused.is_bad_token else ""
             answer.headers["WWW-Authenticate"] = _bearer(visit, error)
+        if refused.retry_after:
+            answer.headers["Retry-After"] = str(math.ceil(refused.retry_after))
         return answer
 
     def unavailable(self, visit: Visit, unavailable: Unavailable, retry: str = "") -> web.Response:

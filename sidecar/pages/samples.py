@@ -27,7 +27,8 @@ SAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     ),
     "refused": (_SAID, {**_SAID, "retry": "/-/login?to=/", "action": "Try again", "is_for_others": False}),
     "unavailable": (_SAID, {**_SAID, "retry": "/-/login?to=/", "action": "Try again", "is_for_others": False}),
-    "signed_out": ({},),
+    "signed_out": ({"is_partial": False}, {"is_partial": True}),
     "confirm_sign_out": ({},),
+    "post_on": ({"url": "https://idp.example.com/sso", "fields": {"SAMLRequest": "PHg+"}, "script": "go()"},),
     "onward": ({"to": "/notes", "note": ""}, {"to": "/notes", "note": "You are signed in."}),
 }

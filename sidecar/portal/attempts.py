@@ -10,27 +10,29 @@ from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
 from sidecar.model import NOTHING_NEEDED, Reason, Refused, Requirement, Visit
+from sidecar.portal.room import Room
 from sidecar.portal.site import Site
 from sidecar.sessions.store import Store
 from sidecar.sessions.vault import Vault
 
 _BROWSER_LENGTH = 43
-_LOOP_WINDOW = 60.0
-_RECENT = 30.0
-_TURNS = 4
+# Anybody can begin sign-ins: what their return targets may take of the store together, beyond the usual length.
+_MOST_BYTES = 16 * 1024 * 1024
+_USUAL = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One sign-in under way. ``kept`` is what the login wants back; ``browser`` the hash of the binding cookie.
 
-    ``needs`` is what the page that it is for asks of a sign-in.
+    ``came`` is where it began, as ``came_by`` says it; ``needs`` is what the page that it is for asks of a sign-in.
     """
 
     login: str
     to: str
     browser: str
     kept: Mapping[str, str]
+    came: str = ""
     needs: Requirement = NOTHING_NEEDED
 
 
@@ -40,6 +42,11 @@ def browser_of(visit: Visit, site: Site) -> str:
         if len(value) == _BROWSER_LENGTH and value.replace("-", "a").replace("_", "a").isalnum() and value.isascii():
             return value
     return ""
+
+
+def came_by(visit: Visit) -> str:
+    """The address bar's scheme and host, as far as they can be known."""
+    return f"{visit.scheme or 'unknown'}://{visit.host}"
 
 
 def new_browser() -> str:
@@ -52,44 +59,53 @@ def _hashed(browser: str) -> str:
 
 
 class Attempts:
-    """Keeps attempts sealed in the store until their answer comes, and notices browsers that go in circles."""
+    """Keeps attempts sealed in the store until their answer comes."""
 
     def __init__(self, vault: Vault, store: Store, lifetime: float) -> None:
         """Seal in *vault*; an attempt may take *lifetime* seconds."""
         self._vault = vault
         self._store = store
         self._lifetime = lifetime
+        self._room = Room(_MOST_BYTES, lifetime)
 
     def new_state(self) -> str:
         """Random state: the record's only key."""
         return self._vault.token()
 
     async def keep(self, state: str, attempt: Attempt) -> None:
-        """Store *attempt* under *state*; its ``browser`` is the cookie's value, of which only the hash is kept."""
-        record: dict[str, object] = {
+        """Store *attempt* under *state*; its ``browser`` is the cookie's value, of which only the hash is kept.
+
+        While very many with long return targets are under way, further ones lead to the start page.
+        """
+        to = attempt.to if len(attempt.to) <= _USUAL or self._room.take(len(attempt.to)) else "/"
+        needs = attempt.needs
+        record = {
             "l": attempt.login,
-            "t": attempt.to,
+            "t": to,
             "b": _hashed(attempt.browser),
             "k": dict(attempt.kept),
+            "c": attempt.came,
+            "n": (needs.max_age, needs.acr, needs.amr),
         }
-        needs = attempt.needs
-        record["n"] = {"a": needs.max_age, "c": needs.acr, "m": needs.amr}
         await self._vault.put(state, json.dumps(record).encode(), self._lifetime)
 
     async def peek(self, state: str) -> Attempt:
         """Read an attempt without using it up; Refused(LOGIN_STATE_UNKNOWN) when there is none."""
         return _read(await self._vault.get(state))
 
-    async def use(self, state: str, login: str, browser: str) -> Attempt:
+    async def use(self, state: str, login: str, browser: str, came: str) -> Attempt:
         """Use an attempt up: this login's, this browser's, and only once.
 
-        Raises Refused: LOGIN_STATE_UNKNOWN, LOGIN_ISSUER_MIXED (the answer came to another login's callback) or
-        LOGIN_COOKIE_MISSING. A wrong browser does not use the attempt up, so nobody can spoil another's sign-in.
+        Raises Refused: LOGIN_STATE_UNKNOWN, LOGIN_ISSUER_MIXED (the answer came to another login's callback),
+        LOGIN_COOKIE_MISSING, or LOGIN_ADDRESS when it began elsewhere than it *came* back to. A wrong browser does not
+        use the attempt up, so nobody can spoil another's sign-in.
         """
         attempt = await self.peek(state)
         if attempt.login != login:
             raise Refused(Reason.LOGIN_ISSUER_MIXED, 400, f"begun with {attempt.login}, answered to {login}")
         if not browser or not secrets.compare_digest(attempt.browser, _hashed(browser)):
+            if attempt.came != came:
+                raise Refused(Reason.LOGIN_ADDRESS, 400, f"begun at {attempt.came}, answered at {came}")
             raise Refused(Reason.LOGIN_COOKIE_MISSING, 400, "no binding cookie" if not browser else "another browser")
         return _read(await self._vault.take(state))
 
@@ -100,30 +116,11 @@ class Attempts:
             if not await self._store.claim(key, b"1", max(60.0, until - now)):
                 raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "used before")
 
-    async def finished(self, browser: str) -> None:
-        """Note that this browser has just been given a session."""
-        await self._store.put(f"done:{_hashed(browser)}", b"1", _RECENT)
-
-    async def refuse_circles(self, browser: str) -> None:
-        """Raise Refused(LOGIN_LOOP) for a browser that keeps coming back for a sign-in right after one.
-
-        Several tabs that begin together do not count: only a beginning after a finished sign-in does.
-        """
-        if not browser or await self._store.get(f"done:{_hashed(browser)}") is None:
-            return
-        if await self._store.count(f"loop:{_hashed(browser)}", _LOOP_WINDOW) > _TURNS:
-            raise Refused(Reason.LOGIN_LOOP, 400, "signed in several times without coming back with a session")
-
 
 def _read(raw: bytes | None) -> Attempt:
     if raw is None:
         raise Refused(Reason.LOGIN_STATE_UNKNOWN, 400)
     record = json.loads(raw)
-    needs = record["n"]
-    return Attempt(
-        record["l"],
-        record["t"],
-        record["b"],
-        record["k"],
-        Requirement(needs["a"], tuple(needs["c"]), tuple(needs["m"])),
-    )
+    age, classes, methods = record["n"]
+    needs = Requirement(age, tuple(classes), tuple(methods))
+    return Attempt(record["l"], record["t"], record["b"], record["k"], record["c"], needs)

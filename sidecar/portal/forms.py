@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 from base64 import b64decode, b64encode
-from collections import deque
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -15,13 +14,15 @@ from sidecar.core.callers import is_from_here
 from sidecar.core.cookies import values_of
 from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.portal.attempts import browser_of, new_browser
+from sidecar.portal.room import Room
 from sidecar.portal.site import Site
 from sidecar.sessions.vault import Vault
 
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 _PATIENCE = 15.0
 # Anybody can send forms: what all those under way may take of the store together, for each worker.
-_MOST_BYTES = 32 * 1024 * 1024
+_MOST_BYTES = 64 * 1024 * 1024
+_OVERHEAD = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +38,26 @@ class KeptForm:
 class KeptForms:
     """Seals forms in the store for as long as a sign-in may take, and remembers whose sessions those were."""
 
-    def __init__(self, vault: Vault, site: Site, limit: int, lifetime: float, memory: float) -> None:
-        """Keep bodies up to *limit* bytes (0: none) for *lifetime* seconds, and whose a session was for *memory*."""
+    def __init__(  # noqa: PLR0917 - where, for whom, how much and how long
+        self, vault: Vault, owners: Vault, site: Site, limit: int, lifetime: float, memory: float
+    ) -> None:
+        """Keep bodies up to *limit* bytes (0: none) for *lifetime* seconds, and whose a session was for *memory*.
+
+        The tokens of forms and of sessions both come from browsers, so each kind has a vault of its own: one that is
+        sent in the other's place opens nothing.
+        """
         self._vault = vault
+        self._owners = owners
         self._site = site
         self._limit = limit
         self._lifetime = lifetime
         self._memory = memory
-        self._under_way: deque[tuple[float, int]] = deque()
-        self._bytes = 0
+        self._room = Room(_MOST_BYTES, lifetime)
 
     async def remember_owner(self, token: str, session: Session) -> None:
         """Note who signed in to the session of *token*: a form that meets its end later is theirs and nobody else's."""
         if self._limit:
-            await self._vault.put(token, session.identity.key.encode(), self._memory)
+            await self._owners.put(token, session.identity.key.encode(), self._memory)
 
     async def keep(self, request: web.BaseRequest, visit: Visit, target: str) -> tuple[str, ...] | None:
         """Keep the form of *request*; Set-Cookie texts that lead back to it, None when it cannot be kept.
@@ -59,7 +66,9 @@ class KeptForms:
         which SameSite had stripped of the session, into a signed-in one. Raises Refused for a body that does not come.
         """
         length = self._length(request)
-        if not length or not self._has_room_for(length):
+        # Not the body alone: an address or a type can be many times as long as a form of one byte.
+        size = _OVERHEAD + 2 * length + len(target) + len(request.headers.get("Content-Type", ""))
+        if not length or not self._room.take(size):
             return None
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -83,20 +92,10 @@ class KeptForms:
             return 0
         return length if is_from_here(self._site.origin, request.headers) else 0
 
-    def _has_room_for(self, length: int) -> bool:
-        now = asyncio.get_running_loop().time()
-        while self._under_way and self._under_way[0][0] <= now:
-            self._bytes -= self._under_way.popleft()[1]
-        if self._bytes + length > _MOST_BYTES:
-            return False
-        self._bytes += length
-        self._under_way.append((now + self._lifetime, length))
-        return True
-
     async def _owner(self, visit: Visit) -> str:
         """Identity key of whoever signed in to the session that this browser still names, "" when nobody knows."""
         for token in values_of(visit.cookies, self._site.session_cookie):
-            owner = await self._vault.get(token)
+            owner = await self._owners.get(token)
             if owner is not None:
                 return owner.decode()
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -14,8 +15,10 @@ from sidecar.core.cookies import values_of
 from sidecar.logins.login import Ask
 from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
+from sidecar.portal.attempts import browser_of
 from sidecar.portal.callback import Callback
 from sidecar.portal.parameters import parameters_of, query_of, read_form
+from sidecar.portal.saml import PARTIAL, SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import Site
@@ -38,6 +41,7 @@ class Portal:
     sign_in: SignIn
     callback: Callback
     sign_out: SignOut
+    saml: SamlPages
     keeper: SessionKeeper
     answers: Answers
     audit: AuditLog
@@ -57,6 +61,8 @@ class Portal:
             ("POST", "logout"): self._logout,
             ("GET", "signed-out"): self._signed_out,
             ("POST", "backchannel"): self._back_channel,
+            ("GET", "saml"): self.saml.got,
+            ("POST", "saml"): self.saml.posted,
             ("GET", "me"): self._me,
             ("GET", "jwks.json"): self._jwks,
             ("GET", "style.css"): self._style,
@@ -72,12 +78,19 @@ class Portal:
         """True for the probes, which are asked by address and not by name."""
         return path in (self.site.path("live"), self.site.path("ready"))
 
+    def page_of(self, path: str) -> str:
+        """Name of our page that *path* is about, such as "login"."""
+        return self._parts(path)[0]
+
+    def _parts(self, path: str) -> tuple[str, str, str]:
+        return path[len(self.site.prefix) + 1 :].partition("/")
+
     async def handle(self, request: web.BaseRequest, visit: Visit, now: float) -> web.Response:
         """Answer one request below the prefix. Raises Refused and Unavailable."""
-        name, _, rest = visit.path[len(self.site.prefix) + 1 :].partition("/")
+        name, _, rest = self._parts(visit.path)
         method = "GET" if visit.method == "HEAD" else visit.method
         handler = self._routes.get((method, name))
-        if handler is None or (rest and name not in ("callback", "backchannel")):
+        if handler is None or (rest and name not in ("callback", "backchannel", "saml")):
             known = any(page == name for _, page in self._routes)
             reason, status = (Reason.METHOD_REFUSED, 405) if known else (Reason.NOT_FOUND, 404)
             raise Refused(reason, status, f"{visit.method} {name}")
@@ -85,6 +98,8 @@ class Portal:
 
     async def _login(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
         query = parameters_of(query_of(request))
+        if self._is_elsewhere(visit) and "moved" not in query:
+            return self.answers.go(self._moved(query))
         session = await self._session(visit, now)
         # What the sign-in must achieve follows from the rule for the page: no third party chooses it by a link.
         ask = self.asks(self.site.return_to(query.get("to", "")), visit.host)
@@ -94,7 +109,18 @@ class Portal:
         if session is not None and not set(ask.amr) <= set(session.amr):
             # OpenID Connect has no parameter for methods: only a provider that asks anew can use another one.
             ask = replace(ask, prompt="login")
-        return await self.sign_in.begin(visit, query, ask, session)
+        return await self.sign_in.begin(visit, query, ask, session, now)
+
+    def _is_elsewhere(self, visit: Visit) -> bool:
+        """True where a cookie that is given now would not come back with the provider's answer, to public_url."""
+        return visit.host != self.site.host or (self.site.scheme == "https" and visit.scheme == "http")
+
+    def _moved(self, query: Mapping[str, str]) -> str:
+        """The same sign-in at public_url. Once: behind a proxy that changes the Host, it never looks right."""
+        kept = {name: query[name] for name in ("with", "email") if name in query}
+        return f"{self.site.origin}{self.site.login_path(self.site.return_to(query.get('to', '')))}&" + urlencode(
+            {**kept, "moved": "1"}
+        )
 
     async def _logout(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
         if is_from_elsewhere(self.site.origin, request.headers):
@@ -103,11 +129,12 @@ class Portal:
             return self.answers.page("confirm_sign_out", 200, {})
         answer, session = await self.sign_out.sign_out(visit, now)
         if session:
+            await self.sign_in.circles.forget(browser_of(visit, self.site))
             self.audit.record(Event.SIGNED_OUT, {"session": session, "client": visit.client})
         return answer
 
-    async def _signed_out(self, _request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
-        return self.answers.page("signed_out", 200, {})
+    async def _signed_out(self, request: web.BaseRequest, _visit: Visit, _rest: str, _now: float) -> web.Response:
+        return self.answers.page("signed_out", 200, {"is_partial": query_of(request) == PARTIAL})
 
     async def _back_channel(self, request: web.BaseRequest, _visit: Visit, name: str, now: float) -> web.Response:
         try:

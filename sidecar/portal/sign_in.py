@@ -11,7 +11,8 @@ from sidecar.core.cookies import values_of
 from sidecar.logins.login import Ask, Login
 from sidecar.model import Reason, Refused, Requirement, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
-from sidecar.portal.attempts import Attempt, Attempts, browser_of, new_browser
+from sidecar.portal.attempts import Attempt, Attempts, browser_of, came_by, new_browser
+from sidecar.portal.circles import Circles
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
@@ -38,11 +39,14 @@ class SignIn:
     site: Site
     logins: Mapping[str, Login]
     attempts: Attempts
+    circles: Circles
     keeper: SessionKeeper
     forms: KeptForms
     answers: Answers
 
-    async def begin(self, visit: Visit, query: Mapping[str, str], ask: Ask, session: Session | None) -> web.Response:
+    async def begin(
+        self, visit: Visit, query: Mapping[str, str], ask: Ask, session: Session | None, now: float
+    ) -> web.Response:
         """Answer ``/login``: a redirect to the provider, or the chooser when several could be meant."""
         to = self.site.return_to(query.get("to", ""))
         email = query.get("email", "").strip()
@@ -53,13 +57,16 @@ class SignIn:
         if login is None:
             return self._chooser(to, email)
         browser = browser_of(visit, self.site)
-        await self.attempts.refuse_circles(browser)
+        await self.circles.refuse(visit, browser, session, now)
         browser = browser or new_browser()
         state = self.attempts.new_state()
         begin = await login.begin(state, replace(ask, login_hint=email))
         needs = Requirement(ask.max_age, ask.acr, ask.amr)
-        await self.attempts.keep(state, Attempt(login.name, to, browser, begin.kept, needs))
-        return self.answers.go(begin.url, [self.site.give_browser(browser)])
+        await self.attempts.keep(state, Attempt(login.name, to, browser, begin.kept, came_by(visit), needs))
+        cookies = [self.site.give_browser(browser)]
+        return (
+            self.answers.post_on(begin.url, begin.form, cookies) if begin.form else self.answers.go(begin.url, cookies)
+        )
 
     def _choose(self, name: str, email: str) -> Login | None:
         if name:
@@ -102,12 +109,12 @@ class SignIn:
             # Begun at the provider: nothing of ours to compare with, only own paths may be gone to.
             attempt = Attempt(name, self.site.return_to(state), "", {})
         else:
-            attempt = await self.attempts.use(state, name, browser)
+            attempt = await self.attempts.use(state, name, browser, came_by(visit))
         signed_in = await login.finish(attempt.kept, answer, now)
         await self.attempts.never_again(name, signed_in.once, now)
         token, session = await self._open(visit, signed_in, now)
         if browser:
-            await self.attempts.finished(browser)
+            await self.circles.note_end(browser, now)
         is_enough = attempt.needs.is_met_by(session.auth_time, session.acr, session.amr, now)
         return Opened(session, attempt.to, (self.site.give_session(token),), is_enough)
 

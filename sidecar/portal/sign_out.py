@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from sidecar.core.cookies import CookieStyle, expire_cookie, values_of
-from sidecar.logins.login import LoggedOut, Login
-from sidecar.model import Reason, Refused, Unavailable, Visit
+from sidecar.logins.login import Begin, LoggedOut, Login
+from sidecar.model import Grant, Reason, Refused, Session, Unavailable, Visit
 from sidecar.pages.answers import Answers
+from sidecar.portal.farewells import Farewells
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.store import Store
@@ -26,12 +28,13 @@ class SignOut:
     logins: Mapping[str, Login]
     keeper: SessionKeeper
     store: Store
+    farewells: Farewells
     answers: Answers
     app_cookies: tuple[str, ...]
 
     async def sign_out(self, visit: Visit, now: float) -> tuple[web.Response, str]:
         """End the session that *visit* brings, here and at the provider; (answer, session id or "")."""
-        onward = self.site.path("signed-out")
+        onward: Begin | None = None
         ended = ""
         for token in values_of(visit.cookies, self.site.session_cookie):
             session = await self.keeper.find(token, now)
@@ -40,17 +43,27 @@ class SignOut:
             grant = await self.keeper.grant(token)
             await self.keeper.end(token)
             ended = session.id
-            login = self.logins.get(session.provider)
-            if login is not None:
-                try:
-                    back = self.site.origin + self.site.path("signed-out")
-                    onward = await login.sign_out_url(session, grant, back, "") or onward
-                except Unavailable:
-                    # The session here has ended; a provider that is down cannot keep anybody signed in with us.
-                    continue
-        return self.answers.go(onward, self._parting_cookies()), ended
+            # The session here has ended; a provider that is down cannot keep anybody signed in with us.
+            with contextlib.suppress(Unavailable):
+                onward = await self._onward(session, grant) or onward
+        cookies = self.parting_cookies()
+        if onward is None:
+            return self.answers.go(self.site.path("signed-out"), cookies), ended
+        return self.answers.onward(onward.url, onward.form, cookies), ended
 
-    def _parting_cookies(self) -> list[str]:
+    async def _onward(self, session: Session, grant: Grant) -> Begin | None:
+        """How to sign out at the provider too. Raises Unavailable."""
+        login = self.logins.get(session.provider)
+        if login is None:
+            return None
+        state = self.farewells.new_state()
+        begun = await login.begin_sign_out(session, grant, self.site.origin + self.site.path("signed-out"), state)
+        if begun is not None and begun.kept:
+            await self.farewells.keep(state, login.name, begun.kept)
+        return begun
+
+    def parting_cookies(self) -> list[str]:
+        """Set-Cookie texts that take away what belonged to a session that is over."""
         plain = CookieStyle(secure=self.site.style.secure)
         dropped = [expire_cookie(plain, name) for name in self.app_cookies]
         return [self.site.drop_session(), self.site.drop_form(), *dropped]
@@ -65,8 +78,18 @@ class SignOut:
             raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
         said = await login.logged_out(token, now)
         lifetime = min(max(said.expires - now, 60.0), _LONGEST_MEMORY)
-        if not await self.store.claim(f"jti:{len(name)}:{name}:{said.jti}", b"1", lifetime):
+        used = f"jti:{len(name)}:{name}:{said.jti}"
+        if not await self.store.claim(used, b"1", lifetime):
             raise Refused(Reason.TOKEN_INVALID, 400, "logout token used before")
+        try:
+            return said, await self._end(said)
+        except Unavailable:
+            # The provider will send it again, and must not hear then that it has been used: the sessions still live.
+            with contextlib.suppress(Unavailable):
+                await self.store.delete(used)
+            raise
+
+    async def _end(self, said: LoggedOut) -> int:
         if said.sid:
-            return said, await self.keeper.end_provider_session(said.issuer, said.sid)
-        return said, await self.keeper.end_subject(said.issuer, said.subject)
+            return await self.keeper.end_provider_session(said.issuer, said.sid)
+        return await self.keeper.end_subject(said.issuer, said.subject)

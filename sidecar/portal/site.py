@@ -9,6 +9,9 @@ from sidecar.config.service import Server, Sessions
 from sidecar.core.addresses import host_of
 from sidecar.core.cookies import CookieStyle, expire_cookie, set_cookie
 from sidecar.core.paths import read_target, safe_return_to
+from sidecar.model import Visit
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,24 @@ class Site:
         """True when the canonical *path* is below our prefix."""
         return path.startswith(self.prefix + "/") or path == self.prefix
 
+    def difference(self, visit: Visit) -> str:
+        """How the address that the browser uses differs from public_url; "" when it does not, or nobody can know."""
+        if visit.host != self.host:
+            return f"asked at host {visit.host}, public_url has {self.host}"
+        if visit.scheme not in ("", self.scheme):
+            return f"asked over {visit.scheme}, public_url has {self.scheme}"
+        return ""
+
     def path(self, name: str) -> str:
         """Path of one of our own pages."""
         return f"{self.prefix}/{name}"
+
+    def authority_of(self, host: str) -> str:
+        """What a Host header says for one of our names: with the public port, whichever one was asked for."""
+        if host == self.host:
+            return self.authority
+        name = f"[{host}]" if ":" in host else host
+        return name if self.port == _DEFAULT_PORTS.get(self.scheme) else f"{name}:{self.port}"
 
     def login_path(self, to: str) -> str:
         """Path that begins a sign-in and comes back to *to*."""
@@ -97,7 +115,7 @@ def site_of(server: Server, sessions: Sessions) -> Site:
         origin=f"{parts.scheme}://{parts.netloc.lower()}",
         host=host_of(parts.netloc),
         authority=parts.netloc.lower(),
-        port=parts.port or (443 if secure else 80),
+        port=parts.port or _DEFAULT_PORTS[parts.scheme],
         scheme=parts.scheme,
         prefix=server.prefix.rstrip("/"),
         style=style,

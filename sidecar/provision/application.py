@@ -81,7 +81,8 @@ class Application:
         outcome = await self.hook.apply(order)
         if outcome.result not in SUCCESSES:
             raise failure_of(order.change, outcome)
-        await self.verify(order)
+        if order.change is not Change.DELETE:
+            await self.verify(order)
         return outcome
 
     async def verify(self, order: Order) -> None:

@@ -10,9 +10,10 @@ from sidecar.config.provision import Provision
 from sidecar.core.accounts import refusal_of
 from sidecar.core.audit import Event
 from sidecar.core.wanted import folded, identity_of, target_of, want
-from sidecar.directory import Directory
+from sidecar.directory import Directory, Owed
 from sidecar.hooks.order import Hook
-from sidecar.model import Account, Identity, Person, Reason, Refused, Unavailable
+from sidecar.model import Account, Duty, Identity, Person, Reason, Refused, Unavailable
+from sidecar.people import Changes
 from sidecar.provision.application import Application, Job
 from sidecar.provision.journal import Journal, Record
 from sidecar.provision.making import Made, Maker
@@ -25,14 +26,17 @@ from sidecar.sessions.turn import Turn
 
 _MOST_RESTARTS = 3
 _SEEN_EVERY = 3600.0
-_CHANGED = "person-changed:"
-_CHANGED_FOR = 60.0
 
 EndSessions = Callable[[Person], Awaitable[None]]
+Who = Callable[[Person], Awaitable[tuple[Identity, tuple[str, ...]] | None]]
 
 
 async def _no_sessions(person: Person) -> None:  # noqa: ARG001
     return
+
+
+async def _unheard_of(person: Person) -> None:  # noqa: ARG001
+    return None
 
 
 class Provisioner:
@@ -49,12 +53,15 @@ class Provisioner:
         domains: Mapping[str, tuple[str, ...]],
         record: Record,
         end_sessions: EndSessions = _no_sessions,
+        who: Who = _unheard_of,
+        changes: Changes | None = None,
     ) -> None:
         """Join the parts.
 
         *domains* are by login the e-mail domains that it may speak for; *record* takes an audit event's value and its
         fields; *end_sessions* ends every session of a person (without it they end by being refused at each request);
-        *clock* gives epoch seconds.
+        *who* says who somebody is who is not here, and with which roles (without it nobody is settled but by signing
+        in); *changes* tells the others; *clock* gives epoch seconds.
         """
         self._rules = rules_of(section, hook, domains)
         self._digest = section_digest(section)
@@ -68,9 +75,12 @@ class Provisioner:
         self._maker = Maker(self._rules, section.on_error, Application(hook), directory, self._journal)
         self._memo = Memo()
         self._flights = Flights()
-        self._has_watch = False
+        self._who = who
+        self._clock = clock
+        self._changes = changes or Changes(store)
+        self._changes.listen(self._memo.forget, self._memo.clear)
         self.outbox = OutboxWorker(
-            self._rules, Application(hook), directory, self._journal, self._turn, clock, self._ended
+            self._rules, Application(hook), directory, self._journal, self._turn, clock, self._ended, self._settle
         )
 
     async def ensure(self, identity: Identity, roles: Sequence[str], now: float) -> Account:
@@ -80,13 +90,17 @@ class Provisioner:
         Unavailable (PROVISIONING_DOWN, DIRECTORY_DOWN, STORE_DOWN).
         """
         held = tuple(roles)
-        # Without word from the other replicas nobody would tell us that a person was switched off.
-        if self._store.is_watching and (remembered := self._memo.get(identity, held, now)) is not None:
+        if (remembered := self.at_hand(identity, held, now)) is not None:
             return remembered
         return await self._flights.join(identity, held, partial(self._ensure, identity, held, now))
 
+    def at_hand(self, identity: Identity, roles: Sequence[str], now: float) -> Account | None:
+        """What ``ensure`` would give if that is known for sure and nothing is to be done; None says nothing."""
+        # Without word from the other replicas nobody would tell us that a person was switched off.
+        return self._memo.get(identity, tuple(roles), now) if self._changes.is_heard else None
+
     async def _ensure(self, identity: Identity, roles: tuple[str, ...], now: float) -> Account:
-        await self._watch()
+        await self._changes.watch()
         generation = self._memo.generation
         try:
             made = await self._settled(identity, roles, now)
@@ -132,26 +146,19 @@ class Provisioner:
         key = f"{self._turns}{kind}:{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()}"
         return Turn(self._store, key, self._wait, Reason.PROVISIONING_DOWN)
 
-    # What other replicas must hear
+    # What nobody waits for
 
-    async def _watch(self) -> None:
-        if not self._has_watch:
-            self._has_watch = True
-            try:
-                await self._store.watch(_CHANGED, self._forget, self._memo.clear)
-            except BaseException:
-                self._has_watch = False
-                raise
-            # What was learnt before the watch stood may be out of date already.
-            self._memo.clear()
-
-    def _forget(self, key: str) -> None:
-        self._memo.forget(key.removeprefix(_CHANGED))
+    async def _settle(self, person: Person) -> None:
+        """Make the account of somebody who is not here as it shall be. Raises Refused and Unavailable as ``ensure``."""
+        standing = await self._who(person)
+        if standing is None:
+            return
+        made = await self._settled(*standing, self._clock())
+        self._memo.forget(made.person_id)
 
     async def _ended(self, person: Person) -> None:
         """Make every replica look again, and end the person's sessions."""
-        self._memo.forget(person.id)
-        await self._store.put(f"{_CHANGED}{person.id}", b"1", _CHANGED_FOR)
+        await self._changes.announce([person.id])
         await self._end_sessions(person)
 
     # Switching people off and on
@@ -168,13 +175,25 @@ class Provisioner:
         self.outbox.wake()
         return person
 
+    async def remove(self, person_id: str, by: str, now: float) -> Person:
+        """Switch a person off for good, and owe the application the deletion of their account.
+
+        Where the application has no ``delete`` steps it is deactivated. Raises Refused(NOT_FOUND).
+        """
+        person = await self.disable(person_id, by, now, forever=True)
+        await self._directory.outbox.enqueue(Owed(person_id, Duty.DELETE, now, f"delete:{person_id}"))
+        self.outbox.wake()
+        return person
+
     async def enable(self, person_id: str, by: str, now: float) -> Person:
-        """Switch a person on again; the next sign-in reactivates the account that we deactivated.
+        """Switch a person on again; the account that we deactivated is reactivated, now or at the next sign-in.
 
         Raises Refused(PERSON_DISABLED) unless it was *by* who had switched them off.
         """
         person = await self._directory.enable(person_id, by, now)
         self._journal.note(Event.PERSON_ENABLED, identity_of(person), person.id, "", by=by)
+        await self._changes.announce([person.id])
+        self.outbox.wake()
         return person
 
     # Looking ahead, and ending

@@ -1,4 +1,4 @@
-"""Deactivate the accounts of people who were switched off, as long as it takes."""
+"""Work off what is owed to the application, as long as it takes: settle, deactivate, delete."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 from sidecar.core.accounts import is_gone
 from sidecar.core.audit import Event
-from sidecar.core.wanted import AccountRules, Wanted, folded, identity_of
+from sidecar.core.wanted import AccountRules, Wanted, folded, identity_of, is_protected
 from sidecar.directory import Directory, OutboxItem
 from sidecar.hooks.order import Order
-from sidecar.model import Account, Change, Person, Reason, Refused, Result, Unavailable
+from sidecar.model import Account, Change, Duty, Person, Reason, Refused, Result, Unavailable
 from sidecar.provision.application import Application, Job, generated, with_saved
 from sidecar.provision.journal import Journal
 from sidecar.sessions.turn import Turn
@@ -33,8 +33,12 @@ class OutboxWorker:
         turn: Callable[[str, str], Turn],
         clock: Callable[[], float],
         end_sessions: Callable[[Person], Awaitable[None]],
+        settle: Callable[[Person], Awaitable[None]],
     ) -> None:
-        """Take *turn(kind, name)* before touching an account; *clock* gives epoch seconds."""
+        """Take *turn(kind, name)* before touching an account; *clock* gives epoch seconds.
+
+        *settle* makes the account of somebody who is active as it shall be.
+        """
         self._rules = rules
         self._application = application
         self._directory = directory
@@ -42,6 +46,7 @@ class OutboxWorker:
         self._turn = turn
         self._clock = clock
         self._end_sessions = end_sessions
+        self._settle = settle
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -72,19 +77,26 @@ class OutboxWorker:
 
     async def _try(self, item: OutboxItem) -> None:
         person = await self._directory.person(item.person_id)
-        if person is None or person.active or item.change is not Change.DEACTIVATE:
+        if person is None or person.active is not (item.duty is Duty.SETTLE):
             await self._directory.outbox.done(item)
             return
         try:
-            # Again, since whoever switched the person off may have died before.
-            await self._end_sessions(person)
-            await self._deactivate(person, item)
+            await self._do(person, item)
         except Refused as error:
-            await self._fail(person, item, error, for_good=error.reason is Reason.ACCOUNT_PROTECTED)
+            for_good = item.duty is Duty.SETTLE or error.reason is Reason.ACCOUNT_PROTECTED
+            await self._fail(person, item, error, for_good=for_good)
         except Unavailable as error:
             await self._fail(person, item, error, for_good=False)
         else:
             await self._directory.outbox.done(item)
+
+    async def _do(self, person: Person, item: OutboxItem) -> None:
+        if item.duty is Duty.SETTLE:
+            await self._settle(person)
+            return
+        # Again, since whoever switched the person off may have died before.
+        await self._end_sessions(person)
+        await self._leave(person, item)
 
     async def _fail(self, person: Person, item: OutboxItem, error: Refused | Unavailable, *, for_good: bool) -> None:
         key = person.account.key if person.account else person.reserved
@@ -93,7 +105,7 @@ class OutboxWorker:
             identity_of(person),
             person.id,
             key,
-            change=item.change.value,
+            change=item.duty.value,
             reason=error.reason.value,
             detail=error.detail,
             tries=item.tries + 1,
@@ -104,7 +116,8 @@ class OutboxWorker:
         pause = min(_FIRST_PAUSE * 2 ** min(item.tries, 20), _LONGEST_PAUSE)
         await self._directory.outbox.retry(item, self._clock() + pause, str(error))
 
-    async def _deactivate(self, person: Person, item: OutboxItem) -> None:
+    async def _leave(self, person: Person, item: OutboxItem) -> None:
+        """Switch the account off, or delete it, while nobody else works on it."""
         identity = identity_of(person)
         async with self._turn("person", identity.key):
             # A sign-in that was under way has come to its end now, and may have made an account.
@@ -117,7 +130,7 @@ class OutboxWorker:
             async with self._turn("account", folded(key)):
                 account = current.account or await self._made_meanwhile(current)
                 if account is not None:
-                    await self._switch_off(current, account, item)
+                    await self._take_away(current, account, item)
 
     async def _made_meanwhile(self, person: Person) -> Account | None:
         """The account whose creation was begun, bound now if the application has it."""
@@ -128,24 +141,33 @@ class OutboxWorker:
         bound = await self._directory.settle(person, with_saved(Account(person.reserved), found), job.now)
         return bound.account
 
-    async def _switch_off(self, person: Person, account: Account, item: OutboxItem) -> None:
-        if folded(account.key) in self._rules.protected:
+    async def _take_away(self, person: Person, account: Account, item: OutboxItem) -> None:
+        if is_protected(self._rules, account.key):
             raise Refused(Reason.ACCOUNT_PROTECTED, 403, "a protected account is not changed")
-        if Change.DEACTIVATE not in self._rules.able:
+        change = self._change_for(item.duty)
+        if change is None:
             return
         identity, now = identity_of(person), self._clock()
         found = await self._application.look(Job(identity, Wanted(account.key), "", now), account)
-        if is_gone(account, found):
-            return
-        order = Order(
-            Change.DEACTIVATE,
-            identity,
+        if not is_gone(account, found):
             # A sign-in that was cut short may have left the binding without the account's id.
-            with_saved(account, found) if found.result is Result.FOUND else account,
-            generated=generated(),
-            idempotency=item.idempotency[:32],
-            now=now,
-        )
-        await self._application.change(order)
+            theirs = with_saved(account, found) if found.result is Result.FOUND else account
+            once = item.idempotency[:32]
+            order = Order(change, identity, theirs, generated=generated(), idempotency=once, now=now)
+            await self._application.change(order)
+        elif change is Change.DEACTIVATE:
+            return
+        await self._note(person, account, change, now)
+
+    def _change_for(self, duty: Duty) -> Change | None:
+        """An application that cannot delete is asked to deactivate; None when it can do neither."""
+        wanted = (Change.DELETE, Change.DEACTIVATE) if duty is Duty.DELETE else (Change.DEACTIVATE,)
+        return next((change for change in wanted if change in self._rules.able), None)
+
+    async def _note(self, person: Person, account: Account, change: Change, now: float) -> None:
+        if change is Change.DELETE:
+            await self._directory.drop_account(person.id)
+            self._journal.note(Event.ACCOUNT_DELETED, identity_of(person), person.id, account.key)
+            return
         await self._directory.mark_deactivated(person.id, now, deactivated=True)
-        self._journal.note(Event.ACCOUNT_DEACTIVATED, identity, person.id, account.key)
+        self._journal.note(Event.ACCOUNT_DEACTIVATED, identity_of(person), person.id, account.key)

@@ -27,6 +27,7 @@ def write_session(session: Session) -> bytes:
         "a": session.acr,
         "m": list(session.amr),
         "d": session.sid,
+        "l": session.alias,
     }
     slim = {name: value for name, value in record.items() if name == "g" or value not in ("", [], {})}
     # A provider may send half a surrogate pair in a name: strange, and no reason to fail.
@@ -61,12 +62,13 @@ def read_session(raw: bytes, session_id: str) -> Session | None:
         amr=tuple(record.get("m", ())),
         sid=record.get("d", ""),
         refresh_at=refresh_at,
+        alias=record.get("l", ""),
     )
 
 
 def write_grant(grant: Grant) -> bytes:
     """Compact JSON of *grant*."""
-    return json.dumps([grant.id_token, grant.refresh_token]).encode()
+    return json.dumps([grant.id_token, grant.refresh_token, grant.saml]).encode()
 
 
 def read_grant(raw: bytes | None) -> Grant:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from redis.backoff import NoBackoff
 from sidecar.config.service import Sentinel, Sessions
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.redis import RedisStore
+from sidecar.sessions.redis_tls import share, tls_context
 from sidecar.sessions.redis_watch import Watch
 from sidecar.sessions.store import Store
 
@@ -34,29 +36,41 @@ def open_store(section: Sessions, clock: Callable[[], float]) -> Store:
     if not section.redis.reveal().startswith(_SCHEMES):
         message = "sessions.redis is no address of Redis: write redis://, rediss:// or unix://"
         raise ValueError(message)
+    context = tls_context(section)
     try:
-        return _open_redis(section, section.redis.reveal())
+        return _open_redis(section, section.redis.reveal(), context)
     except (ValueError, TypeError):
         # The library's own message quotes what it could not read, which may be a part of the password.
         message = f"sessions.redis cannot be used: {section.redis.redacted}"
         raise ValueError(message) from None
 
 
-def _open_redis(section: Sessions, url: str) -> Store:
+def _open_redis(section: Sessions, url: str, context: ssl.SSLContext | None) -> Store:
     timeout = section.timeout.total_seconds()
     if section.cluster:
         # Its pushes come from every primary apart; sessions are looked up each time instead.
-        return RedisStore(RedisCluster.from_url(url, **_options(section)), section.prefix, timeout, None)
-    beside = None if section.sentinel is None else _sentinels(section, section.sentinel)
+        return RedisStore(_open_cluster(section, url, context), section.prefix, timeout, None)
+    beside = None if section.sentinel is None else _sentinels(section, section.sentinel, context)
     pool: Any
     if beside is None or section.sentinel is None:
         pool = BlockingConnectionPool.from_url(url, **_pooled(section))
     else:
         pool = _SentinelPool(section.sentinel.master, beside, **_login(url), **_pooled(section))  # type: ignore[no-untyped-call]
+    share(context, pool)
     # Made once here, so that an option in the address that no connection knows is found at the start.
     pool.make_connection()
     watch = Watch(lambda: _speaking_resp3(pool))
     return RedisStore(Redis.from_pool(pool), section.prefix, timeout, watch, beside)
+
+
+def _open_cluster(section: Sessions, url: str, context: ssl.SSLContext | None) -> RedisCluster:
+    client = RedisCluster.from_url(url, **_options(section))
+    share(context, *client.startup_nodes)
+    if context is not None:
+        # Of these the nodes are made that are found on the way.
+        one = client.startup_nodes[0]
+        client.connection_kwargs |= {"connection_class": one.connection_class, "shared": context}
+    return client
 
 
 def server_secrets(section: Sessions) -> tuple[bytes, ...]:
@@ -84,23 +98,13 @@ def _options(section: Sessions) -> dict[str, Any]:
     if url.startswith("unix://"):
         del options["socket_keepalive"]
     if url.startswith("rediss://"):
-        options |= _tls(section)
+        options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
     return options
 
 
 def _pooled(section: Sessions) -> dict[str, Any]:
     timeout = section.timeout.total_seconds()
     return {**_options(section), "max_connections": _MOST_CONNECTIONS, "timeout": timeout}
-
-
-def _tls(section: Sessions) -> dict[str, Any]:
-    files = {
-        "ssl_ca_certs": section.redis_ca,
-        "ssl_certfile": section.redis_certificate,
-        "ssl_keyfile": section.redis_key,
-    }
-    given = {name: str(path) for name, path in files.items() if path is not None}
-    return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **given}
 
 
 def _login(url: str) -> dict[str, Any]:
@@ -110,17 +114,19 @@ def _login(url: str) -> dict[str, Any]:
     return {**login, "ssl": url.startswith("rediss://")}
 
 
-def _sentinels(section: Sessions, sentinel: Sentinel) -> SentinelClient:
+def _sentinels(section: Sessions, sentinel: Sentinel, context: ssl.SSLContext | None) -> SentinelClient:
     nodes = [(node.rpartition(":")[0].strip("[]"), int(node.rpartition(":")[2])) for node in sentinel.nodes]
     # They are asked one after the other; a few that do not answer must leave time for the one that does.
-    share = section.timeout.total_seconds() / (len(nodes) + 1)
-    asking: dict[str, Any] = {**_options(section), "socket_timeout": share, "socket_connect_timeout": share}
+    each = section.timeout.total_seconds() / (len(nodes) + 1)
+    asking: dict[str, Any] = {**_options(section), "socket_timeout": each, "socket_connect_timeout": each}
     asking["ssl"] = "ssl_cert_reqs" in asking
     if sentinel.username:
         asking["username"] = sentinel.username
     if sentinel.password is not None:
         asking["password"] = sentinel.password.reveal()
-    return SentinelClient(nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    client = SentinelClient(nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    share(context, *(one.connection_pool for one in client.sentinels))
+    return client
 
 
 def _speaking_resp3(pool: Any) -> Any:

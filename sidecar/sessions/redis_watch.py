@@ -21,6 +21,7 @@ _PATIENCE = 2.5
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 _PAUSE_WHEN_REFUSED = 60.0
+_GOODBYE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,7 @@ class Watch:
             if pinging is not None:
                 pinging.cancel()
                 await asyncio.wait({pinging})
-            with contextlib.suppress(RedisError, OSError, TimeoutError, RuntimeError):
-                await connection.disconnect(nowait=True)
+            await _let_go(connection)
 
     async def _begin_tracking(self, connection: Any) -> None:
         # redis-py drops invalidations that nobody handles; handed back, they are what read_response returns.
@@ -169,3 +169,13 @@ async def _ping(connection: Any) -> None:
         while True:
             await asyncio.sleep(_PING_EVERY)
             await connection.send_command("PING", check_health=False)
+
+
+async def _let_go(connection: Any) -> None:
+    """Close, and wait for it: TLS says goodbye first, and a server that is frozen answers that half a minute late."""
+    writer = connection._writer  # noqa: SLF001 - to cut off what does not end
+    with contextlib.suppress(RedisError, OSError, TimeoutError, RuntimeError):
+        async with asyncio.timeout(_GOODBYE):
+            await connection.disconnect()
+    if writer is not None:
+        writer.transport.abort()

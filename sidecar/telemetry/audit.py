@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +27,14 @@ _DECEIVING = {
 }
 _FLUSH_AFTER = 0.05
 _MOST_WAITING = 100_000
+# A stranger decides how long a path is, and so a line.
+_MOST_BYTES = 64 * 1024 * 1024
 _MOST_AT_ONCE = 1000
 _STDOUT = 1
+# Made once: json.dumps with options makes one for every line.
+_HOLE = secrets.token_hex(16)
+Form = tuple[str, ...]
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 _RETRY_AFTER = 1.0
 # Seconds that the end waits for a sink that hangs.
 _PATIENCE = 3.0
@@ -101,6 +109,8 @@ class Outlet:
         self._rest = b""
         self._lines_in_rest = 0
         self._put = 0
+        # Each is counted by one thread only.
+        self._bytes_put = self._bytes_dropped = self._bytes_taken = 0
         self._written = 0
         self._wake = threading.Event()
         self._told = threading.Condition()
@@ -111,12 +121,17 @@ class Outlet:
 
     def put(self, line: bytes) -> None:
         """Take a line to be written soon; the oldest is dropped when far too many wait."""
-        if len(self._waiting) >= _MOST_WAITING:
+        while self._waiting and not self._has_room_for(line):
             with contextlib.suppress(IndexError):
-                self._waiting.popleft()
+                self._bytes_dropped += len(self._waiting.popleft())
                 self.dropped += 1
         self._put += 1
+        self._bytes_put += len(line)
         self._waiting.append(line)
+
+    def _has_room_for(self, line: bytes) -> bool:
+        waiting = self._bytes_put - self._bytes_dropped - self._bytes_taken
+        return len(self._waiting) < _MOST_WAITING and waiting + len(line) <= _MOST_BYTES
 
     def wake(self) -> None:
         """Begin to write what waits."""
@@ -167,15 +182,21 @@ class Outlet:
                 self._is_failing = is_said
                 self._told.notify_all()
 
+    def _take(self) -> None:
+        lines: list[bytes] = []
+        with contextlib.suppress(IndexError):
+            while len(lines) < _MOST_AT_ONCE:
+                lines.append(self._waiting.popleft())
+        self._rest = b"".join(lines)
+        self._bytes_taken += len(self._rest)
+        self._lines_in_rest = len(lines)
+
     def _write_all(self) -> OSError | None:
         """Write everything that waits; what the sink did not take is first the next time."""
         while self._waiting or self._rest:
-            with contextlib.suppress(IndexError):
-                lines = [self._rest]
-                while len(lines) < _MOST_AT_ONCE:
-                    lines.append(self._waiting.popleft())
-            self._rest = b"".join(lines)
-            self._lines_in_rest += len(lines) - 1
+            if not self._rest:
+                # Only then: what is taken out of the queue is not counted any more, nor dropped.
+                self._take()
             try:
                 self._rest = self._rest[self._sink.write(self._rest) :]
             except OSError as error:
@@ -194,6 +215,8 @@ class AuditLog:
         self._outlets = [Outlet(sink) for sink in sinks]
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
+        self._second = -1
+        self._second_text = ""
 
     @property
     def dropped(self) -> int:
@@ -204,13 +227,43 @@ class AuditLog:
         """Note that *event* happened; *fields* are JSON values, empty ones are left out. Never secrets."""
         if not self._outlets:
             return
-        time = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
-        line: dict[str, object] = {"time": time, "event": event.value}
-        line.update((name, value) for name, value in fields.items() if value not in ("", None, (), []))
-        text = _written(line)
+        line: dict[str, object] = {"time": self._time(), "event": event.value}
+        line |= {name: value for name, value in fields.items() if value or value == 0}
+        self._put(_written(line))
+
+    def form(self, event: Event, fields: Mapping[str, object], *holes: str) -> Form | None:
+        """As ``record``, for a line that will be written often with nothing but the fields *holes* new to it.
+
+        None where nothing is written.
+        """
+        if not self._outlets:
+            return None
+        line: dict[str, object] = {"time": _HOLE, "event": event.value}
+        line |= {name: value for name, value in fields.items() if value or value == 0}
+        line |= dict.fromkeys(holes, _HOLE)
+        return tuple(_written(line).decode().split(f'"{_HOLE}"'))
+
+    def fill(self, form: Form, *values: str) -> None:
+        """Note *form* with the *values* of its holes, in the order in which they were named."""
+        told = [f'"{self._time()}"', *map(encode_basestring, values)]
+        text = "".join([part for pair in zip(form, told, strict=False) for part in pair])
+        if not text.isascii() or "\x7f" in text:
+            text = text.translate(_DECEIVING)
+        self._put((text + form[-1]).encode(errors="backslashreplace"))
+
+    def _put(self, text: bytes) -> None:
         for outlet in self._outlets:
             outlet.put(text)
         self._schedule()
+
+    def _time(self) -> str:
+        """ISO 8601 in milliseconds; what a whole second looks like is worked out once."""
+        now = self._clock()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._second_text}.{int((now - second) * 1000):03d}+00:00"
 
     def _schedule(self) -> None:
         if self._timer is not None:
@@ -244,7 +297,7 @@ class AuditLog:
 
 def _written(line: Mapping[str, object]) -> bytes:
     """One line of JSON, whatever strangers put into it: bytes that are no UTF-8 come out as escapes."""
-    text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = _encode(line)
     if not text.isascii() or "\x7f" in text:
         text = text.translate(_DECEIVING)
     return text.encode(errors="backslashreplace") + b"\n"

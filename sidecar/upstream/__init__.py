@@ -2,9 +2,20 @@
 
 from sidecar.upstream.ending import Ending
 from sidecar.upstream.exchange import Alter
-from sidecar.upstream.head import Head, Line
+from sidecar.upstream.head import Head, Line, Outgoing, written
 from sidecar.upstream.response import RelayedResponse
 from sidecar.upstream.tunnel import wants_websocket
-from sidecar.upstream.upstream import Upstream
+from sidecar.upstream.upstream import Departure, Upstream
 
-__all__ = ["Alter", "Ending", "Head", "Line", "RelayedResponse", "Upstream", "wants_websocket"]
+__all__ = [
+    "Alter",
+    "Departure",
+    "Ending",
+    "Head",
+    "Line",
+    "Outgoing",
+    "RelayedResponse",
+    "Upstream",
+    "wants_websocket",
+    "written",
+]

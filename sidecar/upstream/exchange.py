@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
 from sidecar.model import Reason, Refused, Unavailable
-from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch
+from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch, plain_head
 from sidecar.upstream.head import Framing, Line, Outgoing
 from sidecar.upstream.response import ClientGone, RelayedResponse, gone, reset
 from sidecar.upstream.tunnel import Tunnel, check_accept
@@ -31,6 +31,8 @@ _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 _SWITCHING = 101
 # When a session ends, what is nearly done may finish: the very answer that says "signed out" is such an answer.
 _GRACE = 0.5
+# A client that has had so many seconds may be asked for its place.
+_SETTLED = 5.0
 
 
 class Stale(Exception):  # noqa: N818 - the domain's word
@@ -45,21 +47,32 @@ class Patience:
     idle: float
 
 
+class Arrived(NamedTuple):
+    """An answer that the client has got: its status, and whether the client's connection ``stays``."""
+
+    status: int
+    stays: bool
+
+
 class Exchange:
     """Carries one request; ``over`` may be called a second time after Stale."""
 
     __slots__ = (
         "_alter",
         "_awaits_client",
+        "_awaits_reader",
+        "_began",
         "_body",
         "_connection",
         "_ending",
         "_excuse",
         "_framing",
+        "_has_departed",
         "_is_upgrade",
         "_limit",
         "_may_be_shared",
         "_method",
+        "_moved",
         "_open_tunnel",
         "_outgoing",
         "_patience",
@@ -99,11 +112,14 @@ class Exchange:
         self._ending = ending
         self._excuse = excuse
         self._is_upgrade = is_upgrade
+        self._has_departed = False
         self._open_tunnel: Tunnel | None = None
         self._stays = keep_alive and request.keep_alive
         self._patience = times.answer
         self._may_be_shared = not outgoing.binds
-        self._awaits_client = False
+        self._awaits_client = self._awaits_reader = False
+        self._began = asyncio.get_running_loop().time()
+        self._moved = 0
         self._connection: Connection | None = None
         self._response: RelayedResponse | None = None
         self._upload: asyncio.Task[None] | None = None
@@ -118,6 +134,48 @@ class Exchange:
     def may_be_shared(self) -> bool:
         """False when the connection carried one person's sign-in and is nobody else's."""
         return self._may_be_shared
+
+    def depart(self, connection: Connection, on_word: Callable[[], None]) -> None:
+        """Send the request, whose body is at hand, and have *on_word* called when there is an answer or none can come.
+
+        Then either ``arrive`` gives the answer to the client at once, or ``over`` goes on from there. Raises
+        Unavailable.
+        """
+        self._connection = connection
+        connection.begin(for_head=self._method == hdrs.METH_HEAD)
+        self._send(connection)
+        connection.tell(on_word)
+        self._has_departed = True
+
+    def arrive(self, connection: Connection) -> Arrived | None:
+        """Give the client the answer if all of it is there and it is an ordinary one; None when ``over`` has to."""
+        message, payload = connection.at_hand, connection.payload
+        transport = self._request.transport
+        if message is None or payload is None or transport is None or transport.is_closing():
+            return None
+        head = plain_head(message, payload.total_bytes)
+        if head is None:
+            return self._arrive_judged(connection, message)
+        transport.write(head + payload.read_nowait())
+        self._connection = None
+        return Arrived(message.code, stays=True)
+
+    def _arrive_judged(self, connection: Connection, message: RawResponseMessage) -> Arrived | None:
+        try:
+            answer = judge(message, self._method)
+            if answer.is_event_stream or not answer.has_body:
+                return None
+            response = self._begin(connection, answer)
+        except (Unavailable, ClientGone):
+            # ``over`` meets the same, and says what has to be said.
+            return None
+        self._may_be_shared = self._may_be_shared and answer.may_be_shared
+        self._connection = None
+        return Arrived(answer.status, response.keep_alive)
+
+    def resume(self, request: web.BaseRequest) -> None:
+        """Go on for *request*, which is the same one in the hands of aiohttp's server."""
+        self._request = request
 
     async def over(self, connection: Connection) -> RelayedResponse:
         """Carry the request over *connection*.
@@ -138,8 +196,10 @@ class Exchange:
             await self._settle()
 
     async def _carry(self, connection: Connection) -> RelayedResponse:
-        connection.begin(for_head=self._method == hdrs.METH_HEAD)
-        self._send(connection)
+        if not self._has_departed:
+            connection.begin(for_head=self._method == hdrs.METH_HEAD)
+            self._send(connection)
+        self._has_departed = False
         message = await connection.message()
         self._patience = self._times.idle
         if message.code == _SWITCHING:
@@ -229,6 +289,7 @@ class Exchange:
         before = self._outgoing.data
         while True:
             total += len(data)
+            self._moved += len(data)
             if self._limit is not None and total > self._limit:
                 raise Refused(Reason.BODY_TOO_LARGE, 413, f"more than {self._limit} bytes")
             connection.send(before + (_chunk(data) if is_chunked else data))
@@ -260,23 +321,36 @@ class Exchange:
     async def _relay(self, connection: Connection, answer: Answer) -> None:
         payload = connection.payload
         assert payload is not None  # noqa: S101 - every message comes with one
-        is_all = not answer.has_body or payload.is_eof()
-        first = payload.read_nowait() if answer.has_body else b""
-        is_chunked = answer.has_body and answer.length is None and self._request.version >= HttpVersion11
-        head = self._head(connection, answer, is_chunked=is_chunked)
-        self._response = response = RelayedResponse(self._request, answer.status, answer.reason, keep_alive=self._stays)
-        response.begin(head, first, chunked=is_chunked, is_all=is_all)
+        response = self._begin(connection, answer)
         if answer.is_event_stream:
             self._excuse(connection)
-        await response.drain()
-        while not is_all:
+        await self._drain(response)
+        while not response.is_finished:
             data = await payload.readany()
             if not data:
                 response.finish()
                 return
             response.add(data)
-            await response.drain()
+            self._moved += len(data)
+            await self._drain(response)
             connection.touched = asyncio.get_running_loop().time()
+
+    async def _drain(self, response: RelayedResponse) -> None:
+        self._awaits_reader = True
+        await response.drain()
+        self._awaits_reader = False
+
+    def _begin(self, connection: Connection, answer: Answer) -> RelayedResponse:
+        """Write the head, and what there is of the body."""
+        payload = connection.payload
+        assert payload is not None  # noqa: S101 - every message comes with one
+        is_all = not answer.has_body or payload.is_eof()
+        is_chunked = answer.has_body and answer.length is None and self._request.version >= HttpVersion11
+        head = self._head(connection, answer, is_chunked=is_chunked)
+        first = payload.read_nowait() if answer.has_body else b""
+        self._response = response = RelayedResponse(self._request, answer.status, answer.reason, keep_alive=self._stays)
+        response.begin(head, first, chunked=is_chunked, is_all=is_all)
+        return response
 
     def _head(self, connection: Connection, answer: Answer, *, is_chunked: bool) -> bytes:
         lines = answer.lines if self._alter is None else self._alter(answer.lines)
@@ -314,6 +388,17 @@ class Exchange:
                 self.give_up(ClientGone())
             else:
                 self.give_up(Unavailable(Reason.UPSTREAM_SLOW, f"silent for {self._patience:g} s", 504))
+
+    def clients_pace(self, now: float) -> float | None:
+        """Bytes per second of a client that we wait for; None while we do not, and in the first seconds."""
+        age, connection = now - self._began, self._connection
+        takes_place = connection is not None and connection.holds_slot
+        is_waited_for = self._awaits_client or self._awaits_reader
+        return self._moved / age if takes_place and is_waited_for and age > _SETTLED else None
+
+    def give_way(self) -> None:
+        """End, because the client is slow and others need its place."""
+        self.give_up(ClientGone())
 
     def give_up(self, error: Exception) -> None:
         """Stop in the middle because of *error*."""

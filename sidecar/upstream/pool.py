@@ -38,6 +38,11 @@ class Pool:
         return self._bound - self._free
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait for a place."""
+        return sum(not waiter.done() for waiter in self._queue)
+
+    @property
     def idle(self) -> int:
         """How many connections wait for a request."""
         return len(self._idle)
@@ -61,6 +66,14 @@ class Pool:
             self._free_slot()
             raise
         connection.holds_slot = True
+        return connection
+
+    def take_idle(self) -> Connection | None:
+        """As ``take`` for a request that may be repeated, if a connection is idle; None when there is none."""
+        connection = self._reuse(is_repeatable=True) if self._free and not self._queue else None
+        if connection is not None:
+            self._free -= 1
+            connection.holds_slot = True
         return connection
 
     async def _wait_for_slot(self) -> None:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 
 from sidecar.model import Reason, Refused, Unavailable
-from sidecar.upstream.exchange import Alter, Exchange, Patience, Stale
-from sidecar.upstream.head import Framing, Head, compose, framing_of
+from sidecar.upstream.exchange import Alter, Arrived, Exchange, Patience, Stale
+from sidecar.upstream.head import Framing, Head, Outgoing, compose, framing_of
 from sidecar.upstream.pool import Pool
+from sidecar.upstream.response import ClientGone
 from sidecar.upstream.target import target_of
 from sidecar.upstream.tunnel import check_handshake
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp import web
 
     from sidecar.config.service import App
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _SLOWEST_TICK = 1.0
 _TICKS_PER_TIMEOUT = 10
+_NO_BODY = Framing()
 
 
 class Upstream:
@@ -90,11 +94,47 @@ class Upstream:
             is_upgrade=False,
             excuse=self._pool.excuse,
         )
-        connection = await self._pool.take(is_repeatable=exchange.is_repeatable)
+        return await self.resume(exchange, await self._pool.take(is_repeatable=exchange.is_repeatable))
+
+    def depart(
+        self,
+        request: web.BaseRequest,
+        outgoing: Outgoing,
+        *,
+        alter: Alter | None,
+        ended: Ending | None,
+        on_word: Callable[[], None],
+    ) -> Departure | None:
+        """Send a GET without a body over an idle connection, None (and nothing happened) when that cannot be done.
+
+        *on_word* is called, never from within, when the departure should ``arrive``.
+        """
+        if self._is_draining or request.protocol.writing_paused:
+            return None
+        connection = self._pool.take_idle()
+        if connection is None:
+            return None
+        exchange = Exchange(
+            request,
+            hdrs.METH_GET,
+            outgoing,
+            _NO_BODY,
+            b"",
+            times=self._times,
+            limit=self._max_body,
+            alter=alter,
+            ending=ended,
+            keep_alive=True,
+            is_upgrade=False,
+            excuse=self._pool.excuse,
+        )
         try:
-            return await self._run(exchange, connection)
-        except Stale:
-            return await self._run(exchange, await self._pool.take(fresh=True))
+            exchange.depart(connection, on_word)
+        except Unavailable:
+            self._pool.give_back(connection, may_be_shared=False)
+            return None
+        self._enter(exchange)
+        return Departure(self, exchange, connection)
 
     def _at_hand(self, request: web.BaseRequest) -> bytes:
         body = request.content.read_nowait()
@@ -135,16 +175,30 @@ class Upstream:
         return await self._run(exchange, await self._pool.connect())
 
     async def _run(self, exchange: Exchange, connection: Connection) -> RelayedResponse:
-        self._live.add(exchange)
-        if self._tick is None:
-            self._schedule()
+        self._enter(exchange)
         try:
             return await exchange.over(connection)
         finally:
-            self._live.discard(exchange)
-            self._pool.give_back(connection, may_be_shared=exchange.may_be_shared)
-            if self._emptied is not None and not self._live:
-                self._emptied.set()
+            self.leave(exchange, connection)
+
+    async def resume(self, exchange: Exchange, connection: Connection) -> RelayedResponse:
+        """Carry on with a departure that did not arrive at once; see ``carry``."""
+        try:
+            return await self._run(exchange, connection)
+        except Stale:
+            return await self._run(exchange, await self._pool.take(fresh=True))
+
+    def _enter(self, exchange: Exchange) -> None:
+        self._live.add(exchange)
+        if self._tick is None:
+            self._schedule()
+
+    def leave(self, exchange: Exchange, connection: Connection) -> None:
+        """Note that *exchange* is over, and keep its connection if that is fit for another one."""
+        self._live.discard(exchange)
+        self._pool.give_back(connection, may_be_shared=exchange.may_be_shared)
+        if self._emptied is not None and not self._live:
+            self._emptied.set()
 
     def _schedule(self) -> None:
         self._tick = asyncio.get_running_loop().call_later(self._pace, self._look_round)
@@ -154,10 +208,23 @@ class Upstream:
         now = asyncio.get_running_loop().time()
         for exchange in tuple(self._live):
             exchange.check(now)
+        self._make_way(now)
         self._pool.expire(now)
         self._tick = None
         if self._live or self._pool.idle:
             self._schedule()
+
+    def _make_way(self, now: float) -> None:
+        """Let the slowest clients give their places to whoever waits for one.
+
+        Else a few hundred that send or read a byte now and then would keep everybody out.
+        """
+        waiting = self._pool.waiting
+        if not waiting:
+            return
+        paces = [(pace, exchange) for exchange in self._live if (pace := exchange.clients_pace(now)) is not None]
+        for _, exchange in sorted(paces, key=lambda one: one[0])[:waiting]:
+            exchange.give_way()
 
     async def probe(self) -> str:
         """Connect once and send nothing; a sentence for operators. Raises Unavailable."""
@@ -188,6 +255,36 @@ class Upstream:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
+
+
+class Departure:
+    """A request that is on its way without a task; whoever sent it calls one of the three."""
+
+    __slots__ = ("_connection", "_exchange", "_upstream")
+
+    def __init__(self, upstream: Upstream, exchange: Exchange, connection: Connection) -> None:
+        """Belong to *upstream*; *exchange* has departed over *connection*."""
+        self._upstream = upstream
+        self._exchange = exchange
+        self._connection = connection
+
+    def arrive(self) -> Arrived | None:
+        """Give the whole answer to the client; None when it takes more, which is up to ``carry_on`` then."""
+        arrived = self._exchange.arrive(self._connection)
+        if arrived is not None:
+            self._upstream.leave(self._exchange, self._connection)
+        return arrived
+
+    async def carry_on(self, request: web.BaseRequest) -> RelayedResponse:
+        """Do for *request*, which is the same one, what ``Upstream.carry`` does once it has sent a request."""
+        self._exchange.resume(request)
+        return await self._upstream.resume(self._exchange, self._connection)
+
+    def abandon(self) -> None:
+        """Forget about it: the client has gone."""
+        self._connection.tell(None)
+        self._exchange.give_up(ClientGone())
+        self._upstream.leave(self._exchange, self._connection)
 
 
 def _without_expect(request: web.BaseRequest, head: Head) -> Head:

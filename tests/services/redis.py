@@ -39,13 +39,14 @@ class RedisServer:
         *,
         options: Sequence[str] = (),
         acl: AclUser | None = None,
-        tls: bool = False,
+        tls: bool | Certificates = False,
     ) -> None:
         self.host = HOST
         self.port = port
         self._directory = new_directory("sidecar-redis")
         self._acl = acl
-        self.certificates: Certificates | None = make_certificates(self._directory) if tls else None
+        own = make_certificates(self._directory) if tls is True else None
+        self.certificates: Certificates | None = own or tls or None
         self._server = Server("redis-server", self._command(options), answers=self._answers)
 
     def _command(self, options: Sequence[str]) -> list[str]:
@@ -58,6 +59,7 @@ class RedisServer:
             words += ["--tls-cert-file", str(self.certificates.certificate)]
             words += ["--tls-key-file", str(self.certificates.key)]
             words += ["--tls-ca-cert-file", str(self.certificates.authority)]
+            words += ["--tls-replication", "yes", "--tls-cluster", "yes"]
         if self._acl is not None:
             words += ["--aclfile", str(self._write_acl(self._acl))]
         return [*words, *options]
@@ -93,6 +95,11 @@ class RedisServer:
             self.start()
         with self.client() as client:
             client.flushall()
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._server.pid
 
     @property
     def is_running(self) -> bool:
@@ -138,9 +145,18 @@ class Sentinel:
         self._server = Server("sentinel", command, answers=self._answers)
 
     def _configuration(self) -> str:
+        certificates = self.master.certificates
+        ports: tuple[str, ...] = (f"port {self.port}",)
+        if certificates is not None:
+            ports = (
+                *("port 0", f"tls-port {self.port}", "tls-replication yes", "tls-auth-clients no"),
+                f"tls-cert-file {certificates.certificate}",
+                f"tls-key-file {certificates.key}",
+                f"tls-ca-cert-file {certificates.authority}",
+            )
         lines = (
             f"bind {self.host}",
-            f"port {self.port}",
+            *ports,
             f"dir {self._directory}",
             f"sentinel monitor {self.name} {self.master.host} {self.master.port} 1",
             f"sentinel down-after-milliseconds {self.name} 1000",
@@ -150,7 +166,9 @@ class Sentinel:
 
     def client(self) -> redis.Redis:
         """Return a new blocking client of the Sentinel itself; the caller closes it."""
-        return redis.Redis(host=self.host, port=self.port, socket_timeout=5, decode_responses=True)
+        trusted = self.master.certificates
+        tls = {"ssl": True, "ssl_ca_certs": str(trusted.authority)} if trusted else {}
+        return redis.Redis(host=self.host, port=self.port, socket_timeout=5, decode_responses=True, **tls)  # type: ignore[arg-type]
 
     def _answers(self) -> bool:
         # Ready means: it also knows the replica, so a failover would succeed.
@@ -181,7 +199,7 @@ class RedisServers:
         self._started: list[RedisServer | Sentinel] = []
 
     def __call__(
-        self, *options: str, acl: AclUser | None = None, tls: bool = False, maxmemory: str | None = None
+        self, *options: str, acl: AclUser | None = None, tls: bool | Certificates = False, maxmemory: str | None = None
     ) -> RedisServer:
         """Start a Redis; `options` are further words of redis-server's command line; `maxmemory` never evicts."""
         limit = ("--maxmemory", maxmemory, "--maxmemory-policy", "noeviction") if maxmemory else ()
@@ -190,10 +208,11 @@ class RedisServers:
         self._started.append(server)
         return server
 
-    def sentinel(self) -> Sentinel:
-        """Start a master, a replica of it that is in step, and a Sentinel over both."""
-        master = self()
-        replica = self("--replicaof", f"{master.host} {master.port}", "--repl-diskless-sync-delay", "0")
+    def sentinel(self, *, tls: bool = False) -> Sentinel:
+        """Start a master, a replica of it that is in step, and a Sentinel over both; all with one certificate."""
+        master = self(tls=tls)
+        after = ("--replicaof", f"{master.host} {master.port}", "--repl-diskless-sync-delay", "0")
+        replica = self(*after, tls=master.certificates or False)
         sentinel = start_on_free_port(lambda port: Sentinel(port, master, replica))
         self._started.append(sentinel)
         return sentinel

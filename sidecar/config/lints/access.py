@@ -95,7 +95,7 @@ def _names_of(lines: Allow | Deny, place: Location, config: Config, document: Do
                 shown = document.quoted(here, name)
                 fix = closest(name, known, f"There are the {kind}s") or f"Define it under {kind}s"
                 yield document.error(here, f"there is no {kind} {shown}", fix)
-            elif key == "bearer" and config.logins[name].bearer is None:
+            elif key == "bearer" and not _takes_bearer(config, name):
                 message = f"logins.{name} does not accept bearer tokens"
                 yield document.error(here, message, f"Add bearer: {{audience: …}} to logins.{name}")
 
@@ -112,6 +112,11 @@ def roles(config: Config, document: Document) -> Iterator[Problem]:
                     yield document.error(here, f"there is no {kind} {document.quoted(here, other)}", fix)
                 elif other == name and key == "includes":
                     yield document.warning(here, "includes itself", "Remove it")
+
+
+def _takes_bearer(config: Config, name: str) -> bool:
+    login = config.oidc_logins.get(name)
+    return login is not None and login.bearer is not None
 
 
 def _methods(rule: AccessRule, place: Location, document: Document) -> Iterator[Problem]:
@@ -199,10 +204,42 @@ def _folded(one: AccessRule, other: AccessRule, *, folds: bool) -> tuple[list[st
     return _segments(paths[0]), _segments(paths[1])
 
 
+def depth(config: Config, document: Document) -> Iterator[Problem]:
+    """A page that is guarded, while what is below it is not: to many applications both are the same page."""
+    for number, rule in enumerate(config.access):
+        if _segments(rule.path)[-1] in ("**", "") or rule.only_denies:
+            continue
+        below = rule.model_copy(update={"path": rule.path + "/**", "methods": rule.methods or ("GET",)})
+        place = next(
+            (
+                n
+                for n, one in enumerate(config.access)
+                if not one.only_denies and _covers(one, below, folds=config.app.ignore_case)
+            ),
+            -1,
+        )
+        if place >= 0 and _strictness(config.access[place]) < _strictness(rule):
+            where: Location = ("access", number, "path")
+            looser = document.quoted(("access", place, "path"), config.access[place].path)
+            message = f"guards one page, and rule {place + 1} ({looser}) lets more people to {rule.path}/anything"
+            fix = "many applications serve that as the same page: write /prefix/** for both"
+            yield document.warning(where, message if not document.refers(where) else "guards one page only", fix)
+
+
+def _strictness(rule: AccessRule) -> float:
+    """How many a rule keeps out; rules that name people are not compared with each other."""
+    if rule.allow == "nobody":
+        return 3
+    if rule.is_public:
+        return 0
+    asks_little = any(one in (Allow(), Allow(who="anyone")) for one in rule.alternatives)
+    return (1 if asks_little else 2) + (0.5 if asks_little and rule.require != Require() else 0.0)
+
+
 def bearer_use(config: Config, document: Document) -> Iterator[Problem]:
     """A login that accepts tokens nobody may use."""
     used = {name for rule in config.access for one in rule.alternatives for name in one.bearer}
-    for name, login in config.logins.items():
+    for name, login in config.oidc_logins.items():
         if login.bearer is not None and name not in used:
             fix = f"Add a rule such as {{path: /api/**, allow: {{bearer: {name}}}}}"
             yield document.warning(("logins", name, "bearer"), "no access rule accepts these tokens", fix)

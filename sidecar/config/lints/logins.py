@@ -22,13 +22,19 @@ _OURS = frozenset(
 )  # fmt: skip
 
 
+def names(config: Config, document: Document) -> Iterator[Problem]:
+    """Names that addresses can be made of."""
+    for name in config.logins:
+        if not _NAME.fullmatch(name):
+            message, fix = "the name becomes part of addresses", "Use letters, digits, - and _"
+            yield document.error(("logins", name), message, fix)
+
+
 def providers(config: Config, document: Document) -> Iterator[Problem]:
     """Addresses that can be believed, and no provider twice by accident."""
     seen: dict[tuple[str, str], str] = {}
-    for name, login in config.logins.items():
+    for name, login in config.oidc_logins.items():
         place: Location = ("logins", name)
-        if not _NAME.fullmatch(name):
-            yield document.error(place, "the name becomes part of addresses", "Use letters, digits, - and _")
         yield from _addresses(login, place, document)
         for parameter in sorted(_OURS & set(login.parameters)):
             here = (*place, "parameters", parameter)
@@ -96,8 +102,8 @@ def groups(config: Config, document: Document) -> Iterator[Problem]:
 
 def groups_sources(config: Config, document: Document) -> Iterator[Problem]:
     """An access token goes over https only, and is asked for with the scope that the place wants."""
-    for name, login in config.logins.items():
-        source = getattr(login, "groups_source", None)
+    for name, login in config.oidc_logins.items():
+        source = login.groups_source
         if source is None:
             continue
         place: Location = ("logins", name, "groups_source", "url")
@@ -110,6 +116,15 @@ def groups_sources(config: Config, document: Document) -> Iterator[Problem]:
             if scope in login.scopes:
                 here = (*place[:-1], "scope", item)
                 yield document.warning(here, f"{document.quoted(here, scope)} is among scopes already", "Remove it")
+
+
+def addresses(config: Config, document: Document) -> Iterator[Problem]:
+    """An address that nobody can verify is never there."""
+    for name, login in config.saml_logins.items():
+        if (login.identity.email or config.identity.email) and not (login.domains or login.trust_email):
+            message = "e-mail addresses are never believed: SAML has no word for verified"
+            fix = "List the domains that the provider looks after, such as domains: [example.com]"
+            yield document.warning(("logins", name), message, fix)
 
 
 def linking(config: Config, document: Document) -> Iterator[Problem]:

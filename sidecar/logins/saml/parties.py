@@ -56,6 +56,9 @@ class ProviderMetadata(Protocol):
     async def current(self, now: float) -> IdentityProvider:
         """Give the description in force; Unavailable(PROVIDER_DOWN) when there is none that is still valid."""
 
+    async def renewed(self, now: float) -> IdentityProvider | None:
+        """Look once more, because no known key made a signature; None when it is too soon or the keys are the same."""
+
     async def keep_fresh(self) -> None:
         """Refresh for ever; run in the background. A bad new copy never replaces a good old one."""
 

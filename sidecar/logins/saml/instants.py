@@ -1,0 +1,27 @@
+"""Read and write the times of SAML (xs:dateTime in UTC; SAML 2.0 Core, section 1.3.3)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from sidecar.model import Reason, Refused
+
+_INSTANT = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,12}))?(Z|[+-]\d{2}:\d{2})", re.ASCII)
+
+
+def read_instant(text: str, what: str) -> float:
+    """Epoch seconds of *text*; Refused(TOKEN_TIME) names *what* it is when it is no time."""
+    match = _INSTANT.fullmatch(text)
+    if match is None:
+        raise Refused(Reason.TOKEN_TIME, 403, f"SAML: {what} is no time")
+    try:
+        whole = datetime.fromisoformat(match[1] + match[3]).timestamp()
+    except (ValueError, OverflowError):
+        raise Refused(Reason.TOKEN_TIME, 403, f"SAML: {what} is no time") from None
+    return whole + float(f"0.{match[2] or 0}")
+
+
+def write_instant(seconds: float) -> str:
+    """Text of epoch *seconds*, without fractions."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

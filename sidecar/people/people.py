@@ -1,0 +1,160 @@
+"""Say who somebody is, for a request by the one who signed in and for work that nobody waits for alike."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sidecar.core.accounts import refusal_of
+from sidecar.core.people import effective
+from sidecar.core.roles import Role, roles_of
+from sidecar.core.template import Template, TemplateError
+from sidecar.directory import Directory
+from sidecar.model import Identity, Person, Profile, Refused
+from sidecar.people.changes import Changes
+
+_MOST = 10_000
+_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """A source that owns people. ``name`` is ``scim:NAME``, ``sync:NAME`` or ``manual``.
+
+    ``joins`` are by login the templates that give, from somebody's claims, the value by which the source knows them;
+    a login that is not there joins nobody.
+    """
+
+    name: str
+    joins: Mapping[str, Template] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    signed_in: Identity
+    who: Identity
+    person_id: str
+    until: float
+
+
+class People:
+    """Puts together what sign-ins and sources say of somebody, and remembers it for a short while."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        changes: Changes,
+        sources: Sequence[SourcePlan],
+        roles: Sequence[Role],
+        telling: frozenset[str],
+        *,
+        adds: bool = True,
+    ) -> None:
+        """*sources* with the strongest first; *roles* of the configuration; *telling* are the logins that say groups.
+
+        With *adds* the groups of sources are added to those of the sign-in, else they stand in their place.
+        """
+        self._directory = directory
+        self._changes = changes
+        self._sources = tuple(sources)
+        self._rank = {source.name: number for number, source in enumerate(sources)}
+        self._roles = roles
+        self._telling = telling
+        self._adds = adds
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._generation = 0
+        changes.listen(self._forget, self._clear)
+
+    async def known(self, signed_in: Identity, now: float) -> Identity:
+        """Who *signed_in* is. The very same object for the same question, as long as nothing changes.
+
+        Whoever a source knows by what their claims say is joined to that person here. Raises Refused: PERSON_DISABLED
+        for people who were switched off, ACCOUNT_AMBIGUOUS and ACCOUNT_BOUND when they cannot be joined; Unavailable.
+        """
+        entry = self._entries.get(signed_in.key)
+        if entry is not None and now < entry.until and entry.signed_in == signed_in and self._changes.is_heard:
+            return entry.who
+        await self._changes.watch()
+        generation = self._generation
+        person = await self._person(signed_in)
+        who = signed_in if person is None else await self._who(person, signed_in, now)
+        if person is not None and generation == self._generation:
+            self._remember(_Entry(signed_in, who, person.id, now + _SECONDS))
+        return who
+
+    async def of(self, person: Person) -> tuple[Identity, tuple[str, ...]] | None:
+        """(identity, roles) of somebody who is not here; None for somebody of whom nothing was ever said.
+
+        Raises Refused(IDENTITY_INCOMPLETE) when a role's condition cannot be evaluated.
+        """
+        told = await self._directory.profiles.of_person(person.id)
+        logins = sorted((one for one in told if one.is_login), key=lambda one: one.updated)
+        owners = self._owners(told)
+        if not logins and not owners:
+            return None
+        signed_in = logins[-1].identity if logins else None
+        who = self._together(signed_in, owners, await self._directory.groups.names_of(person.id))
+        return who, roles_of(who, self._roles)
+
+    async def _person(self, signed_in: Identity) -> Person | None:
+        person = await self._directory.person_by_identity(signed_in.key)
+        if person is None and self._sources:
+            partner = await self._directory.profiles.joined(signed_in, self._join_values(signed_in))
+            person = None if partner is None else await self._directory.person(partner)
+        refused = refusal_of(person)
+        if refused is not None:
+            raise Refused(refused, 403, "switched off")
+        return person
+
+    async def _who(self, person: Person, signed_in: Identity, now: float) -> Identity:
+        told = await self._directory.profiles.of_person(person.id)
+        stored = next((one.identity for one in told if one.is_login and one.identity.key == signed_in.key), None)
+        if stored != signed_in:
+            await self._directory.profiles.signed_in(person, signed_in, self._join_values(signed_in), now)
+        owners = self._owners(told)
+        # Whoever no source knows stays as the sign-in says: nothing more to ask for.
+        return (
+            self._together(signed_in, owners, await self._directory.groups.names_of(person.id)) if owners else signed_in
+        )
+
+    def _together(self, signed_in: Identity | None, owners: Sequence[Profile], groups: Sequence[str]) -> Identity:
+        if signed_in is not None and signed_in.provider not in self._telling:
+            # A login that never says groups does not leave them unknown.
+            signed_in = replace(signed_in, groups=())
+        return effective(signed_in, owners, groups, adds=self._adds)
+
+    def _owners(self, told: Sequence[Profile]) -> list[Profile]:
+        owners = [one for one in told if not one.is_login and one.source in self._rank]
+        return sorted(owners, key=lambda one: self._rank[one.source])
+
+    def _join_values(self, signed_in: Identity) -> dict[str, str]:
+        """By source the value by which it may know this person; a claim that is missing leads nowhere."""
+        context = {"claims": dict(signed_in.claims), "user": {"username": signed_in.username, "email": signed_in.email}}
+        values: dict[str, str] = {}
+        for source in self._sources:
+            template = source.joins.get(signed_in.provider)
+            if template is None:
+                continue
+            try:
+                value = template.text({**context, "subject": signed_in.subject})
+            except TemplateError:
+                continue
+            if value:
+                values[source.name] = value
+        return values
+
+    def _remember(self, entry: _Entry) -> None:
+        self._entries[entry.signed_in.key] = entry
+        self._entries.move_to_end(entry.signed_in.key)
+        if len(self._entries) > _MOST:
+            self._entries.popitem(last=False)
+
+    def _forget(self, person_id: str) -> None:
+        self._generation += 1
+        for key in [key for key, entry in self._entries.items() if entry.person_id == person_id]:
+            del self._entries[key]
+
+    def _clear(self) -> None:
+        self._generation += 1
+        self._entries.clear()
