@@ -12,7 +12,7 @@ from bench.peers import BARE, SIDECAR, Peer, Surroundings
 from bench.report import Report, Table
 
 _CONNECTIONS = 32
-_PAGE = "/some/page?of=it"
+_PAGE = "/some/page"
 # How much of a peer's CPU the sidecar may need.
 _TARGETS = {
     BARE: 3.5,
@@ -100,8 +100,8 @@ def _table(every: Sequence[Runs], rounds: int, seconds: float) -> Table:
     about = (
         f"1 KB by GET over {_CONNECTIONS} kept connections, two workers or all cores each, medians of {rounds} "
         f"turns of {seconds:g} s, peers in turns. CPU is user and system time of all processes of the proxy; "
-        "load and application run on the same cores, so throughput is what is left of them. Every peer but the bare one has a "
-        "session of a real sign-in and writes a line for each request."
+        "load and application run on the same cores, so throughput is what is left of them. Every peer but the "
+        "bare one has a session of a real sign-in and writes a line for each request."
     )
     columns = ("peer", "CPU µs/request", "sidecar/peer", "Redis µs", "requests/s", "p50 ms", "p99 ms", "memory MB")
     return Table("Small requests", about, columns, rows)

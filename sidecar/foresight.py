@@ -16,7 +16,8 @@ from sidecar.config.models import Config
 from sidecar.core.claims import identity_from
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_target
-from sidecar.core.policy import Standing, decide, match
+from sidecar.core.policy import Standing, decide
+from sidecar.core.rulebook import match
 from sidecar.core.standing import header_context, header_lines, roles_of
 from sidecar.directory import Directory
 from sidecar.hooks.hook import StepHook

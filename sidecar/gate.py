@@ -12,7 +12,8 @@ from sidecar.core.audit import Event
 from sidecar.core.cookies import values_of
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
-from sidecar.core.policy import Rule, Standing, decide, match
+from sidecar.core.policy import Rule, Standing, decide
+from sidecar.core.rulebook import RuleBook, match
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, roles_of
 from sidecar.core.template import Template
 from sidecar.endings import Endings
@@ -72,7 +73,7 @@ class Admission(NamedTuple):
 class GatePlan:
     """What the gate was told at load: rules, role conditions, headers."""
 
-    rules: tuple[Rule, ...]
+    rules: RuleBook
     roles: Mapping[str, Template]
     headers: tuple[HeaderTemplate, ...]
     incoming: HeaderPlan

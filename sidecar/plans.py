@@ -11,7 +11,8 @@ from sidecar.config.models import Config
 from sidecar.core.claims import IdentityPlan
 from sidecar.core.headers import HeaderPlan, collapsed
 from sidecar.core.paths import read_target
-from sidecar.core.policy import Rule, compile_pattern, match
+from sidecar.core.policy import Rule, compile_pattern
+from sidecar.core.rulebook import RuleBook, match
 from sidecar.core.standing import HeaderTemplate
 from sidecar.gate import GatePlan
 from sidecar.logins.login import Ask
@@ -39,9 +40,9 @@ def rule_of(section: AccessRule, number: int, *, ignore_case: bool = False) -> R
     )
 
 
-def rules_of(sections: Sequence[AccessRule], *, ignore_case: bool = False) -> tuple[Rule, ...]:
+def rules_of(sections: Sequence[AccessRule], *, ignore_case: bool = False) -> RuleBook:
     """Compile all access rules, in their order."""
-    return tuple(rule_of(section, number, ignore_case=ignore_case) for number, section in enumerate(sections, 1))
+    return RuleBook(rule_of(section, number, ignore_case=ignore_case) for number, section in enumerate(sections, 1))
 
 
 def identity_plan(config: Config, login: str) -> IdentityPlan:
@@ -81,7 +82,7 @@ def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
     )
 
 
-def asks_of(rules: Sequence[Rule]) -> Callable[[str, str], Ask]:
+def asks_of(rules: RuleBook) -> Callable[[str, str], Ask]:
     """What a sign-in for a path at a host must achieve, by the rules for it: the strictest of GET and POST."""
 
     def asks(path: str, host: str) -> Ask:

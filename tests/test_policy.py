@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.config.access import AccessRule
-from sidecar.core.policy import Standing, compile_pattern, decide, match
+from sidecar.core.policy import Rule, Standing, compile_pattern, decide
+from sidecar.core.rulebook import RuleBook, match
 from sidecar.model import Decision, Effect, Reason
 from sidecar.plans import rules_of
 
@@ -109,3 +112,25 @@ def test_a_star_stands_for_one_segment_only() -> None:
     assert not compile_pattern("/a/*/c").fullmatch("/a/b/b/c")
     assert compile_pattern("/**").fullmatch("/")
     assert compile_pattern("/a/**").fullmatch("/a/line\nbreak")
+
+
+PIECES = st.sampled_from(["a", "A", "b", "s", "\u017f", "k", "\u212a", "", "a*", "*", "*b", "é"])
+PATHS = st.lists(PIECES, min_size=1, max_size=4).map(lambda pieces: "/" + "/".join(pieces))
+PATTERNS = st.one_of(PATHS, PATHS.map(lambda path: path.rstrip("/") + "/**"), st.just("/**"))
+
+
+@given(st.lists(PATTERNS, max_size=8), PATHS, st.booleans())
+def test_the_rule_book_never_leaves_out_a_rule_that_fits(patterns: list[str], path: str, ignore_case: bool) -> None:
+    rules = [
+        Rule(name=str(number), pattern=compile_pattern(text, ignore_case=ignore_case), text=text)
+        for number, text in enumerate(patterns)
+    ]
+    expected = next((rule for rule in rules if rule.fits("GET", "", path)), None)
+    assert match(RuleBook(rules), "GET", "", path) is expected
+
+
+def test_the_rule_book_asks_only_the_rules_that_begin_like_the_path() -> None:
+    texts = ["/team/a/**", "/team/b/**", "/other/**", "/team/*/x", "/**"]
+    book = RuleBook(Rule(name=text, pattern=compile_pattern(text), text=text) for text in texts)
+    assert [rule.name for rule in book.about("/team/b/page")] == ["/team/b/**", "/team/*/x", "/**"]
+    assert [rule.name for rule in book.about("/nowhere")] == ["/**"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -69,15 +68,6 @@ def compile_pattern(path: str, *, ignore_case: bool = False) -> re.Pattern[str]:
     if open_end:
         text += "(?:/.*)?" if parts else "/.*"
     return re.compile(text, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
-
-
-def match(rules: Sequence[Rule], method: str, host: str, path: str) -> Rule | None:
-    """First rule that speaks about this request; HEAD follows GET."""
-    asked = "GET" if method == "HEAD" else method
-    for rule in rules:
-        if rule.fits(asked, host, path):
-            return rule
-    return None
 
 
 def decide(rule: Rule | None, standing: Standing | None, now: float) -> Decision:
