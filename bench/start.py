@@ -51,7 +51,7 @@ def _once(here: Surroundings) -> tuple[float, float]:
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:  # noqa: S310 - our own address
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
@@ -75,9 +75,15 @@ def workers(here: Surroundings, report: Report) -> None:
     memory = [peer.processes.memory() for peer in peers]
     here.end(peers)
     rows = [
-        (f"{number + 1}", f"{statistics.median(rates[number]):.0f}", f"{statistics.median(costs[number]):.0f}")
-        + (f"{memory[number]:.0f}",)
+        (
+            f"{number + 1}",
+            f"{statistics.median(rates[number]):.0f}",
+            f"{statistics.median(costs[number]):.0f}",
+            f"{memory[number]:.0f}",
+        )
         for number in (0, 1)
     ]
-    about = "64 connections, in turns. Load and application need cores, too, so two workers on two cores cannot be twice one."
+    about = (
+        "64 connections, in turns. Load and application need cores, too: two workers on two cores are not twice one."
+    )
     report.tables.append(Table("Workers", about, ("workers", "requests/s", "CPU µs/request", "memory MB"), rows))

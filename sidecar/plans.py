@@ -69,7 +69,7 @@ def _who_is_refused(deny: Deny) -> Who:
 
 def rules_of(sections: Sequence[AccessRule], *, ignore_case: bool = False) -> tuple[Rule, ...]:
     """Compile all access rules, in their order."""
-    return RuleBook(rule_of(section, number, ignore_case=ignore_case) for number, section in enumerate(sections, 1))
+    return tuple(rule_of(section, number, ignore_case=ignore_case) for number, section in enumerate(sections, 1))
 
 
 def rulebook_of(config: Config) -> Rulebook:
