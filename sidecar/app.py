@@ -21,9 +21,11 @@ from sidecar.core.headers import Line
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
 from sidecar.endings import Endings
+from sidecar.express import Express
 from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.hooks.hook import StepHook
+from sidecar.limits import Limits
 from sidecar.listening import Listener
 from sidecar.logins.opening import open_bearer, open_logins
 from sidecar.logins.saml.login import SamlSignIn
@@ -79,7 +81,7 @@ class Sidecar:
         """
         self._tasks = [asyncio.create_task(_lasting(work)) for work in self.background]
         page = MetricsPage(self.front.portal.site.prefix, self.metrics.render, self.condition.readiness)
-        self._listener = Listener(self.config.server, self.front.handle, page.handle)
+        self._listener = Listener(self.config.server, self.front, page.handle)
         await self._listener.start()
         self.audit.record(Event.SERVICE_STARTED, {"version": __version__, "listen": self.config.server.listen})
         with contextlib.suppress(Unavailable):
@@ -90,15 +92,16 @@ class Sidecar:
         """Where it really listens (host:port), once started: useful with port 0."""
         return self._listener.addresses if self._listener is not None else ()
 
-    async def stop(self) -> None:
+    async def stop(self, *, is_replaced: bool = False) -> None:
         """Leave, drain, let go of everything.
 
         For ``server.notice`` all is served as ever, only ``/-/ready`` says 503; then no new connection is accepted, and
-        what runs may finish until ``server.drain`` is over.
+        what runs may finish until ``server.drain`` is over. When *is_replaced*, another process serves already, so that
+        load balancers need not hear of it.
         """
-        self.condition.is_stopping = True
+        self.condition.is_stopping = not is_replaced
         drain = self.config.server.drain.total_seconds()
-        notice = min(self.config.server.notice.total_seconds(), drain / 2)
+        notice = 0.0 if is_replaced else min(self.config.server.notice.total_seconds(), drain / 2)
         if self._listener is not None:
             if self._listener.addresses:
                 await self._listener.leave(notice)
@@ -171,7 +174,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
     for login in logins.values():
         parts.add(login)
-    upstream = parts.add(Upstream(config.app, max_body=config.server.max_body))
+    upstream = parts.add(Upstream(config.app, max_body=config.server.max_body, tell=metrics.of_server))
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
     bearer = open_bearer(logins, config.logins, site.origin)
@@ -187,6 +190,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         authenticators=[bearer] if bearer is not None else [],
         forms=forms,
         ensure=accounts.ensure,
+        at_hand=accounts.at_hand,
         assertion=signer or _nothing_asserted,
         upstream=upstream,
         endings=endings,
@@ -215,7 +219,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     )
     saml_logins = {name: login for name, login in logins.items() if isinstance(login, SamlSignIn)}
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
-    condition = Condition(store, accounts, watch.complaints)
+    condition = Condition(store, accounts, upstream.says, watch.complaints)
     portal = Portal(
         site=site,
         sign_in=sign_in,
@@ -252,7 +256,18 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         largest_head=config.server.max_header,
         is_windows=config.app.ignore_case,
     )
-    front = Front(arrival=arrival, portal=portal, gate=gate, answers=answers, audit=audit, metrics=metrics, clock=clock)
+    limits = Limits(config.limits)
+    front = Front(
+        arrival=arrival,
+        portal=portal,
+        gate=gate,
+        express=Express(arrival, portal.owns, gate, limits),
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        clock=clock,
+        limits=limits,
+    )
     return Sidecar(
         config=config,
         front=front,
@@ -262,6 +277,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         condition=condition,
         background=[
             endings.watch_the_clock,
+            upstream.look_after_servers,
             *([accounts.work] if accounts.provisioner is not None else []),
             *watch.work,
         ],

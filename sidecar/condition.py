@@ -22,6 +22,7 @@ from sidecar.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("condition")
 _BETWEEN_PREPARATIONS = 2.0
+_NO_ACCOUNT: tuple[None] = (None,)
 
 
 class Closeable(Protocol):
@@ -89,6 +90,13 @@ class Accounts:
             raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
         return await self.provisioner.ensure(identity, roles, now)
 
+    def at_hand(self, identity: Identity, roles: Sequence[str], now: float) -> tuple[Account | None] | None:
+        """See gate.AtHand."""
+        if self.provisioner is None:
+            return _NO_ACCOUNT
+        account = self.provisioner.at_hand(identity, roles, now) if self._is_prepared else None
+        return None if account is None else (account,)
+
     async def work(self) -> None:
         """Prepare the tables, as long as it takes, then work off what is owed to the application; for ever."""
         while not self._is_prepared:
@@ -127,6 +135,7 @@ class Condition:
 
     store: Store
     accounts: Accounts
+    application: Callable[[], str]
     warnings: Callable[[], Mapping[str, str]] = dict
     is_stopping: bool = False
     _fault: str | None = None
@@ -137,6 +146,8 @@ class Condition:
             raise Unavailable(Reason.STOPPING)
         try:
             parts = {"store": await self.store.ping(), **await self.accounts.readiness(), **self.warnings()}
+            # An application that is down has a page of ours; taken out, we could not even show that.
+            parts["application"] = self.application()
         except Unavailable as fault:
             self._note(str(fault))
             raise

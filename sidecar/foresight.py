@@ -23,6 +23,7 @@ from sidecar.core.standing import header_context, header_lines, roles_of
 from sidecar.directory import Directory
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import PlannedCall
+from sidecar.logins.saml.naming import issuer_of
 from sidecar.model import Decision, Effect, Identity, Refused, Session
 from sidecar.plans import gate_plan, identity_plan, login_domains
 from sidecar.portal.site import site_of
@@ -100,7 +101,7 @@ async def foresee(config: Config, question: Question, *, lookup: bool, now: floa
 
 def _issuer(login: OidcLogin | SamlLogin) -> str:
     """Who the provider says it is, as far as the configuration knows: a SAML one's entityID stands in its metadata."""
-    return login.issuer if isinstance(login, OidcLogin) else login.idp or login.metadata
+    return login.issuer if isinstance(login, OidcLogin) else issuer_of(login.idp or login.metadata)
 
 
 def _session(identity: Identity, now: float) -> Session:

@@ -11,7 +11,10 @@ import pytest
 from lxml import etree
 from yarl import URL
 
+from sidecar.logins.login import Brought
+from sidecar.logins.saml.carried import unpack
 from sidecar.logins.saml.grammar import tag
+from sidecar.model import Refused
 from tests.saml_farewells import (
     Farewell,
     Partners,
@@ -21,7 +24,7 @@ from tests.saml_farewells import (
     redirected,
     section,
 )
-from tests.saml_forger import ENTITY, PERSISTENT, SSO, instant, pair, recipe, sign
+from tests.saml_forger import ENTITY, PERSISTENT, instant, pair, recipe, sign
 from tests.saml_metadata import SLO, described
 from tests.world import Browser, World, free_port, until
 
@@ -126,10 +129,7 @@ async def test_an_answer_that_nobody_asked_for_is_refused(partners: Partners, br
 async def test_signing_out_by_post_is_a_page_that_sends_a_signed_form(world: World, tmp_path: Path) -> None:
     partners = await partners_of(world, tmp_path, binding="post")
     async with partners.running.browser() as browser:
-        asked, fields, action = posted(await (await browser.page("/-/login?to=/")).text())
-        assert action == SSO
-        answer = await partners.post(partners.recipe(None, request=asked.get("ID")).text(), fields["RelayState"])
-        assert (await browser.page(answer.headers["Location"])).status == 302
+        await partners.sign_in(browser)
         page = await browser.page("/-/logout")
         goodbye, fields, action = posted(await page.text())
         assert action == SLO
@@ -186,7 +186,7 @@ async def test_the_provider_ends_exactly_the_session_that_it_names(partners: Par
     assert said.find(f".//{tag('p:StatusCode')}").get("Value").endswith(":Success")
     assert fields["RelayState"] == "their state & <more>"
     [line] = partners.events("provider-logout")
-    assert (line["provider"], line["issuer"], line["ended"]) == ("partners", ENTITY, 1)
+    assert (line["provider"], line["issuer"], line["ended"]) == ("partners", f"saml:{ENTITY}", 1)
 
 
 async def test_the_answer_names_the_question(partners: Partners, browser: Browser) -> None:
@@ -472,3 +472,9 @@ async def test_a_sign_out_at_the_provider_ends_the_session_at_both_replicas(
                 target = URL(f"{again}?{replayed.query()}", encoded=True)
                 answer = await http.get(target, headers=headers, allow_redirects=False)
             assert answer.status == 400
+
+
+@pytest.mark.parametrize("query", ["SAMLRequest=a&SAML%52equest=b", "SAML%52equest=b", "SAMLRequest=a&SAMLRequest=a"])
+def test_t45_a_parameter_in_disguise_or_there_twice_is_no_message(query: str) -> None:
+    with pytest.raises(Refused, match="there twice, or in disguise"):
+        unpack(Brought(query=query))

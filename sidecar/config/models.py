@@ -12,7 +12,7 @@ from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcL
 from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
 from sidecar.config.section import Section
-from sidecar.config.service import App, Audit, Directory, Log, Pages, Server, Sessions
+from sidecar.config.service import App, Audit, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.values import TEXT_SCHEMA, Shorthand, TemplateText
 
 LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
@@ -47,6 +47,7 @@ class Config(Section):
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"
     )
+    limits: Limits = Field(Limits(), description="what each client may do in a while")
     audit: Audit = Field(Audit(), description="one line for every decision")
     log: Log = Field(Log(), description="the operator's log")
     pages: Pages = Field(Pages(), description="the few pages that people see")

@@ -164,6 +164,11 @@ class HeaderPlan:
             kept = [line for line in kept if not _is_bearer(line)]
         return kept
 
+    def stands_alone(self, name: bytes, value: bytes) -> bool:
+        """True when what becomes of the line, and of the others, depends on nothing but itself."""
+        fate = self.fate(name)
+        return fate is not _Fate.CONNECTION or value.lower() in (b"keep-alive", b"close", b"")
+
     def _without_own(self, value: str) -> str:
         if not self.own_cookies:
             return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sidecar.model import Decision, Effect, Reason
 
@@ -98,14 +99,19 @@ def decide(rule: Rule | None, standing: Standing | None, now: float) -> Decision
     if rule.nobody:
         return Decision(Effect.DENY, Reason.RULE_DENIES, rule.name)
     if rule.anyone:
-        return Decision(Effect.ALLOW, Reason.PUBLIC, rule.name)
+        return _allowed(Reason.PUBLIC, rule.name)
     if standing is None:
         return Decision(Effect.CHALLENGE, Reason.NOT_SIGNED_IN, rule.name)
     if not _is_admitted(rule, standing):
         return Decision(Effect.DENY, Reason.ROLE_MISSING, rule.name)
     if not _is_fresh(rule, standing, now):
         return Decision(Effect.STEP_UP, Reason.REAUTHENTICATION, rule.name)
-    return Decision(Effect.ALLOW, Reason.RULE, rule.name)
+    return _allowed(Reason.RULE, rule.name)
+
+
+@lru_cache(maxsize=1024)
+def _allowed(reason: Reason, rule: str) -> Decision:
+    return Decision(Effect.ALLOW, reason, rule)
 
 
 def _is_admitted(rule: Rule, standing: Standing) -> bool:

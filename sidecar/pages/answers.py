@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -108,8 +109,10 @@ class Answers:
         answer = self._said(visit, "refused", refused, retry, cookies)
         if refused.status == web.HTTPUnauthorized.status_code:
             # RFC 9110, section 15.5.2: no 401 without a challenge; RFC 6750, section 3.1 for tokens that are bad.
-            error = "invalid_token" if refused.reason.value.startswith("token-") else ""
+            error = "invalid_token" if refused.is_bad_token else ""
             answer.headers["WWW-Authenticate"] = _bearer(visit, error)
+        if refused.retry_after:
+            answer.headers["Retry-After"] = str(math.ceil(refused.retry_after))
         return answer
 
     def unavailable(self, visit: Visit, unavailable: Unavailable, retry: str = "") -> web.Response:

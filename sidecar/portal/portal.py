@@ -78,9 +78,16 @@ class Portal:
         """True for the probes, which are asked by address and not by name."""
         return path in (self.site.path("live"), self.site.path("ready"))
 
+    def page_of(self, path: str) -> str:
+        """Name of our page that *path* is about, such as "login"."""
+        return self._parts(path)[0]
+
+    def _parts(self, path: str) -> tuple[str, str, str]:
+        return path[len(self.site.prefix) + 1 :].partition("/")
+
     async def handle(self, request: web.BaseRequest, visit: Visit, now: float) -> web.Response:
         """Answer one request below the prefix. Raises Refused and Unavailable."""
-        name, _, rest = visit.path[len(self.site.prefix) + 1 :].partition("/")
+        name, _, rest = self._parts(visit.path)
         method = "GET" if visit.method == "HEAD" else visit.method
         handler = self._routes.get((method, name))
         if handler is None or (rest and name not in ("callback", "backchannel", "saml")):
