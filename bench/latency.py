@@ -35,8 +35,14 @@ def measure(here: Surroundings, report: Report) -> None:
     }
     direct = middle["the application itself"]
     rows = [
-        (name, f"{statistics.median(load.rate for load in loads[name]):.0f}", f"{p50:.2f}", f"{p99:.2f}")
-        + (f"{p50 - direct[0]:+.2f}", f"{p99 - direct[1]:+.2f}")
+        (
+            name,
+            f"{statistics.median(load.rate for load in loads[name]):.0f}",
+            f"{p50:.2f}",
+            f"{p99:.2f}",
+            f"{p50 - direct[0]:+.2f}",
+            f"{p99 - direct[1]:+.2f}",
+        )
         for name, (p50, p99) in middle.items()
     ]
     about = (

@@ -127,8 +127,8 @@ def revocation(here: Surroundings, report: Report) -> None:
     here.end(replicas)
     row = (f"{rounds}", f"{statistics.median(took):.1f}", f"{max(took):.1f}")
     about = (
-        "Two replicas behind one Redis, both with the session in their memory. Signed out at one; milliseconds from its "
-        "answer until the other refuses a request that is sent again and again."
+        "Two replicas behind one Redis, both with the session in their memory. Signed out at one; milliseconds from "
+        "its answer until the other refuses a request that is sent again and again."
     )
     report.tables.append(Table("Revocation", about, ("sessions", "median ms", "most ms"), [row]))
     report.judge("a session's end is heard by every worker within 100 ms", max(took), 100, " ms")

@@ -30,8 +30,8 @@ def measure(here: Surroundings, report: Report) -> None:
         grown = {peer.name: peer.processes.memory() - before[peer.name] for peer in peers}
         here.end(peers)
         share = statistics.median(ours / bare for ours, bare in zip(rates[SIDECAR], rates[BARE], strict=True))
-        for name in rates:
-            rate, cost = statistics.median(rates[name]), statistics.median(costs[name])
+        for name, measured in rates.items():
+            rate, cost = statistics.median(measured), statistics.median(costs[name])
             rows.append((f"{what}, {name}", f"{rate:.0f}", f"{cost:.0f}", f"{grown[name]:+.1f}"))
         report.judge_least(f"{what} of {LARGE // _MB} MB at least 0.7x nginx's throughput", share, 0.7, "x")
         report.judge(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
-from sidecar.directory import Directory
-from sidecar.directory.database import Database
-from sidecar.directory.migrate import migrate
 from sidecar.model import Account, Identity, Reason, Unavailable
-from sidecar.provision import Provisioner
 from sidecar.sessions.store import Store
+
+if TYPE_CHECKING:
+    from sidecar.directory import Directory
+    from sidecar.directory.database import Database
+    from sidecar.provision import Provisioner
 
 _log = structlog.get_logger("condition")
 _BETWEEN_PREPARATIONS = 2.0
@@ -67,6 +68,8 @@ class Accounts:
     async def prepare(self) -> None:
         """Bring the directory's tables up to date. Raises Unavailable."""
         if self.database is not None:
+            from sidecar.directory.migrate import migrate  # noqa: PLC0415 - Alembic is for those who have a directory
+
             await migrate(self.database)
         self._is_prepared = True
 
