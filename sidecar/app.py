@@ -18,8 +18,6 @@ from sidecar.config.models import Config
 from sidecar.config.service import Audit
 from sidecar.core.audit import Event
 from sidecar.core.headers import Line
-from sidecar.directory import Directory
-from sidecar.directory.database import Database
 from sidecar.endings import Endings
 from sidecar.express import Express
 from sidecar.front import Front
@@ -44,7 +42,6 @@ from sidecar.portal.saml import SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import site_of
-from sidecar.provision import Provisioner
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.sessions.store import Store
@@ -296,6 +293,12 @@ async def _accounts(  # noqa: PLR0917 - the parts that it joins
 ) -> Accounts:
     if config.provision is None:
         return Accounts()
+    # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts to keep.
+    from sidecar.directory import Directory  # noqa: PLC0415 - see above
+    from sidecar.directory.database import Database  # noqa: PLC0415 - see above
+    from sidecar.hooks.hook import StepHook  # noqa: PLC0415 - see above
+    from sidecar.provision import Provisioner  # noqa: PLC0415 - see above
+
     name = config.directory.application
     database = Database(config.directory.url.reveal(), config.directory.timeout.total_seconds())
     directory = parts.add(Directory(database, name))

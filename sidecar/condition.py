@@ -16,9 +16,13 @@ from sidecar.directory.migrate import migrate
 from sidecar.logins.saml.metadata import ProviderDescription
 from sidecar.logins.saml.parties import ProviderMetadata
 from sidecar.model import Account, Identity, Reason, Unavailable
-from sidecar.provision import Provisioner
 from sidecar.sessions.store import Store
 from sidecar.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from sidecar.directory import Directory
+    from sidecar.directory.database import Database
+    from sidecar.provision import Provisioner
 
 _log = structlog.get_logger("condition")
 _BETWEEN_PREPARATIONS = 2.0
@@ -71,6 +75,8 @@ class Accounts:
     async def prepare(self) -> None:
         """Bring the directory's tables up to date. Raises Unavailable."""
         if self.database is not None:
+            from sidecar.directory.migrate import migrate  # noqa: PLC0415 - Alembic is for those who have a directory
+
             await migrate(self.database)
         self._is_prepared = True
 
