@@ -6,13 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
-from sidecar.directory import Directory
-from sidecar.directory.database import Database
-from sidecar.directory.migrate import migrate
 from sidecar.logins.saml.metadata import ProviderDescription
 from sidecar.logins.saml.parties import ProviderMetadata
 from sidecar.model import Account, Identity, Reason, Unavailable
@@ -22,6 +19,7 @@ from sidecar.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from sidecar.directory import Directory
     from sidecar.directory.database import Database
+    from sidecar.people import Changes, People
     from sidecar.provision import Provisioner
 
 _log = structlog.get_logger("condition")
@@ -70,6 +68,8 @@ class Accounts:
     database: Database | None = None
     directory: Directory | None = None
     provisioner: Provisioner | None = None
+    people: People | None = None
+    changes: Changes | None = None
     _is_prepared: bool = False
 
     async def prepare(self) -> None:
@@ -102,6 +102,18 @@ class Accounts:
             return _NO_ACCOUNT
         account = self.provisioner.at_hand(identity, roles, now) if self._is_prepared else None
         return None if account is None else (account,)
+
+    def remembered(self, signed_in: Identity, now: float) -> Identity | None:
+        """See gate.Remembered. Without sources, people are what their sign-in says."""
+        return signed_in if self.people is None else self.people.remembered(signed_in, now)
+
+    async def known(self, signed_in: Identity, now: float) -> Identity:
+        """See gate.Known."""
+        if self.people is None:
+            return signed_in
+        if not self._is_prepared:
+            raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
+        return await self.people.known(signed_in, now)
 
     async def work(self) -> None:
         """Prepare the tables, as long as it takes, then work off what is owed to the application; for ever."""

@@ -66,15 +66,22 @@ class People:
         self._generation = 0
         changes.listen(self._forget, self._clear)
 
+    def remembered(self, signed_in: Identity, now: float) -> Identity | None:
+        """What ``known`` would say, where that is sure without asking anybody; None otherwise."""
+        entry = self._entries.get(signed_in.key)
+        if entry is not None and now < entry.until and entry.signed_in == signed_in and self._changes.is_heard:
+            return entry.who
+        return None
+
     async def known(self, signed_in: Identity, now: float) -> Identity:
         """Who *signed_in* is. The very same object for the same question, as long as nothing changes.
 
         Whoever a source knows by what their claims say is joined to that person here. Raises Refused: PERSON_DISABLED
         for people who were switched off, ACCOUNT_AMBIGUOUS and ACCOUNT_BOUND when they cannot be joined; Unavailable.
         """
-        entry = self._entries.get(signed_in.key)
-        if entry is not None and now < entry.until and entry.signed_in == signed_in and self._changes.is_heard:
-            return entry.who
+        remembered = self.remembered(signed_in, now)
+        if remembered is not None:
+            return remembered
         await self._changes.watch()
         generation = self._generation
         person = await self._person(signed_in)
