@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from sidecar.logins import opening
+from sidecar.logins.saml.login import SamlSignIn
 from sidecar.logins.saml.parties import IdentityProvider
 from tests.saml_forger import FixedMetadata, Recipe, provider, recipe, request_of
 from tests.world import Browser, Running, World
@@ -43,7 +44,9 @@ class SamlWorld:
     @property
     def entity(self) -> str:
         """What the sidecar calls itself."""
-        return f"{self.running.url}/-/saml/partners/metadata"
+        login = self.running.sidecar.front.portal.sign_in.logins["partners"]
+        assert isinstance(login, SamlSignIn)
+        return login.service.entity_id
 
     async def begin(self, browser: Browser, target: str = "/") -> Begun:
         """Ask for *target* and be sent to the provider."""

@@ -143,7 +143,8 @@ def careless(raw: bytes) -> str:
     """Who signs in at a product that verifies some signature and then reads the first assertion; "" for nobody."""
     root = etree.fromstring(raw)
     for number, signature in enumerate(root.iter(_SIGNATURE)):
-        uri = signature.find("ds:SignedInfo/ds:Reference", NS).get("URI")
+        reference = signature.find("ds:SignedInfo/ds:Reference", NS)
+        uri = "" if reference is None else reference.get("URI", "")
         named = [place for place, element in enumerate(root.iter()) if element.get("ID") == uri[1:]]
         if any(_verifies(raw, number, place) for place in named):
             found = root.find("saml:Assertion/saml:Subject/saml:NameID", NS)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.config.lint import CHECKS
+from sidecar.config.lints import saml as saml_lints
 from sidecar.config.lints import templates
 from sidecar.hooks.order import ANSWER_NAMES, ORDER_NAMES
+from sidecar.logins.saml.attributes import OWN_CLAIMS
 from tests.configurations import problems, provision, text_of
 from tests.services.certificates import make_certificates
 
@@ -72,6 +74,13 @@ CATCH_ALL = "path: /**, allow: signed_in"
 CLOSED = "path: /**, allow: nobody"
 
 NO_PAIR = ("error", "app.tls.certificate", "its own private key")
+SAML = "type: saml, metadata: https://idp.example.com/metadata, domains: [example.com]"
+
+
+def saml(rest: str = "", base: str = SAML) -> dict[str, str]:
+    return {"logins": f"logins:\n  partners: {{{base}{', ' if rest else ''}{rest}}}"}
+
+
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
     # scim
@@ -88,6 +97,50 @@ CASES = [
     (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
      "scim.clients.b.groups", "the same"),
     ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
+    # SAML
+    (saml(base="type: saml, metadata: 'https://me@idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
+    (saml(base="type: saml, metadata: 'ftp://idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
+    (saml(base="type: saml, metadata: 'http://idp.example.com/'"), "error", "logins.partners.metadata", "https"),
+    (saml("metadata_fingerprint: abc"), "error", "logins.partners.metadata_fingerprint", "SHA-256"),
+    (
+        saml(f"metadata_certificate: x.pem, metadata_fingerprint: {'ab' * 32}"),
+        "error",
+        "logins.partners.metadata_fingerprint",
+        "one of the two",
+    ),
+    (saml("metadata_certificate: nowhere.pem"), "error", "logins.partners.metadata_certificate", "no file"),
+    (saml("sign_requests: true"), "error", "logins.partners.sign_requests", "key of ours"),
+    (saml("sign_metadata: true"), "error", "logins.partners.sign_metadata", "key of ours"),
+    (saml("encrypted: required"), "error", "logins.partners.encrypted", "key of ours"),
+    (saml("name_id: transient"), "error", "logins.partners.name_id", "subject"),
+    (saml('subject: "{{ user.email }}"'), "error", "logins.partners.subject", "claims"),
+    (saml("subject: everybody"), "error", "logins.partners.subject", "claims"),
+    (saml("attributes: {sub: uid}"), "error", "logins.partners.attributes.sub", "another name"),
+    (saml("max_answer: 1MiB"), "error", "logins.partners.max_answer", "320KiB"),
+    (saml("weak: [sha1]"), "warning", "logins.partners.weak[0]", "forged"),
+    (saml("weak: [aes_cbc]"), "warning", "logins.partners.weak[0]", "opened"),
+    (saml("unsolicited: true"), "warning", "logins.partners.unsolicited", "begin here"),
+    (
+        {"logins": f"logins:\n  one: {{{SAML}}}\n  two: {{{SAML.replace('[example.com]', '[example.org]')}}}"},
+        "warning",
+        "logins.two.metadata",
+        "logins.one",
+    ),
+    (
+        {
+            "logins": "logins:\n  partners: {type: saml, metadata: idp.xml}",
+            "identity": 'identity: {username: "{{ claims.name_id }}", email: "{{ claims.mail }}"}',
+        },
+        "warning",
+        "logins.partners",
+        "never believed",
+    ),
+    (
+        {**saml(), "access": "access: [{path: /**, allow: {bearer: partners}}]"},
+        "error",
+        "access[0].allow.bearer",
+        "does not accept bearer",
+    ),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),
@@ -101,6 +154,14 @@ CASES = [
     (server('listen: "::1:8080"'), "error", "server.listen", "brackets"),
     (server('listen: "localhost:80800"'), "error", "server.listen", "host:port"),
     (server("listen: unix:sock"), "error", "server.listen", "absolute path"),
+    (server("proxy_protocol: true"), "error", "server.proxy_protocol", "without server.trusted_proxies"),
+    (
+        server("proxy_protocol: true, trusted_proxies: 10.0.0.0/8, listen: unix:/run/s"),
+        "error",
+        "server.proxy_protocol",
+        "Listen on host:port",
+    ),
+    (server("head_timeout: 0s"), "error", "server.head_timeout", "longer than nothing"),
     (server("metrics: 127.0.0.1:8080"), "error", "server.metrics", "another port"),
     (server("metrics: nine"), "error", "server.metrics", "host:port"),
     (server("trusted_proxies: [0.0.0.0/0]"), "error", "server.trusted_proxies[0]", "trusts everybody"),
@@ -114,6 +175,17 @@ CASES = [
     (app("upstream: 127.0.0.1:3000"), "error", "app.upstream", "unix:/path"),
     (app("upstream: unix:app.sock"), "error", "app.upstream", "absolute path"),
     (app("upstream: http://127.0.0.1:3000/app"), "error", "app.upstream", "without a path"),
+    (app("upstream: [http://a, http://b/app]"), "error", "app.upstream[1]", "without a path"),
+    (app("upstream: [http://a, http://b, http://a]"), "error", "app.upstream[2]", "there twice"),
+    (app("upstream: []"), "error", "app.upstream", "at least one"),
+    (app("upstream: [http://a, http://b], draining: [http://c]"), "error", "app.draining[0]", "none of app.upstream"),
+    (app("upstream: [http://a, http://b], draining: [http://a, http://b]"), "error", "app.draining", "no server"),
+    (app("upstream: http://a, sticky: true"), "warning", "app.sticky", "no effect"),
+    (app("upstream: http://a, health: {path: health}"), "error", "app.health.path", "Begin it with /"),
+    (app('upstream: http://a, health: {path: "/a b"}'), "error", "app.health.path", "must be a path"),
+    (app("upstream: http://a, health: {path: /h, host: http://b}"), "error", "app.health.host", "no host name"),
+    (app("upstream: http://a, health: {path: /h, timeout: 9s}"), "warning", "app.health.timeout", "longer than every"),
+    (app("upstream: http://a, circuit: {pause: 0s}"), "error", "app.circuit.pause", "longer than nothing"),
     (app("upstream: http://h, tls: {server_name: x}"), "warning", "app.tls", "not https"),
     (app("upstream: https://h, tls: {verify: false}"), "warning", "app.tls.verify", "any certificate"),
     (app("upstream: https://h, tls: {certificate: config.yaml}"), "error", "app.tls", "belong together"),
@@ -245,6 +317,15 @@ CASES = [
     ),
     (
         {
+            **logins("domains: [example.com]"),
+            **accounts(account='account: {key: "{{ user.email }}", other_login: join_verified}'),
+        },
+        "warning",
+        "provision.account.other_login",
+        "there is only one login",
+    ),
+    (
+        {
             **logins("domains: [example.com], trust_email: true"),
             **accounts(account='account: {key: "{{ user.email }}", existing: link_verified}'),
         },
@@ -258,7 +339,26 @@ CASES = [
     (roles('"{{ user[\'mail\'] == \'x\' }}"'), "error", "roles.admin", "user has no `mail`"),
     (roles("true"), "error", "roles.admin", "one expression"),
     (roles('"{{ true }} "'), "error", "roles.admin", "one expression"),
+    ({"roles": "roles: {admin: {group: a, includes: edtor}, editor: {group: b}}"}, "error", "roles.admin.includes",
+     "Did you mean `editor`?"),
+    ({"roles": "roles: {admin: {login: copr}}"}, "error", "roles.admin.login", "Did you mean `corp`?"),
+    ({"roles": "roles: {admin: {group: a, includes: admin}}"}, "warning", "roles.admin.includes", "itself"),
+    (roles("{when: \"{{ 'a' in group }}\"}"), "error", "roles.admin.when", "Did you mean `groups`?"),
+    (logins("groups_source: {url: http://graph.example/me}"), "error", "logins.corp.groups_source.url", "https"),
+    (logins("groups_source: {url: https://h/me, scope: email}"), "warning", "logins.corp.groups_source.scope", "among"),
     # access
+    (access('path: /x, allow: {when: "{{ claim.a }}"}', CATCH_ALL), "error", "access[0].allow.when", "`claims`?"),
+    (access('path: /x, deny: [{when: "{{ 1 }} x"}]', CATCH_ALL), "error", "access[0].deny[0].when", "one expression"),
+    (access("path: /x, deny: {}", CATCH_ALL), "error", "access[0].deny", "says nobody"),
+    (access("path: /x, deny: {role: admni}", CATCH_ALL), "error", "access[0].deny.role", "Did you mean `admin`?"),
+    (access("path: /x, allow: [signed_in, {role: x}]", CATCH_ALL), "error", "access[0].allow[1].role", "no role"),
+    (access("path: /x, allow: {who: anyone, role: admin}", CATCH_ALL), "error", "access[0].allow.role", "about people"),
+    (access("path: /a/**, methods: GET, allow: nobody", "path: /a/b, allow: signed_in", CATCH_ALL), "warning",
+     "access[1]", "does not decide GET: rule 1"),
+    (access("path: /a/**, allow: anyone", "path: /a/b, allow: signed_in", CATCH_ALL), "warning", "access[1]",
+     "does not decide the ordinary methods: rule 1"),
+    (access("path: /**, deny: {group: x}"), "warning", "access", "what no rule covers is refused"),
+    (access(CATCH_ALL, "path: /x, deny: {group: x}"), "error", "access[1]", "never reached"),
     (access("path: '/a?b', allow: signed_in"), "error", "access[0].path", "query"),
     (access("path: '/a#b', allow: signed_in"), "error", "access[0].path", "fragment"),
     (access("path: '/a%2fb', allow: signed_in"), "error", "access[0].path", "decoded"),
@@ -307,7 +407,11 @@ CASES = [
     (headers("Host: a"), "error", "headers.Host", "belongs to the connection"),
     (headers("transfer_encoding: a"), "error", "headers.transfer_encoding", "belongs to the connection"),
     (headers("Cookie: a"), "error", "headers.Cookie", "belongs to the connection"),
-    (headers("X-Forwarded-User: a"), "error", "headers.X-Forwarded-User", "sidecar itself"),
+    (headers("X-Forwarded-Host: a"), "error", "headers.X-Forwarded-Host", "sidecar itself"),
+    (headers("X: {basic: {username: a, password: {env: OIDC_SECRET}}}"), "warning", "headers.X.basic", "Authorization"),
+    (headers("X: {secret: {env: BAD_SECRET}}"), "error", "headers.X", "cannot stand in a header"),
+    (headers('Authorization: {basic: {username: "{{ usr }}", password: {env: OIDC_SECRET}}}'), "error",
+     "headers.Authorization.basic.username", "Did you mean `user`?"),
     (headers("X-User: a, x_user: b"), "error", "headers.x_user", "the same as `X-User`"),
     (headers('X-User: "{{ usr.name }}"'), "error", "headers.X-User", "Did you mean `user`?"),
     (headers('X-User: {value: "{{ session.token }}"}'), "error", "headers.X-User.value", "session has no `token`"),
@@ -636,3 +740,11 @@ def test_an_unknown_key_or_a_missing_secret_does_not_hide_what_else_is_wrong_in_
     assert {"server.colour", "server.tls.shade", "server.trusted_proxies[0]", "server.tls.key"} <= set(paths)
     assert {"logins.corp.colour", "logins.corp.issuer"} <= set(paths)
     assert paths.count("logins.corp.client_secret") == 1
+
+
+def test_the_claims_that_are_the_sidecar_s_own_are_the_same_for_checks_and_logins() -> None:
+    assert saml_lints.OWN_CLAIMS == OWN_CLAIMS
+
+
+def test_a_plain_saml_login_is_fine(tmp_path: Path) -> None:
+    assert problems(tmp_path, text_of(**saml())) == ()

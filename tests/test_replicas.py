@@ -126,9 +126,14 @@ async def test_a_sign_out_at_one_replica_ends_the_session_and_the_websocket_at_t
             assert (await socket.receive()).data == "echo x"
             await browser.page("/-/logout")
             closed = await asyncio.wait_for(socket.receive(), 3)
-            assert closed.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING)
+            assert (closed.type, closed.data, closed.extra) == (aiohttp.WSMsgType.CLOSE, 1008, "session ended")
         answer = await http.get(at(other, "/"), headers={**headers, "Cookie": f"sidecar={token}"})
         assert answer.status == 401
+        again = {**headers, "Cookie": f"sidecar={token}", "Origin": one.url}
+        for running in (one, other):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await http.ws_connect(at(running, "/ws"), headers=again)
+            assert refused.value.status == 401
 
 
 async def test_t30_a_sign_out_at_the_provider_ends_the_session_at_both(

@@ -78,7 +78,7 @@ def inspect_response(
     try:
         raw = octets_of(response.read(_MOST))
     except ValueError as error:
-        give_up(f"{response.name}: {error}", EXIT_USAGE)
+        give_up(f"RESPONSE: {error}", EXIT_USAGE)
     if config is None:
         found = inspect(raw, show_values=show_values)
     else:

@@ -16,7 +16,7 @@ from sidecar.config.problem import Problem
 
 _AUTHORITIES = frozenset(["ca", "redis_ca"])
 _KEY_OF = {"certificate": "key", "redis_certificate": "redis_key"}
-_READ = _AUTHORITIES | frozenset(_KEY_OF) | frozenset(_KEY_OF.values())
+_READ = _AUTHORITIES | frozenset(_KEY_OF) | frozenset(_KEY_OF.values()) | {"metadata_certificate"}
 
 
 def file_problems(config: Config, document: Document, usable: frozenset[str]) -> Iterator[Problem]:

@@ -15,18 +15,20 @@ from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSc
 
 from sidecar.config.secret import Dsn, Secret
 from sidecar.config.shorthand import OneOrMany, Shorthand
+from sidecar.core.limits import Rate
 from sidecar.core.template import Compiler, Template
 
 __all__ = [
-    "TEXT_SCHEMA", "Dsn", "DsnText", "Duration", "FilePath", "JsonTemplate", "Network", "OneOrMany", "Secret",
-    "SecretOrText", "SecretText", "Shorthand", "Size", "Status", "Surroundings", "TemplateText", "Text", "Texts",
-    "parse_duration", "parse_size", "surroundings_of",
+    "TEXT_SCHEMA", "Dsn", "DsnText", "Duration", "FilePath", "JsonTemplate", "Network", "OneOrMany", "RateText",
+    "Secret", "SecretOrTemplate", "SecretOrText", "SecretText", "Shorthand", "Size", "Status", "Surroundings",
+    "TemplateText", "Text", "Texts", "parse_duration", "parse_rate", "parse_size", "surroundings_of",
 ]  # fmt: skip
 
 # The number of digits is bounded, because Python refuses to read longer ones and dates end somewhere.
 _DURATION = re.compile(
     r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,9})m(?!s))?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?"
 )
+_RATE_NUMBER = re.compile(r"[1-9][0-9]{0,6}")
 _SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)?")
 _STATUS = re.compile(r"[1-5](?:[0-9]{2}|xx)")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -146,6 +148,19 @@ def parse_duration(value: Any) -> timedelta:
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
 
 
+def parse_rate(value: Any) -> Rate:
+    """Parse ``30/1m``, ``5/10s``, or ``off``; raises ValueError."""
+    if isinstance(value, Rate):
+        return value
+    if value is False or value == "off":
+        return Rate(0, 1.0)
+    number, _, seconds = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if not _RATE_NUMBER.fullmatch(number) or not (span := parse_duration(seconds).total_seconds()):
+        message = "a rate is written like 30/1m: so many in so long; off for no limit"
+        raise ValueError(message)
+    return Rate(int(number), span)
+
+
 def parse_size(value: Any) -> int:
     """Parse ``64KiB``, ``1MiB`` or a number of bytes; raises ValueError."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -203,6 +218,16 @@ def _secret_or_text(value: Any, info: ValidationInfo) -> Secret | str:
     return _secret(value, info)
 
 
+def _secret_or_template(value: Any, info: ValidationInfo) -> Secret | Template:
+    if isinstance(value, Mapping | Secret):
+        return _secret(value, info)
+    template = _template(value, info)
+    if template.is_static:
+        message = "a secret is written {env: NAME} or {file: PATH}, never in the file itself"
+        raise ValueError(message)
+    return template
+
+
 def _status(value: Any) -> int | str:
     text = str(value).lower() if isinstance(value, int | str) and not isinstance(value, bool) else ""
     if not _STATUS.fullmatch(text):
@@ -237,6 +262,11 @@ Duration = Annotated[
         {"type": "string", "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$", "examples": ["30m", "12h"]}
     ),
 ]
+RateText = Annotated[
+    Rate,
+    PlainValidator(parse_rate),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["30/1m"]}, {"const": False}]}),
+]
 Size = Annotated[
     int,
     PlainValidator(parse_size),
@@ -257,6 +287,7 @@ Network = Annotated[
 ]
 FilePath = Annotated[Path, PlainValidator(_path), WithJsonSchema(TEXT_SCHEMA)]
 SecretOrText = Annotated[Secret | str, PlainValidator(_secret_or_text), WithJsonSchema(TEXT_SCHEMA)]
+SecretOrTemplate = Annotated[Secret | Template, PlainValidator(_secret_or_template), WithJsonSchema(TEXT_SCHEMA)]
 Status = Annotated[
     int | str,
     PlainValidator(_status),

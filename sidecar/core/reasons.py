@@ -75,6 +75,8 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.NO_RULE: _closed("Nobody has been given access to this page."),
     Reason.ROLE_MISSING: _closed("You are signed in, but this page is not open to you.", another=True),
     Reason.RULE_DENIES: _closed("This page is closed to everyone."),
+    Reason.EXCLUDED: _closed("This page is open to others, but not to you.", another=True),
+    Reason.NETWORK: _closed("This page cannot be opened from the network that you are in."),
     Reason.REAUTHENTICATION: Explanation(
         "Please confirm that it is you",
         "This page asks for a more recent or a stronger sign-in than yours.",
@@ -179,6 +181,13 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.LOGIN_CODE_REFUSED: _login("The identity provider does not accept this sign-in any more."),
     Reason.IDENTITY_INCOMPLETE: _account("The identity provider did not say enough about you."),
     Reason.REFRESH_REFUSED: _ended("The identity provider has ended your session."),
+    Reason.STEP_UP_UNMET: Explanation(
+        "A stronger sign-in is needed",
+        "You are signed in, but the identity provider did not confirm your identity as this page asks for.",
+        "Try again and use your second factor, if you are asked. If it happens once more, tell the people who run this"
+        " application, with the reference below.",
+        Way.AGAIN,
+    ),
     Reason.CSRF: _strange(
         "The request came from another website, which may not act for you here.",
         "Open the application itself and do it there.",

@@ -132,6 +132,13 @@ class Directory:
             return known
         return await self.seen(known, who, now)
 
+    async def join(self, holder: Person, who: Identity) -> None:
+        """Let an identity that nobody has be one more of *holder*'s."""
+        records.refuse_unstorable(who)
+        # Whoever comes twice at once has joined once.
+        with suppress(IntegrityError):
+            await self._database.write(lambda connection: records.insert_identity(connection, holder.id, who))
+
     async def seen(self, known: Person, who: Identity, now: float) -> Person:
         """Note that somebody was here, under the names that they have now."""
         values = {**records.described(who), "last_seen": now}

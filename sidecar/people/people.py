@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from sidecar.core.accounts import refusal_of
 from sidecar.core.people import effective
-from sidecar.core.standing import roles_of
+from sidecar.core.roles import Role, roles_of
 from sidecar.core.template import Template, TemplateError
 from sidecar.directory import Directory
 from sidecar.model import Identity, Person, Profile, Refused
@@ -46,12 +46,12 @@ class People:
         directory: Directory,
         changes: Changes,
         sources: Sequence[SourcePlan],
-        conditions: Mapping[str, Template],
+        roles: Sequence[Role],
         telling: frozenset[str],
         *,
         adds: bool = True,
     ) -> None:
-        """*sources* with the strongest first; *conditions* of the roles; *telling* are the logins that say groups.
+        """*sources* with the strongest first; *roles* of the configuration; *telling* are the logins that say groups.
 
         With *adds* the groups of sources are added to those of the sign-in, else they stand in their place.
         """
@@ -59,7 +59,7 @@ class People:
         self._changes = changes
         self._sources = tuple(sources)
         self._rank = {source.name: number for number, source in enumerate(sources)}
-        self._conditions = conditions
+        self._roles = roles
         self._telling = telling
         self._adds = adds
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
@@ -105,7 +105,7 @@ class People:
             return None
         signed_in = logins[-1].identity if logins else None
         who = self._together(signed_in, owners, await self._directory.groups.names_of(person.id))
-        return who, roles_of(who, self._conditions)
+        return who, roles_of(who, self._roles)
 
     async def met(self, key: str, now: float) -> None:
         """Somebody of whom nothing was known has a record now: keep what their sign-in says, so that sources find it.

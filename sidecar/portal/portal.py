@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from sidecar.core.audit import Event
 from sidecar.core.callers import is_from_elsewhere
+from sidecar.core.conditions import user_of
 from sidecar.core.cookies import values_of
-from sidecar.core.standing import user_of
 from sidecar.logins.login import Ask
 from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
@@ -78,9 +78,16 @@ class Portal:
         """True for the probes, which are asked by address and not by name."""
         return path in (self.site.path("live"), self.site.path("ready"))
 
+    def page_of(self, path: str) -> str:
+        """Name of our page that *path* is about, such as "login"."""
+        return self._parts(path)[0]
+
+    def _parts(self, path: str) -> tuple[str, str, str]:
+        return path[len(self.site.prefix) + 1 :].partition("/")
+
     async def handle(self, request: web.BaseRequest, visit: Visit, now: float) -> web.Response:
         """Answer one request below the prefix. Raises Refused and Unavailable."""
-        name, _, rest = visit.path[len(self.site.prefix) + 1 :].partition("/")
+        name, _, rest = self._parts(visit.path)
         method = "GET" if visit.method == "HEAD" else visit.method
         handler = self._routes.get((method, name))
         if handler is None or (rest and name not in ("callback", "backchannel", "saml")):
@@ -99,6 +106,9 @@ class Portal:
         if session is not None and "with" not in query and ask.is_met_by(session, now):
             # Somebody who is signed in already and comes here by a stale link or a second tab.
             return self.answers.go(self.site.return_to(query.get("to", "")))
+        if session is not None and not set(ask.amr) <= set(session.amr):
+            # OpenID Connect has no parameter for methods: only a provider that asks anew can use another one.
+            ask = replace(ask, prompt="login")
         return await self.sign_in.begin(visit, query, ask, session, now)
 
     def _is_elsewhere(self, visit: Visit) -> bool:

@@ -7,7 +7,6 @@ bound is checked before the work that it bounds.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import zlib
 from collections.abc import Iterator
@@ -32,10 +31,13 @@ def decode(text: str, limit: int) -> bytes:
     """Bytes of base64 *text*, at most *limit* of them; only line breaks may stand in between."""
     if len(text) > limit * 3 // 2 + 64:
         raise Refused(Reason.BODY_TOO_LARGE, 413, f"longer than {limit} bytes")
+    plain = text.translate(_BREAKS)
     try:
-        raw = base64.b64decode(text.translate(_BREAKS).encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error):
+        raw = base64.b64decode(plain, validate=True)
+    except ValueError:
         raise _invalid("not base64") from None
+    if base64.b64encode(raw).decode() != plain:
+        raise _invalid("not base64 in its one spelling")
     if len(raw) > limit:
         raise Refused(Reason.BODY_TOO_LARGE, 413, f"longer than {limit} bytes")
     return raw
