@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.test_journey import users_table
 from tests.world import Running, World
 
 TOKEN = "a token of a SCIM client that nobody guesses"
+OTHER_TOKEN = "a token of another client, as hard to guess"
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
@@ -31,7 +33,7 @@ async def with_scim(
     """Start a sidecar with accounts and SCIM *clients* ("okta", tolerant, when none is given)."""
     sections = clients or {"okta": client_section(profile="okta")}
     shared = {"scim": {"clients": sections}, "directory": f"sqlite:///{tmp_path}/directory.db", **(changes or {})}
-    environment = {"USERS_DB": users_table(tmp_path / "users.db"), "SCIM_TOKEN": TOKEN}
+    environment = {"USERS_DB": users_table(tmp_path / "users.db"), "SCIM_TOKEN": TOKEN, "SCIM_OTHER": OTHER_TOKEN}
     return await world(shared, environment=environment, provision=True)
 
 
@@ -73,13 +75,13 @@ class ScimClient:
         async with self.http.request(
             method,
             self.base + path,
-            json=body if not isinstance(body, bytes) else None,
+            json=body if not isinstance(body, bytes | io.BytesIO) else None,
             headers=sent,
-            data=body if isinstance(body, bytes) else None,
+            data=body if isinstance(body, bytes | io.BytesIO) else None,
         ) as answer:
             is_json = "json" in answer.headers.get("Content-Type", "")
             found = await answer.json(content_type=None) if is_json else await answer.text()
-            return Answer(answer.status, found, dict(answer.headers))
+            return Answer(answer.status, found, answer.headers.copy())
 
     async def make(self, name: str, **attributes: Any) -> dict[str, Any]:
         """Make somebody; the resource."""

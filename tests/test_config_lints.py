@@ -60,6 +60,13 @@ def api(rest: str) -> dict[str, str]:
     return accounts(connections=connections)
 
 
+def scim(rest: str, name: str = "okta", **others: str) -> dict[str, str]:
+    lines = [f"    {client}: {{{section}}}" for client, section in {name: rest, **others}.items()]
+    return {**accounts(), "scim": "scim:\n  clients:\n" + "\n".join(lines)}
+
+
+TOKEN = "token: {env: SCIM_TOKEN}"
+JOIN = 'join: {corp: "{{ claims.sub }}"}'
 POST = "on: api, method: POST, path: /users"
 INSERT = 'on: db, exec: "INSERT INTO users VALUES (:login)"'
 SOMEBODY = 'login: "{{ account.key }}"'
@@ -120,6 +127,20 @@ CASES = [
         "access[0].allow.bearer",
         "does not accept bearer",
     ),
+    # scim
+    (scim(f"{TOKEN}, {JOIN}", "a b"), "error", "scim.clients.a b", "part of addresses"),
+    (scim(f"token: {{env: OIDC_SECRET}}, {JOIN}"), "error", "scim.clients.okta.token", "openssl rand"),
+    (scim(f"{TOKEN}, {JOIN}", other=f"{TOKEN}, {JOIN}"), "error", "scim.clients.other.token", "scim.clients.okta has"),
+    (scim(f"{TOKEN}"), "warning", "scim.clients.okta", "externalId"),
+    (scim(f'{TOKEN}, join: {{crop: "x"}}'), "error", "scim.clients.okta.join.crop", "corp"),
+    (scim(f'{TOKEN}, join: {{corp: "{{{{ groups }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `groups`"),
+    (scim(f'{TOKEN}, join: {{corp: "{{{{ user.nam }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `nam`"),
+    (scim(f"{TOKEN}, {JOIN}, domains: ['@x']"), "error", "scim.clients.okta.domains[0]", "no domain"),
+    (scim(f'{TOKEN}, {JOIN}, identity: {{email: "{{{{ user.email }}}}"}}'), "error",
+     "scim.clients.okta.identity.email", "made here"),
+    (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
+     "scim.clients.b.groups", "the same"),
+    ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),

@@ -34,6 +34,7 @@ async def two(
     tmp_path: Path,
     directory: str,
     changes: dict[str, Any] | None = None,
+    **secrets: str,
 ) -> tuple[Running, Running, Path]:
     """Two sidecars at one public address: same application, Redis, directory and users table."""
     port = free_port()
@@ -46,7 +47,7 @@ async def two(
         backchannel_logout_uri=f"{url}/-/backchannel/corp",
     )
     users = tmp_path / "users.db"
-    environment = {"USERS_DB": users_table(users), "OIDC_SECRET": client.secret, "REDIS_URL": redis_url}
+    environment = {"USERS_DB": users_table(users), "OIDC_SECRET": client.secret, "REDIS_URL": redis_url, **secrets}
     application = await world.application()
     shared = {
         "server": {"public_url": url},

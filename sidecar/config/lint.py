@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sidecar.config.document import Document
-from sidecar.config.lints import access, headers, logins, provision, saml, service, sessions, steps, templates
+from sidecar.config.lints import access, headers, logins, provision, saml, scim, service, sessions, steps, templates
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
@@ -70,6 +70,9 @@ CHECKS: tuple[Check, ...] = (
     _check(provision.changes, "provision"),
     _check(provision.connections, "provision"),
     _check(steps.steps, "provision"),
+    _check(scim.clients, "scim"),
+    _check(scim.joins, "scim", "logins"),
+    _check(scim.accounts, "scim", "provision"),
 )
 
 

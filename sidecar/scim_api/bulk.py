@@ -70,7 +70,7 @@ def _inner(call: Call, method: str, operation: Mapping[str, Any], made: Mapping[
     return replace(
         call,
         method=method if is_allowed else "",
-        path=[_resolved(one, made) for one in parts],
+        path=[_resolved(one, made) for one in parts] if is_allowed else ["Users"],
         query={"attributes": "id"},
         body=_resolved(operation.get("data"), made),
         if_match=version if isinstance(version, str) else "",

@@ -26,6 +26,8 @@ class Call:
     now: float
     query: Mapping[str, Any] = field(default_factory=dict)
     body: Any = None
+    address: str = ""
+    reference: str = ""
     if_match: str = ""
     if_none_match: str = ""
 

@@ -74,6 +74,8 @@ class ScimServer:
             raise Refused(Reason.METHOD_REFUSED, 405, visit.method)
         call = Call(
             client=client,
+            address=visit.client,
+            reference=visit.reference,
             method=visit.method,
             path=path,
             now=round(now, 3),
@@ -83,7 +85,7 @@ class ScimServer:
             if_none_match=request.headers.get("If-None-Match", ""),
         )
         reply = await self._route(call)
-        self._note(visit, client, reply)
+        self._note(call, reply)
         return reply
 
     # Who may come in
@@ -164,15 +166,17 @@ class ScimServer:
     async def _performed(self, call: Call) -> Reply:
         """One operation of a bulk message, whatever becomes of it."""
         try:
-            return await self._route(call)
+            reply = await self._route(call)
         except Refused as refused:
             return _failed(refused)
+        self._note(call, reply)
+        return reply
 
     # What is noted
 
-    def _note(self, visit: Visit, client: Client, reply: Reply) -> None:
-        if reply.note is not None:
-            fields = {"client": client.name, "address": visit.client, "reference": visit.reference}
+    def _note(self, call: Call, reply: Reply) -> None:
+        if reply.note is not None and reply.note.get("change") != "unchanged":
+            fields = {"client": call.client.name, "address": call.address, "reference": call.reference}
             self.audit.record(Event.SCIM_CHANGED, {**fields, **reply.note})
 
     def _note_refusal(self, visit: Visit, client: str, fault: Refused | Unavailable) -> None:
