@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -12,9 +12,10 @@ from sidecar.core.audit import Event
 from sidecar.core.cookies import values_of
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
-from sidecar.core.policy import Rule, Standing, decide, match
-from sidecar.core.standing import HeaderTemplate, header_context, header_lines, roles_of
-from sidecar.core.template import Template
+from sidecar.core.policy import Standing, decide, is_open
+from sidecar.core.roles import Role, roles_of
+from sidecar.core.rulebook import Rulebook
+from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.endings import Endings
 from sidecar.logins.login import Authenticator
 from sidecar.model import Account, Decision, Effect, Identity, Reason, Refused, Session, Visit
@@ -41,6 +42,20 @@ class AtHand(Protocol):
 
     def __call__(self, identity: Identity, roles: Sequence[str], now: float) -> tuple[Account | None] | None:
         """What Ensure would give, in a tuple; None when something is to be done or asked first."""
+
+
+class Remembered(Protocol):
+    """As Known, without waiting."""
+
+    def __call__(self, signed_in: Identity, now: float) -> Identity | None:
+        """What Known would give; None when that has to be asked first."""
+
+
+class Known(Protocol):
+    """Says who somebody is by now: sources that own people may have said otherwise since they signed in."""
+
+    async def __call__(self, signed_in: Identity, now: float) -> Identity:
+        """Raise Refused for those who were switched off, or Unavailable."""
 
 
 class Assert(Protocol):
@@ -70,14 +85,15 @@ class Admission(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GatePlan:
-    """What the gate was told at load: rules, role conditions, headers."""
+    """What the gate was told at load: rules, roles, headers; ``always`` are sent with public requests too."""
 
-    rules: tuple[Rule, ...]
-    roles: Mapping[str, Template]
+    rules: Rulebook
+    roles: tuple[Role, ...]
     headers: tuple[HeaderTemplate, ...]
     incoming: HeaderPlan
     websocket_origins: frozenset[str]
     public_host_header: str
+    always: tuple[Line, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +106,8 @@ class Gate:
     renewal: Renewal
     authenticators: Sequence[Authenticator]
     forms: KeptForms
+    remembered: Remembered
+    known: Known
     ensure: Ensure
     at_hand: AtHand
     assertion: Assert
@@ -97,7 +115,7 @@ class Gate:
     endings: Endings
     answers: Answers
     audit: AuditLog
-    _callers: dict[str, Caller] = field(default_factory=dict)
+    _callers: dict[str, tuple[Session, Identity, Caller]] = field(default_factory=dict)
     _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
     _forms: dict[tuple[str, str, str, str], tuple[Caller | None, Form | None]] = field(default_factory=dict)
     _tokens: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
@@ -107,17 +125,20 @@ class Gate:
 
         Raises Refused and Unavailable, which the caller answers.
         """
-        rule = self._rule(visit)
+        rules = self.plan.rules.about(visit)
         # What is open to anyone must not depend on the session store.
-        caller = None if rule is not None and rule.anyone else await self._identify(visit, now)
+        caller = None if is_open(rules, visit) else await self._identify(visit, now)
         form = await self.forms.take(visit, target.raw, caller.session) if caller and caller.token else None
         if form is not None:
             visit = replace(visit, method="POST")
-            rule = self._rule(visit)
-        decision = decide(rule, caller.standing if caller else None, now)
+            rules = self.plan.rules.about(visit)
+        decision = decide(rules, visit, caller.standing if caller else None, now)
         self._say(decision, visit, caller)
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
+        if decision.is_public:
+            # Nothing was decided about who it is.
+            caller = None
         self._refuse_foreign_websockets(request)
         lines = await self._identity_lines(caller, now) if caller else ()
         head = self._head(request, visit, target, form, lines)
@@ -128,16 +149,15 @@ class Gate:
 
         Nothing is noted yet: ``say_again`` does that, once the request is on its way.
         """
-        rule = self._rule(visit)
-        if rule is None:
+        rules = self.plan.rules.about(visit)
+        is_for_all = is_open(rules, visit)
+        caller = None if is_for_all else self._caller_at_hand(visit, now)
+        if caller is None and not is_for_all:
             return None
-        caller = None if rule.anyone else self._caller_at_hand(visit, now)
-        if caller is None and not rule.anyone:
-            return None
-        decision = decide(rule, caller.standing if caller else None, now)
+        decision = decide(rules, visit, caller.standing if caller else None, now)
         if decision.effect is not Effect.ALLOW:
             return None
-        if caller is None:
+        if caller is None or decision.is_public:
             return Admission(decision, None, ())
         found = self.at_hand(caller.session.identity, caller.roles, now)
         return None if found is None else Admission(decision, caller, self._lines_of(caller, found[0], now))
@@ -147,7 +167,8 @@ class Gate:
         session = self.keeper.at_hand(token, now)
         if session is None or (session.refresh_at and now >= session.refresh_at):
             return None
-        return self._caller(session, "cookie", token)
+        who = self.remembered(session.identity, now)
+        return None if who is None else self._caller(session, who, "cookie", token)
 
     def _only_token(self, cookies: tuple[tuple[str, str], ...]) -> str:
         """The session's token, "" when there is another or a kept form beside it: then it is no ordinary request."""
@@ -166,39 +187,38 @@ class Gate:
             if session is not None:
                 session = await self.renewal.fresh(token, session, now)
             if session is not None:
-                return self._caller(session, "cookie", token)
+                return await self._known_caller(session, "cookie", token, now)
         for authenticator in self.authenticators:
             session = await authenticator.identify(visit, now)
             if session is not None:
-                return self._caller(session, "bearer", "")
+                return await self._known_caller(session, "bearer", "", now)
         return None
 
-    def _caller(self, session: Session, via: str, token: str) -> Caller:
-        known = self._callers.get(session.id)
-        if known is not None and known.session is session and known.token == token:
-            return known
+    async def _known_caller(self, session: Session, via: str, token: str, now: float) -> Caller:
+        who = self.remembered(session.identity, now) or await self.known(session.identity, now)
+        return self._caller(session, who, via, token)
+
+    def _caller(self, session: Session, who: Identity, via: str, token: str) -> Caller:
+        """Who comes with *session*, being *who* by now: roles and headers follow from that."""
+        found = self._callers.get(session.id)
+        if found is not None and found[0] is session and found[1] is who and found[2].token == token:
+            return found[2]
+        opened = session
+        if who is not session.identity:
+            session = replace(session, identity=who)
         roles = roles_of(session.identity, self.plan.roles)
-        standing = Standing(
-            login=session.provider,
-            via=via,
-            roles=frozenset(roles),
-            groups=frozenset(session.identity.groups or ()),
-            auth_time=session.auth_time,
-            acr=session.acr,
-        )
-        caller = Caller(session, standing, roles, token)
+        caller = Caller(session, standing_of(session, via, roles), roles, token)
         if len(self._callers) >= _REMEMBERED:
             self._callers.clear()
             self._lines.clear()
-        self._callers[session.id] = caller
+        self._callers[session.id] = opened, who, caller
         return caller
 
-    def _rule(self, visit: Visit) -> Rule | None:
-        rule = match(self.plan.rules, visit.method, visit.host, visit.path)
-        if visit.literal != visit.path and match(self.plan.rules, visit.method, visit.host, visit.literal) is not rule:
-            # Servers differ on ;parameters: where that would change the rule, nobody can say which one holds.
-            raise Refused(Reason.PATH_AMBIGUOUS, 400, "parameters change the rule")
-        return rule
+    def forget(self, person: str) -> None:
+        """Work out anew what the person with this identity key is here: something about them has changed elsewhere."""
+        for name in [name for name, (session, _, _) in self._callers.items() if session.identity.key == person]:
+            del self._callers[name]
+            self._lines.pop(name, None)
 
     def _say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
         fields = {**_told(decision, visit, caller), "path": visit.path, "reference": visit.reference}
@@ -269,7 +289,8 @@ class Gate:
         # Not as it was sent: with a port of somebody's choice the application would make links that lead there.
         authority = self.site.authority_of(host)
         origin = Origin(client, self.site.scheme, authority, self.site.port)
-        return ("Host", self.plan.public_host_header or authority), forwarding_lines(origin)
+        forwarding = (*forwarding_lines(origin), *self.plan.always)
+        return ("Host", self.plan.public_host_header or authority), forwarding
 
     async def _carry(
         self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None

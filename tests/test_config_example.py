@@ -24,7 +24,7 @@ from sidecar.config.models import Config
 from sidecar.config.reference import in_place
 from sidecar.config.schema import schema
 from sidecar.config.section import Section
-from sidecar.core.policy import compile_pattern
+from sidecar.core.patterns import compile_pattern
 from sidecar.hooks.check import problems as hook_problems
 from sidecar.hooks.passwords import FILTERS as REAL_FILTERS
 from tests.configurations import EXAMPLE, FILTERS, SECRETS, example_data, example_in

@@ -217,6 +217,13 @@ def encode_value(name: str, value: str, encoding: str, limit: int) -> str:
     return text.strip()
 
 
+def encode_basic(name: str, user: str, password: str, limit: int) -> str:
+    """Make a Basic credential (RFC 7617, in UTF-8); raises Refused(HEADER_VALUE) for what cannot stand in one."""
+    if ":" in user or _CONTROL.search(user + password):
+        raise Refused(Reason.HEADER_VALUE, 403, f"{name}: a colon in the user name, or control characters")
+    return "Basic " + encode_value(name, f"{user}:{password}", "base64", limit)
+
+
 def _in_charset(name: str, value: str, encoding: str) -> str:
     if encoding == "rfc2047":
         return value if value.isascii() else Header(value, "utf-8", maxlinelen=10**6).encode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from sidecar.core.accounts import refusal_of
 from sidecar.core.people import effective
-from sidecar.core.standing import roles_of
+from sidecar.core.roles import Role, roles_of
 from sidecar.core.template import Template, TemplateError
 from sidecar.directory import Directory
 from sidecar.model import Identity, Person, Profile, Refused
@@ -46,12 +46,12 @@ class People:
         directory: Directory,
         changes: Changes,
         sources: Sequence[SourcePlan],
-        conditions: Mapping[str, Template],
+        roles: Sequence[Role],
         telling: frozenset[str],
         *,
         adds: bool = True,
     ) -> None:
-        """*sources* with the strongest first; *conditions* of the roles; *telling* are the logins that say groups.
+        """*sources* with the strongest first; *roles* of the configuration; *telling* are the logins that say groups.
 
         With *adds* the groups of sources are added to those of the sign-in, else they stand in their place.
         """
@@ -59,12 +59,19 @@ class People:
         self._changes = changes
         self._sources = tuple(sources)
         self._rank = {source.name: number for number, source in enumerate(sources)}
-        self._conditions = conditions
+        self._roles = roles
         self._telling = telling
         self._adds = adds
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._generation = 0
         changes.listen(self._forget, self._clear)
+
+    def remembered(self, signed_in: Identity, now: float) -> Identity | None:
+        """What ``known`` would say, where that is sure without asking anybody; None otherwise."""
+        entry = self._entries.get(signed_in.key)
+        if entry is not None and now < entry.until and entry.signed_in == signed_in and self._changes.is_heard:
+            return entry.who
+        return None
 
     async def known(self, signed_in: Identity, now: float) -> Identity:
         """Who *signed_in* is. The very same object for the same question, as long as nothing changes.
@@ -72,9 +79,9 @@ class People:
         Whoever a source knows by what their claims say is joined to that person here. Raises Refused: PERSON_DISABLED
         for people who were switched off, ACCOUNT_AMBIGUOUS and ACCOUNT_BOUND when they cannot be joined; Unavailable.
         """
-        entry = self._entries.get(signed_in.key)
-        if entry is not None and now < entry.until and entry.signed_in == signed_in and self._changes.is_heard:
-            return entry.who
+        remembered = self.remembered(signed_in, now)
+        if remembered is not None:
+            return remembered
         await self._changes.watch()
         generation = self._generation
         person = await self._person(signed_in)
@@ -95,7 +102,7 @@ class People:
             return None
         signed_in = logins[-1].identity if logins else None
         who = self._together(signed_in, owners, await self._directory.groups.names_of(person.id))
-        return who, roles_of(who, self._conditions)
+        return who, roles_of(who, self._roles)
 
     async def _person(self, signed_in: Identity) -> Person | None:
         person = await self._directory.person_by_identity(signed_in.key)

@@ -33,6 +33,7 @@ class Metrics:
             "sidecar_logins", "Sign-ins by provider and end.", ["provider", "result"], registry=registry
         )
         self.accounts = Counter("sidecar_accounts", "Provisioning events.", ["event"], registry=registry)
+        self.scim = Counter("sidecar_scim", "Requests of SCIM clients.", ["client", "status"], registry=registry)
         self.metadata = Counter(
             "sidecar_provider_metadata",
             "Looks at a SAML provider's metadata.",
