@@ -94,7 +94,10 @@ class Accounts:
             return None
         if not self._is_prepared:
             raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
-        return await self.provisioner.ensure(identity, roles, now)
+        account = await self.provisioner.ensure(identity, roles, now)
+        if self.people is not None:
+            await self.people.met(identity.key, now)
+        return account
 
     def at_hand(self, identity: Identity, roles: Sequence[str], now: float) -> tuple[Account | None] | None:
         """See gate.AtHand."""

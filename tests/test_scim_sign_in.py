@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
+from sidecar.model import Identity, Reason, Refused
 from tests.scim_world import STATE, TOKEN, ScimClient, client_section, with_scim
 from tests.services.oidc import OidcProvider
-from tests.test_journey import users_of
+from tests.test_journey import users_of, users_table
 from tests.test_replicas import answers_with, asked, sign_in_for_real, two
 from tests.world import World, until
 
@@ -45,9 +48,55 @@ async def test_somebody_who_signed_in_before_is_found_by_scim(world: World, tmp_
         answer = await scim.patch(f"/Users/{made['id']}", OFF)
         assert answer.status == 200
         assert (await browser.page("/")).status in (302, 403)
+        browser.forget_provider()
         refused = await browser.sign_in("alan")
         assert refused.status == 403
         assert "switched off" in await refused.text()
+
+
+async def test_the_account_of_somebody_who_was_here_before_scim_goes_with_them(world: World, tmp_path: Path) -> None:
+    before = await world(
+        {"directory": f"sqlite:///{tmp_path}/directory.db"},
+        environment={"USERS_DB": users_table(tmp_path / "before.db")},
+        provision=True,
+    )
+    async with before.browser() as browser:
+        assert (await browser.sign_in("alan")).status == 200
+    running = await world(
+        {
+            "directory": f"sqlite:///{tmp_path}/directory.db",
+            "scim": {"clients": {"okta": client_section(profile="okta", **BY_NAME)}},
+        },
+        environment={"USERS_DB": f"sqlite:///{tmp_path}/before.db", "SCIM_TOKEN": TOKEN},
+        provider=before.provider,
+        provision=True,
+    )
+    async with ScimClient(running) as scim:
+        made = await scim.make("alan", active=False)
+        directory = running.sidecar.condition.accounts.directory
+        people = running.sidecar.condition.accounts.people
+        assert directory is not None
+        assert people is not None
+        old = await directory.person_by_account("alan")
+        assert old is not None
+        user = await directory.scim.user("scim:okta", made["id"])
+        assert user is not None
+        assert old.id != user.person_id
+        who = Identity("corp", running.provider.issuer, "", "alan", claims={"preferred_username": "alan"})
+        with sqlite3.connect(tmp_path / "directory.db") as connection:
+            query = "SELECT subject FROM sidecar_identity WHERE person_id = ?"
+            subject = connection.execute(query, [old.id]).fetchone()[0]
+        with pytest.raises(Refused) as end:
+            await people.known(replace(who, subject=subject), 1.0)
+        assert end.value.reason is Reason.PERSON_DISABLED
+        now_theirs = await directory.person_by_account("alan")
+        assert now_theirs is not None
+        assert now_theirs.id == user.person_id
+
+        async def is_off() -> bool:
+            return ("alan", "alan@example.com", "reader", 0) in users_of(tmp_path / "before.db")
+
+        await until(is_off)
 
 
 async def test_t56_a_group_of_scim_opens_and_closes_doors_of_open_sessions(world: World, tmp_path: Path) -> None:
@@ -76,7 +125,8 @@ async def test_t68_whoever_scim_switched_off_meets_every_door_closed_until_it_sw
         made = await scim.make("alan", active=False)
         assert (await browser.sign_in("alan")).status == 403
         await scim.patch(f"/Users/{made['id']}", {"op": "replace", "value": {"active": True}})
-        assert (await browser.page("/")).status == 200
+        page = await browser.page("/")
+        assert page.status == 200
         assert (await other.sign_in("alan")).status == 200
         await scim("PUT", f"/Users/{made['id']}", {**made, "active": False})
         assert (await browser.page("/")).status == (await other.page("/")).status == 302

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory import records
 from sidecar.directory.database import Database
+from sidecar.directory.merging import merge
 from sidecar.directory.outbox import owe_settling
 from sidecar.directory.tables import digest, identity, join, person, profile
 from sidecar.model import Identity, Person, Profile, Reason, Refused
@@ -99,14 +100,7 @@ class Profiles:
         records.refuse_unstorable(who)
 
         async def work(connection: AsyncConnection) -> str | None:
-            found: set[str] = set()
-            for source, value in joins.items():
-                theirs = select(join.c.person_id).join(person, person.c.id == join.c.person_id)
-                theirs = theirs.where(join.c.source == source, join.c.value_hash == digest(value), join.c.side == "")
-                found |= set((await connection.execute(theirs.where(person.c.tombstone.is_(None)))).scalars())
-            if len(found) > 1:
-                raise Refused(Reason.ACCOUNT_AMBIGUOUS, 403, "the sources know more than one person by these claims")
-            for partner in found:
+            for partner in await _meant(connection, joins):
                 same = select(identity.c.issuer).where(identity.c.person_id == partner)
                 if who.issuer in set((await connection.execute(same)).scalars()):
                     raise Refused(Reason.ACCOUNT_BOUND, 403, "that person signs in under another subject already")
@@ -115,6 +109,33 @@ class Profiles:
             return None
 
         return await self._database.write(work)
+
+    async def merged(self, known: Person, joins: Mapping[str, str], now: float) -> str | None:
+        """Make somebody who signed in before one with the person of whom a source told since; that one's id.
+
+        None when no source means anybody else. Raises Refused: ACCOUNT_AMBIGUOUS, ACCOUNT_BOUND.
+        """
+
+        async def look(connection: AsyncConnection) -> frozenset[str]:
+            return await _meant(connection, joins) - {known.id}
+
+        partner = next(iter(await self._database.read(look)), None)
+        if partner is not None:
+            into = partner
+            await self._database.write(lambda connection: merge(connection, self._application, known.id, into, now))
+        return partner
+
+
+async def _meant(connection: AsyncConnection, joins: Mapping[str, str]) -> frozenset[str]:
+    """Ids of the one person whom the sources know by these values."""
+    found: set[str] = set()
+    for source, value in joins.items():
+        theirs = select(join.c.person_id).join(person, person.c.id == join.c.person_id)
+        theirs = theirs.where(join.c.source == source, join.c.value_hash == digest(value), join.c.side == "")
+        found |= set((await connection.execute(theirs.where(person.c.tombstone.is_(None)))).scalars())
+    if len(found) > 1:
+        raise Refused(Reason.ACCOUNT_AMBIGUOUS, 403, "the sources know more than one person by these claims")
+    return frozenset(found)
 
 
 async def tell(connection: AsyncConnection, application: str, who: Identity, joins: Iterable[str], now: float) -> Told:
