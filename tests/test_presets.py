@@ -8,11 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-<<<<<<< HEAD
-=======
 from sidecar.config.loader import Problem
-from sidecar.config.presets import PRESETS, with_presets
->>>>>>> saml-idp
 from sidecar.config.saml import Preset, SamlLogin
 from sidecar.config.saml_presets import PRESETS, with_presets
 from sidecar.logins.saml.grammar import tag
