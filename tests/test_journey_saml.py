@@ -23,8 +23,8 @@ pytestmark = pytest.mark.timeout(400)
 
 ENCRYPTING = {
     "saml.encrypt": "true",
-    "saml.encryption.algorithm": "AES_256_GCM",
-    "saml.encryption.keyAlgorithm": "RSA-OAEP-MGF1P",
+    "saml.encryption.algorithm": "http://www.w3.org/2009/xmlenc11#aes256-gcm",
+    "saml.encryption.keyAlgorithm": "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p",
 }
 
 
