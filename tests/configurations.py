@@ -17,8 +17,8 @@ SECRETS = {
     "WIKI_DB_URL": "postgresql://wiki:leak-db-password@db/wiki",
     "REDIS_URL": "rediss://sidecar:leak-redis/password@redis:6379/0",
     "SESSION_SECRET": "leak-session-secret-that-is-long-enough",
-    "SCIM_TOKEN": "leak-scim-token-that-is-long-enough",
     "BAD_SECRET": "leak-two\nlines",
+    "SCIM_TOKEN": "leak-scim-token-that-is-long-enough",
     "DIRECTORY_URL": "mysql://sidecar:leak-directory-password@db/sidecar",
 }
 # Stand for the real ones, which are slow by design.

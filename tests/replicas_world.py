@@ -119,8 +119,11 @@ async def replicas_of(
 
 
 async def enter(page: Page, login: str) -> None:
-    """Fill in Keycloak's own form."""
-    await page.fill("#username", login)
+    """Fill in Keycloak's own form; fails with what is shown in place of it."""
+    try:
+        await page.fill("#username", login, timeout=20_000)
+    except PlaywrightTimeoutError:
+        pytest.fail(f"{page.url} shows {await page.inner_text('body')}")
     await page.fill("#password", PASSWORD)
     await page.click("#kc-login")
 

@@ -83,20 +83,6 @@ def saml(rest: str = "", base: str = SAML) -> dict[str, str]:
 
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
-    # scim
-    (scim(f"{TOKEN}, {JOIN}", "a b"), "error", "scim.clients.a b", "part of addresses"),
-    (scim(f"token: {{env: OIDC_SECRET}}, {JOIN}"), "error", "scim.clients.okta.token", "openssl rand"),
-    (scim(f"{TOKEN}, {JOIN}", other=f"{TOKEN}, {JOIN}"), "error", "scim.clients.other.token", "scim.clients.okta has"),
-    (scim(f"{TOKEN}"), "warning", "scim.clients.okta", "externalId"),
-    (scim(f'{TOKEN}, join: {{crop: "x"}}'), "error", "scim.clients.okta.join.crop", "corp"),
-    (scim(f'{TOKEN}, join: {{corp: "{{{{ groups }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `groups`"),
-    (scim(f'{TOKEN}, join: {{corp: "{{{{ user.nam }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `nam`"),
-    (scim(f"{TOKEN}, {JOIN}, domains: ['@x']"), "error", "scim.clients.okta.domains[0]", "no domain"),
-    (scim(f'{TOKEN}, {JOIN}, identity: {{email: "{{{{ user.email }}}}"}}'), "error",
-     "scim.clients.okta.identity.email", "made here"),
-    (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
-     "scim.clients.b.groups", "the same"),
-    ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
     # SAML
     (saml(base="type: saml, metadata: 'https://me@idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
     (saml(base="type: saml, metadata: 'ftp://idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
@@ -141,6 +127,20 @@ CASES = [
         "access[0].allow.bearer",
         "does not accept bearer",
     ),
+    # scim
+    (scim(f"{TOKEN}, {JOIN}", "a b"), "error", "scim.clients.a b", "part of addresses"),
+    (scim(f"token: {{env: OIDC_SECRET}}, {JOIN}"), "error", "scim.clients.okta.token", "openssl rand"),
+    (scim(f"{TOKEN}, {JOIN}", other=f"{TOKEN}, {JOIN}"), "error", "scim.clients.other.token", "scim.clients.okta has"),
+    (scim(f"{TOKEN}"), "warning", "scim.clients.okta", "externalId"),
+    (scim(f'{TOKEN}, join: {{crop: "x"}}'), "error", "scim.clients.okta.join.crop", "corp"),
+    (scim(f'{TOKEN}, join: {{corp: "{{{{ groups }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `groups`"),
+    (scim(f'{TOKEN}, join: {{corp: "{{{{ user.nam }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `nam`"),
+    (scim(f"{TOKEN}, {JOIN}, domains: ['@x']"), "error", "scim.clients.okta.domains[0]", "no domain"),
+    (scim(f'{TOKEN}, {JOIN}, identity: {{email: "{{{{ user.email }}}}"}}'), "error",
+     "scim.clients.okta.identity.email", "made here"),
+    (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
+     "scim.clients.b.groups", "the same"),
+    ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),

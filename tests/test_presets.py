@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
+from sidecar.config.loader import Problem
 from sidecar.config.saml import Preset, SamlLogin
 from sidecar.config.saml_presets import PRESETS, with_presets
 from sidecar.logins.saml.grammar import tag
@@ -35,6 +36,11 @@ def login_with(tmp_path: Path, preset: str, lines: str = "", more: str = "") -> 
     """The login as it is in force."""
     text = CONFIGURATION.replace("PRESET", preset).replace(" LINES", f", {lines}" if lines else "") + more
     return loaded(tmp_path, text).config.saml_logins["corp"]
+
+
+def errors(tmp_path: Path, text: str) -> list[Problem]:
+    """What is wrong with *text*."""
+    return [problem for problem in problems(tmp_path, text) if problem.severity == "error"]
 
 
 def test_each_preset_that_can_be_named_exists() -> None:
@@ -84,6 +90,16 @@ def test_the_page_of_a_product_shows_its_attributes_and_a_login_with_its_preset(
     assert f"preset: {preset}\n" in page
 
 
+def test_a_general_line_that_reads_what_the_product_does_not_send_leaves_the_preset_its_own(tmp_path: Path) -> None:
+    general = 'identity: {username: "{{ claims.preferred_username }}", name: "{{ claims.name }}"}'
+    for preset, attributes, kept in (("google", "", True), ("google", "attributes: {preferred_username: uid}", False)):
+        login = login_with(tmp_path, preset, attributes, more=general)
+        assert (login.identity.username is not None) is kept
+        assert login.identity.name is not None
+    entra = login_with(tmp_path, "entra", more=general)
+    assert (entra.identity.username, entra.identity.name) == (None, None)
+
+
 def test_google_is_not_asked_to_sign_people_out(tmp_path: Path) -> None:
     assert login_with(tmp_path, "google").sign_out is False
     assert login_with(tmp_path, "google", "sign_out: true").sign_out is True
@@ -91,7 +107,7 @@ def test_google_is_not_asked_to_sign_people_out(tmp_path: Path) -> None:
 
 
 def test_an_unknown_preset_is_an_error_that_says_what_was_meant(tmp_path: Path) -> None:
-    [problem] = problems(tmp_path, CONFIGURATION.replace("PRESET LINES", "shiboleth"))
+    [problem] = errors(tmp_path, CONFIGURATION.replace("PRESET LINES", "shiboleth"))
     assert (problem.path, problem.line) == ("logins.corp.preset", 5)
     assert problem.fix == "Did you mean `shibboleth`?"
 
@@ -105,12 +121,12 @@ def test_an_unknown_preset_is_an_error_that_says_what_was_meant(tmp_path: Path) 
     ],
 )
 def test_a_wrong_line_beside_a_preset_is_reported_where_it_stands(tmp_path: Path, lines: str, path: str) -> None:
-    [problem] = problems(tmp_path, CONFIGURATION.replace("PRESET LINES", f"okta, {lines}"))
+    [problem] = errors(tmp_path, CONFIGURATION.replace("PRESET LINES", f"okta, {lines}"))
     assert problem.path == path
 
 
 def test_a_mistake_elsewhere_does_not_hide_what_a_preset_says(tmp_path: Path) -> None:
-    [problem] = problems(tmp_path, CONFIGURATION.replace("PRESET LINES", "okta") + "log: {level: loud}\n")
+    [problem] = errors(tmp_path, CONFIGURATION.replace("PRESET LINES", "okta") + "log: {level: loud}\n")
     assert problem.path == "log.level"
 
 

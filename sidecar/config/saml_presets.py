@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +18,9 @@ _IDENTITY = {
     "name": "{{ claims.name }}",
     "groups": "{{ claims.groups }}",
 }
+_CLAIM = re.compile(r"\bclaims\.(\w+)")
+# Claims of every SAML login.
+_ALWAYS = ("sub", "name_id", "name_id_format", "acr")
 _FROM_PARTS = {"name": "{{ claims.given_name }} {{ claims.family_name }}"}
 _BY_ADDRESS = {"username": "{{ claims.email }}"}
 
@@ -123,28 +127,38 @@ PRESETS: Mapping[str, PresetLines] = MappingProxyType(
 def with_presets(config: Any) -> Any:
     """Give plain *config* data with each preset written out.
 
-    A line of the login itself wins over the preset. So does a line of the general ``identity``: it was meant for every
-    login. What is not of the right shape stays as it is, for others to refuse.
+    A line of the login itself wins over the preset. So does a line of the general ``identity``, which was meant for
+    every login, unless it reads a claim that the product does not send. What is not of the right shape stays as it is,
+    for others to refuse.
     """
     if not (isinstance(config, Mapping) and isinstance(config.get("logins"), Mapping)):
         return config
     general = config.get("identity")
-    said = set(general) if isinstance(general, Mapping) else set()
+    said = general if isinstance(general, Mapping) else {}
     return {**config, "logins": {name: _written_out(login, said) for name, login in config["logins"].items()}}
 
 
-def _written_out(login: Any, said_generally: set[Any]) -> Any:
+def _written_out(login: Any, general: Mapping[Any, Any]) -> Any:
     preset = login.get("preset") if isinstance(login, Mapping) and login.get("type") == "saml" else None
     found = PRESETS.get(preset) if isinstance(preset, str) else None
     if found is None:
         return login
-    identity = {line: text for line, text in found.identity.items() if line not in said_generally}
+    attributes = _under(login.get("attributes", {}), found.attributes)
+    sent = {*found.attributes, *(attributes if isinstance(attributes, Mapping) else ()), *_ALWAYS}
+    identity = {
+        line: text for line, text in found.identity.items() if line not in general or not _fits(general[line], sent)
+    }
     return {
         **found.lines,
         **login,
-        "attributes": _under(login.get("attributes", {}), found.attributes),
+        "attributes": attributes,
         "identity": _under(login.get("identity", {}), identity),
     }
+
+
+def _fits(line: Any, sent: Collection[Any]) -> bool:
+    """True unless the *line* surely reads a claim that is not *sent*."""
+    return not isinstance(line, str) or all(claim in sent for claim in _CLAIM.findall(line))
 
 
 def _under(own: Any, usual: Mapping[str, str]) -> Any:
