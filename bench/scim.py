@@ -1,7 +1,8 @@
 """Measure the SCIM server with many people and groups: `python bench/scim.py [people] [groups] [directory URL]`.
 
 It fills a directory (SQLite in a temporary folder unless another is named), starts a sidecar in front of nothing, and
-prints the median and the slowest of each kind of request, in milliseconds. Not part of the tests.
+prints for each kind of request the median and the slowest, and the CPU of client and server together, in
+milliseconds. What is owed to the application waits meanwhile. Not part of the tests.
 """
 
 from __future__ import annotations
@@ -112,11 +113,13 @@ async def _write(connection: Any, found: list[dict[Any, dict[str, Any]]]) -> Non
 async def measure(what: str, ask: Callable[[int], Awaitable[Any]], rounds: int = ROUNDS) -> None:
     """Print the median and the slowest of *rounds* requests."""
     times = []
+    used = time.process_time()
     for number in range(rounds):
         began = time.perf_counter()
         await ask(number)
         times.append((time.perf_counter() - began) * 1000)
-    print(f"{what:42} median {statistics.median(times):8.1f} ms   slowest {max(times):8.1f} ms")
+    cpu = (time.process_time() - used) * 1000 / rounds
+    print(f"{what:42} CPU {cpu:8.1f} ms   median {statistics.median(times):8.1f} ms   slowest {max(times):8.1f} ms")
 
 
 async def ask_everything(http: aiohttp.ClientSession, people: int) -> None:
@@ -174,9 +177,15 @@ async def main(people: int, groups: int, url: str) -> None:
         await database.close()
         print(f"{people} people and {groups} groups in {url.partition(':')[0]}, {time.perf_counter() - began:.0f} s")
         file = Path(folder) / "config.yaml"
-        config = {**yaml.safe_load(CONFIG), "directory": url, "audit": {"file": f"{folder}/audit.jsonl"}}
+        config = {
+            **yaml.load(CONFIG, Loader=yaml.BaseLoader),  # noqa: S506 - text only
+            "directory": url,
+            "audit": {"file": f"{folder}/audit.jsonl"},
+        }
         file.write_text(yaml.safe_dump(config))
         sidecar = await build(load(file, environment={"TOKEN": TOKEN}, filters=FILTERS).config)
+        # The work that follows is another matter: it would wait for an application that there is not.
+        sidecar.background = [work for work in sidecar.background if "Accounts" not in work.__qualname__]
         await sidecar.start()
         try:
             async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}) as http:

@@ -115,20 +115,6 @@ class Groups:
 
         return await self._database.read(work)
 
-    async def members_of(self, group_ids: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-        """Ids of the people in each of these groups, in a stable order."""
-        wanted = list(group_ids)
-
-        async def work(connection: AsyncConnection) -> dict[str, tuple[str, ...]]:
-            found: dict[str, list[str]] = {}
-            for start in range(0, len(wanted), _BATCH):
-                theirs = select(member).where(member.c.group_id.in_(wanted[start : start + _BATCH]))
-                for row in await connection.execute(theirs.order_by(member.c.group_id, member.c.person_id)):
-                    found.setdefault(row.group_id, []).append(row.person_id)
-            return {group_id: tuple(people) for group_id, people in found.items()}
-
-        return await self._database.read(work)
-
     async def rename(self, group_id: str, name: str, now: float, *, external: str | None = None) -> Group:
         """Give a group another name, or *external* id. Raises Refused: NOT_FOUND, CONFLICT."""
         return await self.change(group_id, now, called=(name, external))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -179,8 +179,7 @@ async def unsay(connection: AsyncConnection, application: str, who: Identity, no
         return
     mine = and_(profile.c.source == who.provider, profile.c.external_hash == digest(who.key))
     await connection.execute(delete(profile).where(mine))
-    theirs = and_(join.c.source == who.provider, join.c.person_id == before.person_id)
-    await connection.execute(delete(join).where(theirs))
+    await connection.execute(delete(join).where(_said_by(who.provider, before.person_id)))
     await connection.execute(delete(identity).where(identity.c.key_hash == digest(who.key)))
     await owe_settling(connection, application, [before.person_id], now)
 
@@ -235,7 +234,7 @@ async def _write_joins(
     connection: AsyncConnection, source: str, side: str, values: Iterable[str], person_id: str
 ) -> None:
     """Make *values* all that leads from *side* ("" is the source's own) to this person."""
-    mine = and_(join.c.source == source, join.c.side == side, join.c.person_id == person_id)
+    mine = and_(_said_by(source, person_id), join.c.side == side)
     present = set((await connection.execute(select(join.c.value_hash).where(mine))).scalars())
     wanted = set(values)
     if present - wanted:
@@ -246,6 +245,11 @@ async def _write_joins(
     ]
     if rows:
         await connection.execute(insert(join), rows)
+
+
+def _said_by(source: str, person_id: str) -> ColumnElement[bool]:
+    # No index for the source, on purpose: without statistics SQLite would look through all that it says of anybody.
+    return and_(func.coalesce(join.c.source, "") == source, join.c.person_id == person_id)
 
 
 def _profile(row: Mapping[Any, Any]) -> Profile:

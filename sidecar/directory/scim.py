@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,7 +19,7 @@ from sidecar.directory.outbox import Owed, add
 from sidecar.directory.profiles import tell, unsay
 from sidecar.directory.scim_query import Condition
 from sidecar.directory.switching import switch_off, switch_on
-from sidecar.directory.tables import digest, scim_email, scim_user, searchable
+from sidecar.directory.tables import digest, member, scim_email, scim_user, searchable
 from sidecar.model import Duty, Identity
 
 _BATCH = 500
@@ -83,7 +83,7 @@ class ScimUsers:
 
     async def page(self, source: str, condition: Condition, window: Window) -> tuple[ScimUser, ...]:
         """Those for whom *condition* holds, in a stable order."""
-        chosen = select(scim_user).where(scim_user.c.source == source, condition.sql)
+        chosen = select(scim_user).where(_of(source, condition), condition.sql)
         chosen = windowed(chosen, window, scim_user.c.created, scim_user.c.id)
 
         async def work(connection: AsyncConnection) -> tuple[ScimUser, ...]:
@@ -93,7 +93,7 @@ class ScimUsers:
 
     async def count(self, source: str, condition: Condition) -> int:
         """How many those are."""
-        chosen = select(func.count()).select_from(scim_user).where(scim_user.c.source == source, condition.sql)
+        chosen = select(func.count()).select_from(scim_user).where(_of(source, condition), condition.sql)
 
         async def work(connection: AsyncConnection) -> int:
             return int((await connection.execute(chosen)).scalar_one())
@@ -102,20 +102,33 @@ class ScimUsers:
 
     async def people_of(self, source: str, user_ids: Iterable[str]) -> Mapping[str, str]:
         """Our ids of people by those of SCIM, as far as they are known."""
-        return await self._pairs(source, scim_user.c.id, scim_user.c.person_id, user_ids)
-
-    async def users_of(self, source: str, person_ids: Iterable[str]) -> Mapping[str, str]:
-        """Ids of SCIM by our ids of people."""
-        return await self._pairs(source, scim_user.c.person_id, scim_user.c.id, person_ids)
-
-    async def _pairs(self, source: str, key: Column[Any], value: Column[Any], keys: Iterable[str]) -> dict[str, str]:
-        wanted = list(dict.fromkeys(keys))
+        wanted = list(dict.fromkeys(user_ids))
 
         async def work(connection: AsyncConnection) -> dict[str, str]:
             found: dict[str, str] = {}
             for start in range(0, len(wanted), _BATCH):
-                some = select(key, value).where(scim_user.c.source == source, key.in_(wanted[start : start + _BATCH]))
-                found.update((row[0], row[1]) for row in await connection.execute(some))
+                some = scim_user.c.id.in_(wanted[start : start + _BATCH])
+                rows = select(scim_user.c.id, scim_user.c.person_id).where(_of_ids(source), some)
+                found.update((row[0], row[1]) for row in await connection.execute(rows))
+            return found
+
+        return await self._database.read(work)
+
+    async def members_of(self, source: str, group_ids: Iterable[str]) -> Mapping[str, list[str]]:
+        """By group the SCIM ids of its members, in a stable order; at most a page of groups."""
+        of_these = member.c.group_id.in_(list(group_ids))
+        # Not a join: without statistics SQLite would begin with all people of the source.
+        people = select(member.c.person_id).where(of_these)
+        users = select(scim_user.c.person_id, scim_user.c.id)
+        users = users.where(scim_user.c.source == source, scim_user.c.person_id.in_(people))
+        rows = select(member.c.group_id, member.c.person_id).where(of_these)
+
+        async def work(connection: AsyncConnection) -> dict[str, list[str]]:
+            known = {row[0]: row[1] for row in await connection.execute(users)}
+            found: dict[str, list[str]] = {}
+            for row in await connection.execute(rows.order_by(member.c.group_id, member.c.person_id)):
+                if row[1] in known:
+                    found.setdefault(row[0], []).append(known[row[1]])
             return found
 
         return await self._database.read(work)
@@ -156,18 +169,20 @@ class ScimUsers:
             document = change(before)
             if document == before.document:
                 return Written(before, has_changed=False, was_active=before.active)
-            await _refuse_taken(connection, source, user_id, document)
+            if any(document.get(one) != before.document.get(one) for one in ("userName", "externalId")):
+                await _refuse_taken(connection, source, user_id, document)
             active = bool(document.get("active", before.active))
             values = {**_columns(document, active, now), "version": before.version + 1}
             await connection.execute(update(scim_user).where(scim_user.c.id == user_id).values(**values))
-            await _write_emails(connection, user_id, document)
+            if document.get("emails") != before.document.get("emails"):
+                await _write_emails(connection, user_id, document)
             who, joins = describe(user_id, document)
             await tell(connection, self._application, who, joins, now)
             if before.active and not active:
                 await switch_off(connection, self._application, before.person_id, (source, now))
             elif active and not before.active:
                 await switch_on(connection, self._application, before.person_id, source, now)
-            after = await _present(connection, source, user_id)
+            after = replace(before, document=document, active=active, updated=now, version=before.version + 1)
             return Written(after, has_changed=True, was_active=before.active)
 
         return await self._unique(work)
@@ -199,6 +214,15 @@ class ScimUsers:
                 return await self._database.write(work)
             except IntegrityError:
                 raise taken("userName or externalId") from None
+
+
+def _of(source: str, condition: Condition) -> ColumnElement[bool]:
+    return _of_ids(source) if condition.finds_ids else scim_user.c.source == source
+
+
+def _of_ids(source: str) -> ColumnElement[bool]:
+    # No index for this, on purpose: without statistics SQLite would begin with all people of the source.
+    return func.coalesce(scim_user.c.source, "") == source
 
 
 def windowed(chosen: Any, window: Window, created: Column[Any], key: Column[Any]) -> Any:

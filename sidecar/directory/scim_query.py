@@ -16,10 +16,14 @@ from sidecar.directory.tables import digest, group, member, scim_email, scim_use
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition that holds for everything a filter means; ``is_exact`` when it holds for nothing else."""
+    """A condition that holds for everything a filter means; ``is_exact`` when it holds for nothing else.
+
+    ``finds_ids`` when it leads to a few ids by itself, so that nothing else should be looked through.
+    """
 
     sql: ColumnElement[bool]
     is_exact: bool
+    finds_ids: bool = False
 
 
 _EVERYTHING = Condition(true(), is_exact=False)
@@ -89,7 +93,7 @@ def _email(operator: str, value: Any) -> Condition:
     if operator != "eq" or value is None:
         return _EVERYTHING
     theirs = select(scim_email.c.user_id).where(scim_email.c.value_hash == digest(folded(str(value))))
-    return Condition(scim_user.c.id.in_(theirs), is_exact=True)
+    return Condition(scim_user.c.id.in_(theirs), is_exact=True, finds_ids=True)
 
 
 def _member(operator: str, value: Any) -> Condition:
@@ -153,10 +157,12 @@ def condition_of(term: Filter | None, fields: Mapping[str, _Field]) -> Condition
             return field(operator, value) if field is not None else _EVERYTHING
         case Both(terms):
             found = [condition_of(one, fields) for one in terms]
-            return Condition(and_(*(one.sql for one in found)), all(one.is_exact for one in found))
+            is_exact, finds_ids = all(one.is_exact for one in found), any(one.finds_ids for one in found)
+            return Condition(and_(*(one.sql for one in found)), is_exact, finds_ids)
         case Either(terms):
             found = [condition_of(one, fields) for one in terms]
-            return Condition(or_(*(one.sql for one in found)), all(one.is_exact for one in found))
+            is_exact, finds_ids = all(one.is_exact for one in found), all(one.finds_ids for one in found)
+            return Condition(or_(*(one.sql for one in found)), is_exact, finds_ids)
         case Negated(inner):
             condition = condition_of(inner, fields)
             # What is not exact means too much, and the opposite of that too little.
@@ -173,5 +179,5 @@ def _within(place: Place, inner: Filter, fields: Mapping[str, _Field]) -> Condit
     for one in terms:
         if isinstance(one, Compare) and one.place.attribute is not None and one.place.attribute.name == "value":
             condition = field(one.operator, one.value)
-            return Condition(condition.sql, condition.is_exact and len(terms) == 1)
+            return Condition(condition.sql, condition.is_exact and len(terms) == 1, condition.finds_ids)
     return _EVERYTHING

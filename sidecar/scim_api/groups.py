@@ -52,17 +52,12 @@ class Groups:
 
     async def shown(self, client: Client, rows: Sequence[Group], projection: Projection) -> list[dict[str, Any]]:
         """As the client sees them."""
-        members: Mapping[str, Sequence[str]] = {}
-        if projection.shows("members"):
-            members = await self._members(client, rows)
+        members = await self._members(client, rows) if projection.shows("members") else {}
         return [projection.of(_resource(client, row, members.get(row.id, ()))) for row in rows]
 
-    async def _members(self, client: Client, rows: Sequence[Group]) -> dict[str, list[str]]:
+    async def _members(self, client: Client, rows: Sequence[Group]) -> Mapping[str, Sequence[str]]:
         """By group the SCIM ids of its members."""
-        found = await self._directory.groups.members_of([row.id for row in rows])
-        people = {person for members in found.values() for person in members}
-        users = await self._directory.scim.users_of(client.source, people)
-        return {key: [users[person] for person in members if person in users] for key, members in found.items()}
+        return await self._directory.scim.members_of(client.source, [row.id for row in rows])
 
     async def get(self, call: Call, group_id: str) -> Reply:
         """One of them."""
