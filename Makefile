@@ -8,9 +8,11 @@ WORKERS ?= 2
 PYTEST ?=
 # `make check DEPLOYMENT=skip` leaves out the container image and the chart, which need the network once, to build Helm.
 DEPLOYMENT ?=
+# `make bench BENCH="--quick small"` takes about a minute, or only one scenario.
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-saml format clean
+.PHONY: help demo test check bench bench-saml format clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -23,6 +25,10 @@ test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_mo
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check
+
+bench: $(VENV)/installed-for-development ## Measure speed and memory beside nginx, Apache mod_auth_openidc and oauth2-proxy
+	@tools/bench-peers
+	@$(BIN)/python -m bench $(BENCH)
 
 bench-saml: $(VENV)/installed-for-development ## Measure how many SAML answers a process verifies in a second
 	@$(BIN)/python -m bench.saml

@@ -16,6 +16,10 @@ from sidecar.core.paths import Target, read_target, refuse_windows_names
 from sidecar.core.policy import REFUSED_METHODS
 from sidecar.model import Reason, Refused, Visit
 
+_NOWHERE = Target("", "", "", "")
+# Fetched at once: a call of the system for each request costs more than all else about its name.
+_REFERENCES = 512
+
 
 class Arrival:
     """Knows which peers are proxies of ours and under which names the application is known."""
@@ -39,22 +43,24 @@ class Arrival:
         self._is_secure = is_secure
         self._largest_head = largest_head
         self._is_windows = is_windows
+        self._references: list[str] = []
 
-    def visit(self, request: web.BaseRequest) -> Visit:
-        """Everything but the path; never fails, so that a refusal can be answered too."""
+    def visit(self, request: web.BaseRequest, target: Target = _NOWHERE) -> Visit:
+        """Everything, but the path only from a *target*; never fails, so that a refusal can be answered too."""
         headers = request.headers
         peer = request.remote or ""
         client = client_address(peer, headers.getall("X-Forwarded-For", ()), self._trusted) if self._trusted else peer
         return Visit(
             method=request.method,
-            path="",
-            host=host_of(headers.get(hdrs.HOST, "")),
+            path=target.path,
+            literal=target.literal,
+            host=host_of(target.authority or headers.get(hdrs.HOST, "")),
             client=client,
             scheme=self._scheme(request, peer),
             cookies=parse_cookies(headers.getall(hdrs.COOKIE, ())),
             authorization=headers.get(hdrs.AUTHORIZATION, ""),
             wants_page=wants_page(request.method, headers),
-            reference=secrets.token_hex(6),
+            reference=self._reference(),
         )
 
     def _scheme(self, request: web.BaseRequest, peer: str) -> str:
@@ -67,20 +73,31 @@ class Arrival:
         # Fetch Metadata, section 2: browsers send it to https only (and to this very machine).
         return "https" if self._is_secure and "Sec-Fetch-Mode" in request.headers else ""
 
+    def _reference(self) -> str:
+        if not self._references:
+            fresh = secrets.token_hex(6 * _REFERENCES)
+            self._references = [fresh[at : at + 12] for at in range(0, len(fresh), 12)]
+        return self._references.pop()
+
     def locate(self, visit: Visit, request: web.BaseRequest) -> tuple[Visit, Target]:
-        """Add the canonical path. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED, HEADERS_INVALID."""
+        """Add the canonical path. Raises what ``target`` raises."""
+        target = self.target(request)
+        host = host_of(target.authority) if target.authority else visit.host
+        return replace(visit, path=target.path, literal=target.literal, host=host), target
+
+    def target(self, request: web.BaseRequest) -> Target:
+        """Where it goes. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED, HEADERS_INVALID."""
         if request.version not in (HttpVersion11, HttpVersion10):
             # The parser lets others through, HTTP/0.9 without headers among them.
             raise Refused(Reason.TARGET_INVALID, 400, "neither HTTP/1.1 nor HTTP/1.0")
         if sum([len(name) + len(value) + 4 for name, value in request.raw_headers]) > self._largest_head:
             raise Refused(Reason.HEADERS_INVALID, 431, "request head too large")
-        if visit.method in REFUSED_METHODS:
-            raise Refused(Reason.METHOD_REFUSED, 405, visit.method)
+        if request.method in REFUSED_METHODS:
+            raise Refused(Reason.METHOD_REFUSED, 405, request.method)
         target = read_target(request.raw_path)
         if self._is_windows:
             refuse_windows_names(target)
-        host = host_of(target.authority) if target.authority else visit.host
-        return replace(visit, path=target.path, literal=target.literal, host=host), target
+        return target
 
     def refuse_strange_hosts(self, visit: Visit, request: web.BaseRequest) -> None:
         """Raise Refused(HOST_UNKNOWN, 421) for a Host that is not ours, missing, or there twice (RFC 9112, 3.2)."""

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +15,64 @@ from sqlalchemy import make_url
 from sidecar.config.login import OidcLogin
 from sidecar.config.models import Config
 from sidecar.config.saml import SamlLogin
+from sidecar.config.secret import Secret
 from sidecar.core.claims import identity_from
+from sidecar.core.explanation import Explanation, explain
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_target
-from sidecar.core.policy import Standing, decide, match
-from sidecar.core.standing import header_context, header_lines, roles_of
+from sidecar.core.roles import RoleFound, find_roles
+from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
+from sidecar.core.template import Compiler
 from sidecar.directory import Directory
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import PlannedCall
 from sidecar.logins.saml.naming import issuer_of
-from sidecar.model import Decision, Effect, Identity, Refused, Session
-from sidecar.plans import gate_plan, identity_plan, login_domains
+from sidecar.model import Decision, Effect, Identity, Refused, Session, Visit
+from sidecar.plans import header_plan, identity_plan, login_domains, roles_plan, rulebook_of, secret_lines
 from sidecar.portal.site import site_of
 from sidecar.provision import Provisioner, ProvisionPlan
 from sidecar.sessions.memory import MemoryStore
-from sidecar.upstream import Upstream
+
+_HIDDEN = "(secret)"
+_HIDDEN_BASIC = Compiler().compile(f"Basic {_HIDDEN}")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who asks for what: *claims* as the provider *login* would send them, verified."""
+    """Who asks for what: *claims* as the provider *login* would send them, verified; None when nobody is signed in.
+
+    ``via`` is "cookie", or "bearer" when the claims are those of an access token; ``host`` "" is the public one.
+    """
 
     login: str
-    claims: Mapping[str, Any]
+    claims: Mapping[str, Any] | None
     method: str = "GET"
     target: str = "/"
+    host: str = ""
+    client: str = ""
+    via: str = "cookie"
 
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
     """The answer. ``refused`` says why it ends early, "" when it does not; ``account`` is None where none is made."""
 
-    identity: Identity
-    roles: tuple[str, ...]
-    decision: Decision
+    identity: Identity | None
+    found_roles: tuple[RoleFound, ...]
+    explanation: Explanation
     headers: tuple[Line, ...] = ()
     account: ProvisionPlan | None = None
     refused: str = ""
+
+    @property
+    def decision(self) -> Decision:
+        """What was decided."""
+        return self.explanation.decision
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Names of the roles that the person has."""
+        return tuple(role.name for role in self.found_roles if role.held)
 
     @property
     def calls(self) -> tuple[PlannedCall, ...]:
@@ -59,53 +80,91 @@ class Foresight:
         return () if self.account is None else (*self.account.lookup, *self.account.calls)
 
 
-async def foresee(config: Config, question: Question, *, lookup: bool, now: float | None = None) -> Foresight:
+async def foresee(
+    config: Config, question: Question, *, lookup: bool, accounts: bool = True, now: float | None = None
+) -> Foresight:
     """Answer *question*; with *lookup* the application is really asked for the account, nothing else is called.
 
-    Raises Refused when the claims make no identity or the target no path, Unavailable when *lookup* fails.
+    Without *accounts* nothing is said about one, and the directory is not opened. Raises Refused when the claims make
+    no identity or the target no path, Unavailable when directory or *lookup* fail.
     """
     moment = time.time() if now is None else now
-    issuer = _issuer(config.logins[question.login])
-    identity = identity_from(question.login, issuer, question.claims, identity_plan(config, question.login))
-    site = site_of(config.server, config.sessions)
-    upstream = Upstream(config.app)
-    plan = gate_plan(config, site, upstream.authority)
-    await upstream.close()
-    roles = roles_of(identity, config.roles)
-    standing = Standing(
-        login=question.login,
-        via="cookie",
-        roles=frozenset(roles),
-        groups=frozenset(identity.groups or ()),
-        auth_time=moment,
-        acr=str(question.claims.get("acr", "")),
+    session = None if question.claims is None else _session(config, question, question.claims, moment)
+    found = () if session is None else find_roles(session.identity, roles_plan(config))
+    roles = tuple(role.name for role in found if role.held)
+    standing = None if session is None else standing_of(session, question.via, roles)
+    seen = Foresight(
+        None if session is None else session.identity,
+        found,
+        explain(rulebook_of(config), _visit(config, question), standing, moment),
     )
-    rule = match(plan.rules, question.method, site.host, read_target(question.target).path)
-    decision = decide(rule, standing, moment)
-    if decision.effect is not Effect.ALLOW or decision.is_public:
-        return Foresight(identity, roles, decision)
-    account, provisioned = None, None
-    if config.provision is not None:
+    if seen.decision.effect is not Effect.ALLOW:
+        return seen
+    if seen.decision.is_public or session is None:
+        return replace(seen, headers=_always(config))
+    account = None
+    if accounts and config.provision is not None:
         async with _provisioner(config) as provisioner:
-            provisioned = await provisioner.plan(identity, roles, moment, probe=lookup)
-        account = provisioned.verdict.account
+            provisioned = await provisioner.plan(session.identity, roles, moment, probe=lookup)
+        account, seen = provisioned.verdict.account, replace(seen, account=provisioned)
         if provisioned.verdict.refused is not None:
             refused = f"{provisioned.verdict.refused.value}: {provisioned.verdict.detail}".removesuffix(": ")
-            return Foresight(identity, roles, decision, account=provisioned, refused=refused)
+            return replace(seen, refused=refused)
     try:
-        lines = header_lines(plan.headers, header_context(_session(identity, moment), roles, account))
+        lines = header_lines(_shown(config), header_context(session, roles, account))
     except Refused as error:
-        return Foresight(identity, roles, decision, account=provisioned, refused=str(error))
-    return Foresight(identity, roles, decision, lines, provisioned)
+        return replace(seen, refused=str(error))
+    return replace(seen, headers=(*lines, *_always(config), *_asserted(config)))
+
+
+def _visit(config: Config, question: Question) -> Visit:
+    target = read_target(question.target)
+    return Visit(
+        method=question.method,
+        path=target.path,
+        literal=target.literal,
+        host=question.host.lower() or site_of(config.server, config.sessions).host,
+        client=question.client,
+    )
+
+
+def _session(config: Config, question: Question, claims: Mapping[str, Any], now: float) -> Session:
+    issuer = _issuer(config.logins[question.login])
+    identity = identity_from(question.login, issuer, claims, identity_plan(config, question.login))
+    methods, at = claims.get("amr"), claims.get("auth_time")
+    return Session(
+        "(session id)",
+        identity,
+        created=now,
+        expires=now,
+        seen=now,
+        auth_time=float(at) if isinstance(at, int | float) else now,
+        acr=str(claims.get("acr", "")),
+        amr=tuple(map(str, methods)) if isinstance(methods, list) else (),
+    )
+
+
+def _shown(config: Config) -> tuple[HeaderTemplate, ...]:
+    """Headers about the person, with the passwords that stand in the configuration hidden."""
+    hidden = (name for name, line in config.headers.items() if line.basic and isinstance(line.basic.password, Secret))
+    names = frozenset(hidden)
+    return tuple(
+        replace(header, password=None, value=_HIDDEN_BASIC) if header.name in names else header
+        for header in header_plan(config)
+    )
+
+
+def _always(config: Config) -> tuple[Line, ...]:
+    return tuple((name, _HIDDEN) for name, _ in secret_lines(config))
+
+
+def _asserted(config: Config) -> tuple[Line, ...]:
+    return () if config.assertion is None else ((config.assertion.header, "(signed for each request)"),)
 
 
 def _issuer(login: OidcLogin | SamlLogin) -> str:
     """Who the provider says it is, as far as the configuration knows: a SAML one's entityID stands in its metadata."""
     return login.issuer if isinstance(login, OidcLogin) else issuer_of(login.idp or login.metadata)
-
-
-def _session(identity: Identity, now: float) -> Session:
-    return Session("(session id)", identity, created=now, expires=now, seen=now, auth_time=now)
 
 
 @asynccontextmanager

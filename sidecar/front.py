@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
 from sidecar.arrival import Arrival
 from sidecar.core.audit import Event
+from sidecar.core.paths import Target
+from sidecar.express import Express, Sent
 from sidecar.gate import Gate
 from sidecar.limits import Limits
 from sidecar.model import Reason, Refused, Unavailable, Visit
@@ -18,8 +21,12 @@ from sidecar.portal.portal import Portal
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:
+    from sidecar.scim_api import ScimServer
+
 _log = structlog.get_logger("front")
 _UNREADABLE = frozenset([Reason.HEADERS_INVALID, Reason.TARGET_INVALID])
+_CLASSES = tuple(f"{hundreds}xx" for hundreds in range(10))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,35 +36,48 @@ class Front:
     arrival: Arrival
     portal: Portal
     gate: Gate
+    express: Express
     answers: Answers
     audit: AuditLog
     metrics: Metrics
     clock: Callable[[], float]
     limits: Limits
+    scim: ScimServer | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
-        began = self.clock()
-        self.metrics.in_flight.inc()
-        try:
-            return await self._answer(request, began)
-        finally:
-            self.metrics.in_flight.dec()
-            self.metrics.seconds.observe(max(0.0, self.clock() - began))
+        self.metrics.began()
+        return await self._counted(request, None, self.clock())
 
-    async def _answer(self, request: web.BaseRequest, now: float) -> web.StreamResponse:
-        visit = self.arrival.visit(request)
+    def depart(self, request: web.BaseRequest, on_word: Callable[[], None]) -> Trip | None:
+        """Send an ordinary request on its way at once; None when it is not, or not now: then ``handle`` has it.
+
+        *on_word* is called when the trip may ``arrive``.
+        """
+        began = self.clock()
         try:
-            visit, target = self.arrival.locate(visit, request)
-            if self.portal.owns(visit.path):
-                if not self.portal.is_health(visit.path):
-                    self.arrival.refuse_strange_hosts(visit, request)
-                    self.limits.page(self.portal.page_of(visit.path), visit, now)
-                answer: web.StreamResponse = await self.portal.handle(request, visit, now)
+            sent = self.express.depart(request, began, on_word)
+        except Exception:  # noqa: BLE001 - whatever it trips over, the gate trips over it, too, and answers
+            return None
+        if sent is None:
+            return None
+        self.metrics.began()
+        return Trip(self, sent, began)
+
+    async def _counted(self, request: web.BaseRequest, sent: Sent | None, began: float) -> web.StreamResponse:
+        try:
+            return await self._answer(request, sent, began)
+        finally:
+            self.metrics.ended(max(0.0, self.clock() - began))
+
+    async def _answer(self, request: web.BaseRequest, sent: Sent | None, now: float) -> web.StreamResponse:
+        visit = sent.visit if sent is not None else self.arrival.visit(request)
+        try:
+            if sent is not None:
+                answer: web.StreamResponse = await sent.departure.carry_on(request)
             else:
-                self.arrival.refuse_strange_hosts(visit, request)
-                self.limits.request(visit, now)
-                answer = await self.gate.handle(request, visit, target, now)
+                visit, target = self.arrival.locate(visit, request)
+                answer = await self._handed_over(request, visit, target, now)
         except Refused as refused:
             if refused.is_bad_token:
                 self.limits.bad_token(visit, now)
@@ -70,11 +90,24 @@ class Front:
         except Exception:  # noqa: BLE001 - a fault of ours must not show its inside to anybody
             _log.exception("unexpected fault", reference=visit.reference, path=visit.path)
             return self._unavailable(visit, Unavailable(Reason.INTERNAL, status=500))
-        self.metrics.requests.labels("answered", str(answer.status // 100) + "xx").inc()
+        self.metrics.became("answered", _CLASSES[answer.status // 100])
         return answer
 
+    async def _handed_over(
+        self, request: web.BaseRequest, visit: Visit, target: Target, now: float
+    ) -> web.StreamResponse:
+        if not self.portal.is_health(visit.path):
+            self.arrival.refuse_strange_hosts(visit, request)
+        if self.scim is not None and self.scim.owns(visit.path):
+            return await self.scim.handle(request, visit, now)
+        if self.portal.owns(visit.path):
+            self.limits.page(self.portal.page_of(visit.path), visit, now)
+            return await self.portal.handle(request, visit, now)
+        self.limits.request(visit, now)
+        return await self.gate.handle(request, visit, target, now)
+
     def _refused(self, visit: Visit, refused: Refused) -> web.Response:
-        self.metrics.requests.labels("refused", refused.reason.value).inc()
+        self.metrics.became("refused", refused.reason.value)
         self._note(visit, "deny", refused.reason, refused.detail)
         answer = self.answers.refused(visit, refused)
         if refused.reason in _UNREADABLE:
@@ -83,7 +116,7 @@ class Front:
         return answer
 
     def _unavailable(self, visit: Visit, unavailable: Unavailable) -> web.Response:
-        self.metrics.requests.labels("unavailable", unavailable.reason.value).inc()
+        self.metrics.became("unavailable", unavailable.reason.value)
         self.metrics.faults.labels(unavailable.reason.value).inc()
         _log.warning(
             "unavailable",
@@ -108,3 +141,39 @@ class Front:
                 "reference": visit.reference,
             },
         )
+
+
+class Trip:
+    """An ordinary request that is on its way; whoever sent it calls one of the three."""
+
+    __slots__ = ("_began", "_front", "_sent")
+
+    def __init__(self, front: Front, sent: Sent, began: float) -> None:
+        """Count *sent* at *front*; it *began* at that time."""
+        self._front = front
+        self._sent = sent
+        self._began = began
+
+    def arrive(self) -> bool | None:
+        """Give the client the answer; None when that takes more than a moment, which is up to ``carry_on`` then.
+
+        True when the client's connection may serve another request.
+        """
+        arrived = self._sent.departure.arrive()
+        if arrived is None:
+            return None
+        self._front.metrics.became("answered", _CLASSES[arrived.status // 100])
+        self._end()
+        return arrived.stays
+
+    async def carry_on(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Do the rest as for any other request."""
+        return await self._front._counted(request, self._sent, self._began)  # noqa: SLF001 - a part of it
+
+    def abandon(self) -> None:
+        """Forget about it: the client has gone."""
+        self._sent.departure.abandon()
+        self._end()
+
+    def _end(self) -> None:
+        self._front.metrics.ended(max(0.0, self._front.clock() - self._began))

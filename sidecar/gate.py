@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -12,9 +12,10 @@ from sidecar.core.audit import Event
 from sidecar.core.cookies import values_of
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
-from sidecar.core.policy import Rule, Standing, decide, match
-from sidecar.core.standing import HeaderTemplate, header_context, header_lines, roles_of
-from sidecar.core.template import Template
+from sidecar.core.policy import Standing, decide, is_open
+from sidecar.core.roles import Role, roles_of
+from sidecar.core.rulebook import Rulebook
+from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.endings import Endings
 from sidecar.logins.login import Authenticator
 from sidecar.model import Account, Decision, Effect, Identity, Reason, Refused, Session, Visit
@@ -23,7 +24,7 @@ from sidecar.portal.forms import KeptForm, KeptForms
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.telemetry.audit import AuditLog
+from sidecar.telemetry.audit import AuditLog, Form
 from sidecar.upstream import Head, Upstream, wants_websocket
 
 _REMEMBERED = 20_000
@@ -34,6 +35,27 @@ class Ensure(Protocol):
 
     async def __call__(self, identity: Identity, roles: Sequence[str], now: float) -> Account | None:
         """Raise Refused or Unavailable when they cannot have it."""
+
+
+class AtHand(Protocol):
+    """As Ensure, without waiting."""
+
+    def __call__(self, identity: Identity, roles: Sequence[str], now: float) -> tuple[Account | None] | None:
+        """What Ensure would give, in a tuple; None when something is to be done or asked first."""
+
+
+class Remembered(Protocol):
+    """As Known, without waiting."""
+
+    def __call__(self, signed_in: Identity, now: float) -> Identity | None:
+        """What Known would give; None when that has to be asked first."""
+
+
+class Known(Protocol):
+    """Says who somebody is by now: sources that own people may have said otherwise since they signed in."""
+
+    async def __call__(self, signed_in: Identity, now: float) -> Identity:
+        """Raise Refused for those who were switched off, or Unavailable."""
 
 
 class Assert(Protocol):
@@ -53,16 +75,25 @@ class Caller:
     token: str = ""
 
 
+class Admission(NamedTuple):
+    """Somebody gets in: why, who it is (None where anyone may), and the header lines about them."""
+
+    decision: Decision
+    caller: Caller | None
+    lines: tuple[Line, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class GatePlan:
-    """What the gate was told at load: rules, role conditions, headers."""
+    """What the gate was told at load: rules, roles, headers; ``always`` are sent with public requests too."""
 
-    rules: tuple[Rule, ...]
-    roles: Mapping[str, Template]
+    rules: Rulebook
+    roles: tuple[Role, ...]
     headers: tuple[HeaderTemplate, ...]
     incoming: HeaderPlan
     websocket_origins: frozenset[str]
     public_host_header: str
+    always: tuple[Line, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,35 +106,79 @@ class Gate:
     renewal: Renewal
     authenticators: Sequence[Authenticator]
     forms: KeptForms
+    remembered: Remembered
+    known: Known
     ensure: Ensure
+    at_hand: AtHand
     assertion: Assert
     upstream: Upstream
     endings: Endings
     answers: Answers
     audit: AuditLog
-    _callers: dict[str, Caller] = field(default_factory=dict)
+    _callers: dict[str, tuple[Session, Identity, Caller]] = field(default_factory=dict)
     _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
+    _forms: dict[tuple[str, str, str, str], tuple[Caller | None, Form | None]] = field(default_factory=dict)
+    _tokens: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     async def handle(self, request: web.BaseRequest, visit: Visit, target: Target, now: float) -> web.StreamResponse:
         """Carry one request: who is it, may they, do they have an account, and on to the application.
 
         Raises Refused and Unavailable, which the caller answers.
         """
-        rule = self._rule(visit)
+        rules = self.plan.rules.about(visit)
         # What is open to anyone must not depend on the session store.
-        caller = None if rule is not None and rule.anyone else await self._identify(visit, now)
+        caller = None if is_open(rules, visit) else await self._identify(visit, now)
         form = await self.forms.take(visit, target.raw, caller.session) if caller and caller.token else None
         if form is not None:
             visit = replace(visit, method="POST")
-            rule = self._rule(visit)
-        decision = decide(rule, caller.standing if caller else None, now)
+            rules = self.plan.rules.about(visit)
+        decision = decide(rules, visit, caller.standing if caller else None, now)
         self._say(decision, visit, caller)
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
+        if decision.is_public:
+            # Nothing was decided about who it is.
+            caller = None
         self._refuse_foreign_websockets(request)
         lines = await self._identity_lines(caller, now) if caller else ()
         head = self._head(request, visit, target, form, lines)
         return await self._carry(request, head, form, caller)
+
+    def admit(self, visit: Visit, now: float) -> Admission | None:
+        """The same up to the headers, for whoever gets in without anything to wait for; None says nothing.
+
+        Nothing is noted yet: ``say_again`` does that, once the request is on its way.
+        """
+        rules = self.plan.rules.about(visit)
+        is_for_all = is_open(rules, visit)
+        caller = None if is_for_all else self._caller_at_hand(visit, now)
+        if caller is None and not is_for_all:
+            return None
+        decision = decide(rules, visit, caller.standing if caller else None, now)
+        if decision.effect is not Effect.ALLOW:
+            return None
+        if caller is None or decision.is_public:
+            return Admission(decision, None, ())
+        found = self.at_hand(caller.session.identity, caller.roles, now)
+        return None if found is None else Admission(decision, caller, self._lines_of(caller, found[0], now))
+
+    def _caller_at_hand(self, visit: Visit, now: float) -> Caller | None:
+        token = self._tokens.get(visit.cookies) or self._only_token(visit.cookies)
+        session = self.keeper.at_hand(token, now)
+        if session is None or (session.refresh_at and now >= session.refresh_at):
+            return None
+        who = self.remembered(session.identity, now)
+        return None if who is None else self._caller(session, who, "cookie", token)
+
+    def _only_token(self, cookies: tuple[tuple[str, str], ...]) -> str:
+        """The session's token, "" when there is another or a kept form beside it: then it is no ordinary request."""
+        tokens = values_of(cookies, self.site.session_cookie)
+        if len(tokens) != 1 or values_of(cookies, self.site.form_cookie):
+            return ""
+        if len(self._tokens) >= _REMEMBERED:
+            self._tokens.clear()
+        self._tokens[cookies] = tokens[0]
+        return tokens[0]
 
     async def _identify(self, visit: Visit, now: float) -> Caller | None:
         """Session cookie first, then the bearer token and its like."""
@@ -112,57 +187,55 @@ class Gate:
             if session is not None:
                 session = await self.renewal.fresh(token, session, now)
             if session is not None:
-                return self._caller(session, "cookie", token)
+                return await self._known_caller(session, "cookie", token, now)
         for authenticator in self.authenticators:
             session = await authenticator.identify(visit, now)
             if session is not None:
-                return self._caller(session, "bearer", "")
+                return await self._known_caller(session, "bearer", "", now)
         return None
 
-    def _caller(self, session: Session, via: str, token: str) -> Caller:
-        known = self._callers.get(session.id)
-        if known is not None and known.session is session and known.token == token:
-            return known
+    async def _known_caller(self, session: Session, via: str, token: str, now: float) -> Caller:
+        who = self.remembered(session.identity, now) or await self.known(session.identity, now)
+        return self._caller(session, who, via, token)
+
+    def _caller(self, session: Session, who: Identity, via: str, token: str) -> Caller:
+        """Who comes with *session*, being *who* by now: roles and headers follow from that."""
+        found = self._callers.get(session.id)
+        if found is not None and found[0] is session and found[1] is who and found[2].token == token:
+            return found[2]
+        opened = session
+        if who is not session.identity:
+            session = replace(session, identity=who)
         roles = roles_of(session.identity, self.plan.roles)
-        standing = Standing(
-            login=session.provider,
-            via=via,
-            roles=frozenset(roles),
-            groups=frozenset(session.identity.groups or ()),
-            auth_time=session.auth_time,
-            acr=session.acr,
-        )
-        caller = Caller(session, standing, roles, token)
+        caller = Caller(session, standing_of(session, via, roles), roles, token)
         if len(self._callers) >= _REMEMBERED:
             self._callers.clear()
             self._lines.clear()
-        self._callers[session.id] = caller
+        self._callers[session.id] = opened, who, caller
         return caller
 
-    def _rule(self, visit: Visit) -> Rule | None:
-        rule = match(self.plan.rules, visit.method, visit.host, visit.path)
-        if visit.literal != visit.path and match(self.plan.rules, visit.method, visit.host, visit.literal) is not rule:
-            # Servers differ on ;parameters: where that would change the rule, nobody can say which one holds.
-            raise Refused(Reason.PATH_AMBIGUOUS, 400, "parameters change the rule")
-        return rule
+    def forget(self, person: str) -> None:
+        """Work out anew what the person with this identity key is here: something about them has changed elsewhere."""
+        for name in [name for name, (session, _, _) in self._callers.items() if session.identity.key == person]:
+            del self._callers[name]
+            self._lines.pop(name, None)
 
     def _say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
-        self.audit.record(
-            Event.DECISION,
-            {
-                "effect": decision.effect.value,
-                "reason": decision.reason.value,
-                "rule": decision.rule,
-                "method": visit.method,
-                "host": visit.host,
-                "path": visit.path,
-                "client": visit.client,
-                "person": caller.session.identity.username if caller else "",
-                "subject": caller.session.identity.subject if caller else "",
-                "session": caller.session.id if caller else "",
-                "reference": visit.reference,
-            },
-        )
+        fields = {**_told(decision, visit, caller), "path": visit.path, "reference": visit.reference}
+        self.audit.record(Event.DECISION, fields)
+
+    def say_again(self, admission: Admission, visit: Visit) -> None:
+        """Note that somebody got in: the same line as ever, of which nearly all was written before."""
+        caller = admission.caller
+        key = (admission.decision.rule, caller.session.id if caller else "", visit.host, visit.client)
+        known = self._forms.get(key)
+        if known is None or known[0] is not caller:
+            if len(self._forms) >= _REMEMBERED:
+                self._forms.clear()
+            told = _told(admission.decision, visit, caller)
+            known = self._forms[key] = (caller, self.audit.form(Event.DECISION, told, "path", "reference"))
+        if known[1] is not None:
+            self.audit.fill(known[1], visit.path, visit.reference)
 
     async def _turn_away(
         self, request: web.BaseRequest, visit: Visit, target: Target, decision: Decision, caller: Caller | None
@@ -190,13 +263,16 @@ class Gate:
             raise Refused(Reason.ORIGIN_FOREIGN, 403, "WebSocket from another origin")
 
     async def _identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
-        account = await self.ensure(caller.session.identity, caller.roles, now)
+        return self._lines_of(caller, await self.ensure(caller.session.identity, caller.roles, now), now)
+
+    def _lines_of(self, caller: Caller, account: Account | None, now: float) -> tuple[Line, ...]:
         known = self._lines.get(caller.session.id)
         if known is None or known[0] is not caller or known[1] != account:
             context = header_context(caller.session, caller.roles, account)
             known = (caller, account, header_lines(self.plan.headers, context))
             self._lines[caller.session.id] = known
-        return (*known[2], *self.assertion(caller.session, caller.roles, account, now))
+        asserted = self.assertion(caller.session, caller.roles, account, now)
+        return (*known[2], *asserted) if asserted else known[2]
 
     def _head(
         self, request: web.BaseRequest, visit: Visit, target: Target, form: KeptForm | None, lines: Sequence[Line]
@@ -205,23 +281,32 @@ class Gate:
         if form is not None:
             kept = [line for line in kept if line[0].lower() not in ("content-type", "expect")]
             kept.append(("Content-Type", form.content_type))
+        host, forwarding = self.lines_about(visit.client, visit.host)
+        return Head(visit.method, target.raw, (host, *kept, *forwarding, *lines))
+
+    def lines_about(self, client: str, host: str) -> tuple[Line, Sequence[Line]]:
+        """Host line for the application, and what it is told about *client* and the *host* that was asked."""
         # Not as it was sent: with a port of somebody's choice the application would make links that lead there.
-        authority = self.site.authority_of(visit.host)
-        origin = Origin(visit.client, self.site.scheme, authority, self.site.port)
-        host = ("Host", self.plan.public_host_header or authority)
-        return Head(visit.method, target.raw, (host, *kept, *forwarding_lines(origin), *lines))
+        authority = self.site.authority_of(host)
+        origin = Origin(client, self.site.scheme, authority, self.site.port)
+        forwarding = (*forwarding_lines(origin), *self.plan.always)
+        return ("Host", self.plan.public_host_header or authority), forwarding
 
     async def _carry(
         self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None
     ) -> web.StreamResponse:
         ended = self.endings.of(caller.session) if caller is not None else None
+        affinity = caller.session.id if caller is not None else ""
         if wants_websocket(request):
-            return await self.upstream.tunnel(request, head, alter=self._answering(()), ended=ended)
+            return await self.upstream.tunnel(request, head, alter=self.answering(()), ended=ended, affinity=affinity)
         extra = [("Set-Cookie", self.site.drop_form())] if form is not None else []
         body = form.body if form is not None else None
-        return await self.upstream.carry(request, head, alter=self._answering(extra), ended=ended, body=body)
+        return await self.upstream.carry(
+            request, head, alter=self.answering(extra), ended=ended, body=body, affinity=affinity
+        )
 
-    def _answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
+    def answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
+        """What is done to an answer's lines: our cookies are nobody else's to set, and *extra* is added."""
         sets_own = self.plan.incoming.sets_own
 
         def alter(lines: list[Line]) -> list[Line]:
@@ -229,3 +314,19 @@ class Gate:
             return [*kept, *extra]
 
         return alter
+
+
+def _told(decision: Decision, visit: Visit, caller: Caller | None) -> dict[str, object]:
+    """What the audit line of a decision says, but for where the request goes and how it is called."""
+    identity = caller.session.identity if caller else None
+    return {
+        "effect": decision.effect.value,
+        "reason": decision.reason.value,
+        "rule": decision.rule,
+        "method": visit.method,
+        "host": visit.host,
+        "client": visit.client,
+        "person": identity.username if identity else "",
+        "subject": identity.subject if identity else "",
+        "session": caller.session.id if caller else "",
+    }

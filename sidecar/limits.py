@@ -34,6 +34,10 @@ class Limits:
         if visit.authorization:
             _check(self._bad_tokens.wait(visit.client, now), "bad tokens")
 
+    def is_free(self, visit: Visit, now: float) -> bool:
+        """True when ``request`` would let this one pass; counts nothing."""
+        return not self._requests.wait(visit.client, now)
+
     def bad_token(self, visit: Visit, now: float) -> None:
         """Count a token that was not accepted; raises nothing."""
         self._bad_tokens.take(visit.client, now)

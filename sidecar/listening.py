@@ -11,19 +11,18 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import structlog
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from sidecar.config.service import Server, ServerTls
+from sidecar.doorway import Doorway
+from sidecar.serving import Depart, Handler, HttpServer, Trip, server_of, trip_of
 
 _log = structlog.get_logger("listening")
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 # Clients that keep connections alive send their next request on them before they notice that we are leaving.
 _PATIENCE_WITH_IDLE = 2.0
-_MOST_HEADERS = 200
 _BACKLOG = 1024
 _UNTIL_ACCEPTED = 0.05
 # For writing answers that are ready, and for ending what was cut off.
@@ -52,80 +51,32 @@ def tls_context(section: ServerTls) -> ssl.SSLContext:
     return context
 
 
-class _Connection(RequestHandler):
-    """One client's connection. What is no HTTP is refused without repeating it, be it to the client or in the log."""
+class Door(Protocol):
+    """Where requests go: at once, or in a task."""
 
-    __slots__ = ("_head_bytes",)
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._head_bytes = 0
-
-    def data_received(self, data: bytes) -> None:
-        """Read on, but not for ever: the parser bounds each line and their number, not what they come to."""
-        requests, is_idle = self._request_count, self._waiter is not None
-        super().data_received(data)
-        if not is_idle or self._request_count != requests:
-            self._head_bytes = 0
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > 2 * self.max_field_size:
-            self.force_close()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer in aiohttp's place, whose answer and log line quote what was sent: cookies, tokens, codes."""
-        if status != web.HTTPBadRequest.status_code:
-            return super().handle_error(request, status, exc, message)
-        if request.writer.output_size > 0:
-            raise ConnectionError
-        _log.info("malformed request", error=type(exc).__name__, client=request.remote or "")
-        answer = web.Response(status=status, text="This is not a request that can be read.\n")
-        answer.headers.update({"Server": "sidecar", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
-        answer.force_close()
-        return answer
-
-
-class _Server(web.Server):
-    def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-def server_of(section: Server, handler: Handler) -> web.Server:
-    """Speak HTTP for *handler*, within the bounds of *section*."""
-    return _Server(
-        handler,
-        auto_decompress=False,
-        access_log=None,
-        keepalive_timeout=section.client_idle.total_seconds(),
-        max_line_size=section.max_header,
-        max_field_size=section.max_header,
-        max_headers=_MOST_HEADERS,
-        lingering_time=5.0,
-    )
+    def depart(self, request: web.BaseRequest, on_word: Callable[[], None]) -> Trip | None:
+        """Send it on its way at once, None when that cannot be."""
 
 
 class Listener:
     """The public listener and, where configured, the one for metrics and probes."""
 
-    def __init__(self, section: Server, handler: Handler, metrics: Handler) -> None:
-        """Serve *handler* on ``listen`` and *metrics* on ``metrics``."""
+    def __init__(self, section: Server, door: Door, metrics: Handler) -> None:
+        """Serve *door* on ``listen`` and *metrics* on ``metrics``."""
         self._section = section
-        self._handler = handler
+        self._door = door
         self._metrics = metrics
         self._busy = 0
         self._is_draining = False
         self._quiet = asyncio.Event()
         self._hurried = asyncio.Event()
         self._sockets: list[socket.socket] = []
-        self._doors: list[asyncio.Server] = []
-        self._side_doors: list[asyncio.Server] = []
-        self._servers: list[web.Server] = []
+        self._doors: list[asyncio.Server | Doorway] = []
+        self._side_doors: list[asyncio.Server | Doorway] = []
+        self._servers: list[HttpServer] = []
         self.addresses: Sequence[str] = ()
 
     async def start(self) -> None:
@@ -137,37 +88,63 @@ class Listener:
             message = f"server.tls: {error.strerror or error}"
             raise OSError(message) from error
         sockets = await bound("server.listen", section.listen, share=section.workers > 1)
-        self._doors += await self._serve(self._counted, sockets, tls)
+        self._doors += await self._serve(self._counted, sockets, tls, self._depart, announced=section.proxy_protocol)
         if section.metrics is not None and section.workers == 1:
             self._side_doors += await self._serve(self._metrics, await bound("server.metrics", section.metrics), None)
         self.addresses = [_written(one.getsockname()) for one in sockets]
         self._sockets = sockets
 
     async def _serve(
-        self, handler: Handler, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
-    ) -> list[asyncio.Server]:
-        server = server_of(self._section, handler)
+        self,
+        handler: Handler,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None,
+        depart: Depart | None = None,
+        *,
+        announced: bool = False,
+    ) -> list[asyncio.Server | Doorway]:
+        server = server_of(self._section, handler, depart, self._note_quiet)
         self._servers.append(server)
+        patience = self._section.head_timeout.total_seconds()
+        if announced:
+            trusted = self._section.trusted_proxies
+            doors = [Doorway(one, server.speak, trusted=trusted, tls=tls, tls_patience=patience) for one in sockets]
+            for door in doors:
+                door.open(_BACKLOG)
+            return [*doors]
         loop = asyncio.get_running_loop()
+        wait = patience if tls is not None else None
         return [
-            await loop.create_unix_server(server, sock=one, ssl=tls, backlog=_BACKLOG)
+            await loop.create_unix_server(server, sock=one, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=wait)
             if one.family == socket.AF_UNIX
-            else await loop.create_server(server, sock=one, ssl=tls, backlog=_BACKLOG)
+            else await loop.create_server(server, sock=one, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=wait)
             for one in sockets
         ]
+
+    def _depart(self, request: web.BaseRequest, on_word: Callable[[], None]) -> Trip | None:
+        # The last answers say aloud that the connection closes, which is up to the task.
+        return None if self._is_draining else self._door.depart(request, on_word)
 
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
         self._busy += 1
         try:
-            answer = await self._handler(request)
+            trip = trip_of(request)
+            answer = await (trip.carry_on(request) if trip is not None else self._door.handle(request))
         finally:
             self._busy -= 1
-            if not self._busy:
-                self._quiet.set()
+            self._note_quiet()
         if self._is_draining and not answer.prepared:
             # Said aloud, so that the client does not send its next request into a connection that we close.
             answer.force_close()
         return answer
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._busy > 0 or any(server.trips for server in self._servers)
+
+    def _note_quiet(self) -> None:
+        if self._is_draining and not self._is_busy:
+            self._quiet.set()
 
     async def leave(self, seconds: float) -> None:
         """Serve on for *seconds*, while ``/-/ready`` already tells load balancers to go elsewhere."""
@@ -194,7 +171,7 @@ class Listener:
                 await self._close_doors()
                 if self._servers and self._servers[0].connections:
                     await self._pause(_PATIENCE_WITH_IDLE)
-                while self._busy and not self._hurried.is_set():
+                while self._is_busy and not self._hurried.is_set():
                     self._quiet.clear()
                     await self._quiet.wait()
         except TimeoutError:

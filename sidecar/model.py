@@ -5,7 +5,7 @@ Times are seconds since the Unix epoch as ``float``; they come in as arguments, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -33,6 +33,8 @@ class Reason(Enum):
     NO_RULE = "no-rule"
     ROLE_MISSING = "role-missing"
     RULE_DENIES = "rule-denies"
+    EXCLUDED = "excluded"
+    NETWORK = "network-not-allowed"
     REAUTHENTICATION = "reauthentication-needed"
     # The request itself
     PATH_AMBIGUOUS = "path-ambiguous"
@@ -46,6 +48,9 @@ class Reason(Enum):
     RATE_LIMITED = "rate-limited"
     NOT_FOUND = "not-found"
     CONFLICT = "conflict"
+    CHANGED_MEANWHILE = "changed-meanwhile"
+    SCIM_INVALID = "scim-invalid"
+    SCIM_CLIENT = "scim-client-refused"
     # Credentials
     SESSION_EXPIRED = "session-expired"
     TOKEN_INVALID = "token-invalid"
@@ -72,6 +77,7 @@ class Reason(Enum):
     LOGIN_CODE_REFUSED = "login-code-refused"
     IDENTITY_INCOMPLETE = "identity-incomplete"
     REFRESH_REFUSED = "refresh-refused"
+    STEP_UP_UNMET = "step-up-unmet"
     CSRF = "csrf"
     # Accounts
     ACCOUNT_EXISTS = "account-exists"
@@ -299,12 +305,31 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class Requirement:
+    """How fresh (seconds) and strong a sign-in must be: one of ``acr``, and all of the methods in ``amr``."""
+
+    max_age: float | None = None
+    acr: tuple[str, ...] = ()
+    amr: tuple[str, ...] = ()
+
+    def is_met_by(self, auth_time: float, acr: str, amr: Collection[str], now: float) -> bool:
+        """True when somebody who signed in at *auth_time* with *acr* and *amr* need not do it again."""
+        if self.max_age is not None and now - auth_time > self.max_age:
+            return False
+        return (not self.acr or acr in self.acr) and all(method in amr for method in self.amr)
+
+
+NOTHING_NEEDED = Requirement()
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided on a visit and why. ``Decision()`` denies."""
+    """What was decided on a visit and why; ``needs`` is what a sign-in must be for it. ``Decision()`` denies."""
 
     effect: Effect = Effect.DENY
     reason: Reason = Reason.NO_RULE
     rule: str = ""
+    needs: Requirement = NOTHING_NEEDED
 
     @property
     def is_public(self) -> bool:
@@ -342,6 +367,9 @@ class Result(Enum):
     CREATED = "created"
     UPDATED = "updated"
     CONFLICT = "conflict"
+    CHANGED_MEANWHILE = "changed-meanwhile"
+    SCIM_INVALID = "scim-invalid"
+    SCIM_CLIENT = "scim-client-refused"
     REFUSED = "refused"
     FAILED = "failed"
     UNKNOWN = "unknown"

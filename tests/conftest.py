@@ -76,6 +76,10 @@ A whole sidecar (tests/world.py)
     world: World                    per test: `running = await world({changes}, provision=True)` → Running: `.url`
                                     `.browser()` `.raw(bytes)` `.audit()` `.application.seen`.
 
+nginx (tests/services/nginx.py)
+    nginxes: Nginxes                per test: `nginxes("location / { return 200; }")` → Nginx: `.url` `.port`;
+                                    `.proxy(url)` passes all on, `.saying(["one", "two"])` are two that answer so.
+
 Certificates (tests/services/certificates.py)
     make_certificates(directory, *, host="localhost", days=1) → Certificates(authority, certificate, key): PEM files.
 """
@@ -90,6 +94,7 @@ from tests.services.browser import open_browser
 from tests.services.databases import Databases
 from tests.services.keycloak import KeycloakServer
 from tests.services.mariadb import MariadbServer
+from tests.services.nginx import Nginxes
 from tests.services.oidc import OidcProvider, OidcProviders
 from tests.services.postgres import PostgresServer
 from tests.services.process import start_on_free_port
@@ -242,6 +247,14 @@ def saml_provider(saml_server: SamlProvider) -> SamlProvider:
     """A SAML provider as new."""
     saml_server.renew()
     return saml_server
+
+
+@pytest.fixture
+def nginxes() -> Iterator[Nginxes]:
+    """A factory of nginx servers of this test's own."""
+    started = Nginxes()
+    yield started
+    started.discard()
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_only_true_and_false_are_booleans(tmp_path: Path) -> None:
 # Sections, path, fragment; the line is the one that ends in HERE.
 NO_FIT = [
     ({"app": "app:\n  upstream: http://h\n  nam: Wiki  # here"}, "app.nam", "Did you mean `name`?"),
-    ({"app": "app:\n  upstream: http://h\n  zzz: 1  # here"}, "app.zzz", "Known here: name, upstream, host"),
+    ({"app": "app:\n  upstream: http://h\n  zzz: 1  # here"}, "app.zzz", "Known here: name, upstream, draining"),
     ({"serve": "serve: {}  # here"}, "serve", "Did you mean `server`?"),
     ({"app": "app:  # here\n  name: Wiki"}, "app.upstream", "is missing. Add upstream: http://host:port"),
     ({"app": ""}, "app", "is missing. Add app: the application"),
@@ -177,7 +177,15 @@ NO_FIT = [
     ({"roles": 'roles:\n  admin: "{{ groups | nope }}"  # here'}, "roles.admin", "no filter `nope`"),
     ({"roles": 'roles:\n  admin: "{% if x %}"  # here'}, "roles.admin", "only {{ expressions }}"),
     ({"roles": "roles:\n  admin: [a]  # here"}, "roles.admin", "a template is text"),
-    ({"headers": "headers:\n  X-User: {encoding: ascii}  # here"}, "headers.X-User.value", "is missing"),
+    ({"headers": "headers:\n  X-User: {encoding: ascii}  # here"}, "headers.X-User", "one of value, basic and secret"),
+    ({"headers": "headers: {preset: grafanna}  # here"}, "headers", "There are grafana"),
+    ({"headers": "headers: {A: {basic: {username: a, password: b}}}  # here"}, "headers.A.basic.password", "never in"),
+    ({"headers": "headers: {A: {secret: plain}}  # here"}, "headers.A.secret", "never in the file itself"),
+    ({"roles": "roles: {admin: {}}  # here"}, "roles.admin", "says nobody"),
+    ({"access": "access:\n  - {path: /**}  # here"}, "access[0]", "allow is missing"),
+    ({"access": "access:\n  - path: /**\n    allow: [{rol: a}]  # here"}, "access[0].allow[0].rol", "`role`"),
+    ({"access": "access:\n  - path: /**\n    allow: [anyoen]  # here"}, "access[0].allow[0]", "`anyone`"),
+    ({"access": "access:\n  - path: /**\n    deny: {network: ten}  # here"}, "access[0].deny.network", "10.0.0.0/8"),
     ({"headers": "headers:\n  X-User: [a]  # here"}, "headers.X-User", "a template is text"),
     ({"access": "access: []  # here"}, "access", "at least one entry"),
     ({"access": "access:  # here"}, "access", "has no value"),
@@ -366,7 +374,7 @@ def test_the_redacted_configuration_says_where_secrets_come_from(tmp_path: Path)
     assert plain["provision"]["connections"]["db"]["sql"] == "postgresql://wiki:***@db/wiki"
     assert plain["provision"]["connections"]["api"]["rest"]["headers"] == {"A": "***", "B": "*** (env WIKI_API_KEY)"}
     assert plain["sessions"]["idle"] == "30m"
-    assert plain["roles"] == {"admin": "{{ 'admins' in groups }}"}
+    assert plain["roles"]["admin"]["when"] == "{{ 'admins' in groups }}"
 
 
 def test_the_digest_follows_the_file_alone(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sidecar.config.models import Config
 from sidecar.config.reference import in_place
 from sidecar.config.schema import schema
 from sidecar.config.section import Section
-from sidecar.core.policy import compile_pattern
+from sidecar.core.patterns import compile_pattern
 from sidecar.hooks.check import problems as hook_problems
 from sidecar.hooks.passwords import FILTERS as REAL_FILTERS
 from tests.configurations import EXAMPLE, FILTERS, SECRETS, example_data, example_in
@@ -209,6 +209,8 @@ def mutants(draw: st.DrawFn) -> Any:
     return data
 
 
+# Thousands of loads; on a busy machine they take minutes.
+@pytest.mark.timeout(600)
 @pytest.mark.timeout(600)
 @given(mutants())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -60,6 +60,13 @@ def api(rest: str) -> dict[str, str]:
     return accounts(connections=connections)
 
 
+def scim(rest: str, name: str = "okta", **others: str) -> dict[str, str]:
+    lines = [f"    {client}: {{{section}}}" for client, section in {name: rest, **others}.items()]
+    return {**accounts(), "scim": "scim:\n  clients:\n" + "\n".join(lines)}
+
+
+TOKEN = "token: {env: SCIM_TOKEN}"
+JOIN = 'join: {corp: "{{ claims.sub }}"}'
 POST = "on: api, method: POST, path: /users"
 INSERT = 'on: db, exec: "INSERT INTO users VALUES (:login)"'
 SOMEBODY = 'login: "{{ account.key }}"'
@@ -120,6 +127,20 @@ CASES = [
         "access[0].allow.bearer",
         "does not accept bearer",
     ),
+    # scim
+    (scim(f"{TOKEN}, {JOIN}", "a b"), "error", "scim.clients.a b", "part of addresses"),
+    (scim(f"token: {{env: OIDC_SECRET}}, {JOIN}"), "error", "scim.clients.okta.token", "openssl rand"),
+    (scim(f"{TOKEN}, {JOIN}", other=f"{TOKEN}, {JOIN}"), "error", "scim.clients.other.token", "scim.clients.okta has"),
+    (scim(f"{TOKEN}"), "warning", "scim.clients.okta", "externalId"),
+    (scim(f'{TOKEN}, join: {{crop: "x"}}'), "error", "scim.clients.okta.join.crop", "corp"),
+    (scim(f'{TOKEN}, join: {{corp: "{{{{ groups }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `groups`"),
+    (scim(f'{TOKEN}, join: {{corp: "{{{{ user.nam }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `nam`"),
+    (scim(f"{TOKEN}, {JOIN}, domains: ['@x']"), "error", "scim.clients.okta.domains[0]", "no domain"),
+    (scim(f'{TOKEN}, {JOIN}, identity: {{email: "{{{{ user.email }}}}"}}'), "error",
+     "scim.clients.okta.identity.email", "made here"),
+    (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
+     "scim.clients.b.groups", "the same"),
+    ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),
@@ -133,6 +154,14 @@ CASES = [
     (server('listen: "::1:8080"'), "error", "server.listen", "brackets"),
     (server('listen: "localhost:80800"'), "error", "server.listen", "host:port"),
     (server("listen: unix:sock"), "error", "server.listen", "absolute path"),
+    (server("proxy_protocol: true"), "error", "server.proxy_protocol", "without server.trusted_proxies"),
+    (
+        server("proxy_protocol: true, trusted_proxies: 10.0.0.0/8, listen: unix:/run/s"),
+        "error",
+        "server.proxy_protocol",
+        "Listen on host:port",
+    ),
+    (server("head_timeout: 0s"), "error", "server.head_timeout", "longer than nothing"),
     (server("metrics: 127.0.0.1:8080"), "error", "server.metrics", "another port"),
     (server("metrics: nine"), "error", "server.metrics", "host:port"),
     (server("trusted_proxies: [0.0.0.0/0]"), "error", "server.trusted_proxies[0]", "trusts everybody"),
@@ -146,6 +175,17 @@ CASES = [
     (app("upstream: 127.0.0.1:3000"), "error", "app.upstream", "unix:/path"),
     (app("upstream: unix:app.sock"), "error", "app.upstream", "absolute path"),
     (app("upstream: http://127.0.0.1:3000/app"), "error", "app.upstream", "without a path"),
+    (app("upstream: [http://a, http://b/app]"), "error", "app.upstream[1]", "without a path"),
+    (app("upstream: [http://a, http://b, http://a]"), "error", "app.upstream[2]", "there twice"),
+    (app("upstream: []"), "error", "app.upstream", "at least one"),
+    (app("upstream: [http://a, http://b], draining: [http://c]"), "error", "app.draining[0]", "none of app.upstream"),
+    (app("upstream: [http://a, http://b], draining: [http://a, http://b]"), "error", "app.draining", "no server"),
+    (app("upstream: http://a, sticky: true"), "warning", "app.sticky", "no effect"),
+    (app("upstream: http://a, health: {path: health}"), "error", "app.health.path", "Begin it with /"),
+    (app('upstream: http://a, health: {path: "/a b"}'), "error", "app.health.path", "must be a path"),
+    (app("upstream: http://a, health: {path: /h, host: http://b}"), "error", "app.health.host", "no host name"),
+    (app("upstream: http://a, health: {path: /h, timeout: 9s}"), "warning", "app.health.timeout", "longer than every"),
+    (app("upstream: http://a, circuit: {pause: 0s}"), "error", "app.circuit.pause", "longer than nothing"),
     (app("upstream: http://h, tls: {server_name: x}"), "warning", "app.tls", "not https"),
     (app("upstream: https://h, tls: {verify: false}"), "warning", "app.tls.verify", "any certificate"),
     (app("upstream: https://h, tls: {certificate: config.yaml}"), "error", "app.tls", "belong together"),
@@ -299,7 +339,26 @@ CASES = [
     (roles('"{{ user[\'mail\'] == \'x\' }}"'), "error", "roles.admin", "user has no `mail`"),
     (roles("true"), "error", "roles.admin", "one expression"),
     (roles('"{{ true }} "'), "error", "roles.admin", "one expression"),
+    ({"roles": "roles: {admin: {group: a, includes: edtor}, editor: {group: b}}"}, "error", "roles.admin.includes",
+     "Did you mean `editor`?"),
+    ({"roles": "roles: {admin: {login: copr}}"}, "error", "roles.admin.login", "Did you mean `corp`?"),
+    ({"roles": "roles: {admin: {group: a, includes: admin}}"}, "warning", "roles.admin.includes", "itself"),
+    (roles("{when: \"{{ 'a' in group }}\"}"), "error", "roles.admin.when", "Did you mean `groups`?"),
+    (logins("groups_source: {url: http://graph.example/me}"), "error", "logins.corp.groups_source.url", "https"),
+    (logins("groups_source: {url: https://h/me, scope: email}"), "warning", "logins.corp.groups_source.scope", "among"),
     # access
+    (access('path: /x, allow: {when: "{{ claim.a }}"}', CATCH_ALL), "error", "access[0].allow.when", "`claims`?"),
+    (access('path: /x, deny: [{when: "{{ 1 }} x"}]', CATCH_ALL), "error", "access[0].deny[0].when", "one expression"),
+    (access("path: /x, deny: {}", CATCH_ALL), "error", "access[0].deny", "says nobody"),
+    (access("path: /x, deny: {role: admni}", CATCH_ALL), "error", "access[0].deny.role", "Did you mean `admin`?"),
+    (access("path: /x, allow: [signed_in, {role: x}]", CATCH_ALL), "error", "access[0].allow[1].role", "no role"),
+    (access("path: /x, allow: {who: anyone, role: admin}", CATCH_ALL), "error", "access[0].allow.role", "about people"),
+    (access("path: /a/**, methods: GET, allow: nobody", "path: /a/b, allow: signed_in", CATCH_ALL), "warning",
+     "access[1]", "does not decide GET: rule 1"),
+    (access("path: /a/**, allow: anyone", "path: /a/b, allow: signed_in", CATCH_ALL), "warning", "access[1]",
+     "does not decide the ordinary methods: rule 1"),
+    (access("path: /**, deny: {group: x}"), "warning", "access", "what no rule covers is refused"),
+    (access(CATCH_ALL, "path: /x, deny: {group: x}"), "error", "access[1]", "never reached"),
     (access("path: '/a?b', allow: signed_in"), "error", "access[0].path", "query"),
     (access("path: '/a#b', allow: signed_in"), "error", "access[0].path", "fragment"),
     (access("path: '/a%2fb', allow: signed_in"), "error", "access[0].path", "decoded"),
@@ -348,7 +407,11 @@ CASES = [
     (headers("Host: a"), "error", "headers.Host", "belongs to the connection"),
     (headers("transfer_encoding: a"), "error", "headers.transfer_encoding", "belongs to the connection"),
     (headers("Cookie: a"), "error", "headers.Cookie", "belongs to the connection"),
-    (headers("X-Forwarded-User: a"), "error", "headers.X-Forwarded-User", "sidecar itself"),
+    (headers("X-Forwarded-Host: a"), "error", "headers.X-Forwarded-Host", "sidecar itself"),
+    (headers("X: {basic: {username: a, password: {env: OIDC_SECRET}}}"), "warning", "headers.X.basic", "Authorization"),
+    (headers("X: {secret: {env: BAD_SECRET}}"), "error", "headers.X", "cannot stand in a header"),
+    (headers('Authorization: {basic: {username: "{{ usr }}", password: {env: OIDC_SECRET}}}'), "error",
+     "headers.Authorization.basic.username", "Did you mean `user`?"),
     (headers("X-User: a, x_user: b"), "error", "headers.x_user", "the same as `X-User`"),
     (headers('X-User: "{{ usr.name }}"'), "error", "headers.X-User", "Did you mean `user`?"),
     (headers('X-User: {value: "{{ session.token }}"}'), "error", "headers.X-User.value", "session has no `token`"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.people import effective
+from sidecar.core.roles import Role
 from sidecar.core.template import Compiler
 from sidecar.directory import Directory
 from sidecar.model import Identity, Profile, Reason, Refused
@@ -60,9 +61,9 @@ class Place:
         joins = {"corp": TEMPLATE("{{ claims.oid }}")}
         self.changes = Changes(store)
         self.directory = directory
-        conditions = {"admin": TEMPLATE("{{ 'admins' in groups }}"), "staff": TEMPLATE("{{ 'staff' in groups }}")}
+        roles = [Role("admin", when=TEMPLATE("{{ 'admins' in groups }}")), Role("staff", groups=frozenset(["staff"]))]
         plans = [SourcePlan(source, joins) for source in sources]
-        self.people = People(directory, self.changes, plans, conditions, frozenset(["corp"]))
+        self.people = People(directory, self.changes, plans, roles, frozenset(["corp"]))
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config.access import AccessRule
-from sidecar.core.policy import Standing, compile_pattern, decide, match
-from sidecar.model import Decision, Effect, Reason
+from sidecar.core.patterns import compile_pattern
+from sidecar.core.policy import Standing, decide, fitting
+from sidecar.model import Decision, Effect, Reason, Visit
 from sidecar.plans import rules_of
 
 RULES = rules_of(
@@ -37,7 +38,8 @@ def someone(**changes: object) -> Standing:
 
 
 def decided(path: str, who: Standing | None = None, method: str = "GET", host: str = "wiki.example.com") -> Decision:
-    return decide(match(RULES, method, host, path), who, NOW)
+    visit = Visit(method, path, host, "192.0.2.1")
+    return decide(fitting(RULES, method, host, path), visit, who, NOW)
 
 
 def test_a_decision_that_nobody_made_denies() -> None:

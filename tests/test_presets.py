@@ -9,8 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from sidecar.config.loader import Problem
-from sidecar.config.presets import PRESETS, with_presets
 from sidecar.config.saml import Preset, SamlLogin
+from sidecar.config.saml_presets import PRESETS, with_presets
 from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.logins.saml.parties import ServiceProvider

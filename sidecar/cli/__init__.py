@@ -13,6 +13,7 @@ _COMMANDS = {
     "run": ("Serve.", "sidecar.cli.run"),
     "check": ("Report every problem of a configuration; --connect reaches all it names.", "sidecar.cli.check"),
     "plan": ("Print what would happen to a person, and do nothing.", "sidecar.cli.plan"),
+    "explain": ("Say rule by rule why a request is let in or refused.", "sidecar.cli.explain"),
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),

@@ -43,7 +43,7 @@ def plan(config: Path, claims: Path, login: str | None, method: str, target: str
     Exit code 0: they would get in. 1: they would not.
     """
     settings = load_or_leave(config).config
-    question = Question(_login(settings, login), _claims(claims), method.upper(), target)
+    question = Question(login_of(settings, login), claims_in(claims), method.upper(), target)
     _answer(settings, question, lookup=False, as_json=as_json)
 
 
@@ -62,10 +62,11 @@ def hooks_test(config: Path, claims: Path, login: str | None, *, as_json: bool) 
     settings = load_or_leave(config).config
     if settings.provision is None:
         give_up(f"{config}: there is no provision section, so there are no hooks", EXIT_USAGE)
-    _answer(settings, Question(_login(settings, login), _claims(claims)), lookup=True, as_json=as_json)
+    _answer(settings, Question(login_of(settings, login), claims_in(claims)), lookup=True, as_json=as_json)
 
 
-def _login(settings: Config, name: str | None) -> str:
+def login_of(settings: Config, name: str | None) -> str:
+    """Name of the login that is meant; leaves when there is none."""
     if name is None and len(settings.logins) == 1:
         return next(iter(settings.logins))
     if name not in settings.logins:
@@ -73,7 +74,8 @@ def _login(settings: Config, name: str | None) -> str:
     return str(name)
 
 
-def _claims(path: Path) -> Mapping[str, Any]:
+def claims_in(path: Path) -> Mapping[str, Any]:
+    """Claims out of a JSON file; leaves when it holds none."""
     try:
         claims = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -104,6 +106,7 @@ def _answer(settings: Config, question: Question, *, lookup: bool, as_json: bool
 
 def _as_data(seen: Foresight) -> dict[str, Any]:
     identity = seen.identity
+    assert identity is not None  # noqa: S101 - there always are claims here
     account = seen.account
     return {
         "identity": {
@@ -138,6 +141,7 @@ def _as_data(seen: Foresight) -> dict[str, Any]:
 
 def _tell(seen: Foresight) -> None:
     identity = seen.identity
+    assert identity is not None  # noqa: S101 - there always are claims here
     groups = "unknown" if identity.groups is None else ", ".join(identity.groups) or "none"
     say("Identity", "bold")
     say(f"  {identity.username} <{identity.email or 'no verified address'}> {identity.name}")

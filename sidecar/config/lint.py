@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sidecar.config.document import Document
-from sidecar.config.lints import access, headers, logins, provision, saml, service, sessions, steps, templates
+from sidecar.config.lints import access, headers, logins, provision, saml, scim, service, sessions, steps, templates
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
@@ -29,7 +29,10 @@ CHECKS: tuple[Check, ...] = (
     _check(service.public_address, "server"),
     _check(service.listeners, "server"),
     _check(service.proxies, "server"),
+    _check(service.proxy_protocol, "server"),
     _check(service.application, "app"),
+    _check(service.servers, "app"),
+    _check(service.health, "app"),
     _check(service.durations, *Config.model_fields),
     _check(service.audit, "audit"),
     _check(sessions.store, "server", "sessions"),
@@ -44,25 +47,32 @@ CHECKS: tuple[Check, ...] = (
     _check(logins.domains, "logins"),
     _check(logins.user_names, "logins", "identity"),
     _check(logins.groups, "logins", "identity", "roles", "access"),
+    _check(logins.groups_sources, "logins"),
     _check(logins.addresses, "logins", "identity"),
     _check(logins.linking, "logins", "provision"),
     _check(access.patterns, "access"),
     _check(access.names, "access", "roles", "logins"),
+    _check(access.roles, "roles", "logins"),
     _check(access.hosts, "access", "server"),
     _check(access.openness, "access"),
     _check(access.order, "access", "app"),
     _check(access.depth, "access", "app"),
     _check(access.bearer_use, "access", "logins"),
     _check(headers.names, "headers", "assertion"),
+    _check(headers.values, "headers"),
     _check(headers.assertion, "assertion"),
     _check(templates.identity, "identity", "logins"),
     _check(templates.roles, "roles"),
+    _check(templates.rules, "access"),
     _check(templates.statements, "headers", "assertion", "provision"),
     _check(templates.accounts, "provision"),
     _check(provision.roles, "roles", "provision"),
     _check(provision.changes, "provision"),
     _check(provision.connections, "provision"),
     _check(steps.steps, "provision"),
+    _check(scim.clients, "scim"),
+    _check(scim.joins, "scim", "logins"),
+    _check(scim.accounts, "scim", "provision"),
 )
 
 

@@ -17,9 +17,9 @@ from sidecar.config.document import Document, read_document
 from sidecar.config.files import file_problems
 from sidecar.config.lint import lint
 from sidecar.config.models import Config
-from sidecar.config.presets import with_presets
 from sidecar.config.problem import ConfigError, Problem, explain_problem
 from sidecar.config.redaction import redacted
+from sidecar.config.saml_presets import with_presets
 from sidecar.config.values import Surroundings
 from sidecar.config.wording import problems_of
 from sidecar.core.template import Compiler

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from sidecar.config.section import Section
-from sidecar.config.values import Duration, FilePath, OneOrMany, SecretText, Size, TemplateText, Text, Texts
+from sidecar.config.values import (
+    Duration,
+    FilePath,
+    OneOrMany,
+    SecretOrTemplate,
+    SecretText,
+    Size,
+    TemplateText,
+    Text,
+    Texts,
+)
 
 # Asymmetric only: an HMAC algorithm would turn a public key into a signing key (RFC 8725, section 3.1).
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -33,6 +43,29 @@ class Bearer(Section):
     issuer: Text | None = Field(None, description="issuer of the tokens when it differs from the login's")
     types: Texts = Field(("at+jwt", "application/at+jwt"), description='accepted typ headers; add "JWT" where needed')
     max_age: Duration = Field(timedelta(hours=1), description="longest lifetime of a token that is accepted")
+
+
+class GroupsSource(Section):
+    """Where the groups are when the provider sends only a reference to them, as Entra does for people in many.
+
+    The address is this one, never the one in the token.
+    """
+
+    url: Text = Field(
+        description="first page, such as https://graph.microsoft.com/v1.0/me/transitiveMemberOf?$select=id"
+    )
+    scope: Texts = Field(
+        (), description="asked for at the sign-in, beside scopes, so that the access token is good there"
+    )
+    claim: Text = Field("groups", description="claim that the groups stand for")
+    items: Text = Field("value", description="key of the list in the answer")
+    field: Text = Field("id", description='key of the group\'s name in an item; "" when items are texts')
+    next: Text = Field(
+        "@odata.nextLink", description="key of the next page's address, which must be on the same server"
+    )
+    pages: int = Field(20, ge=1, le=100, description="most pages; more make the groups unknown")
+    timeout: Duration = Field(timedelta(seconds=5), description="longest wait for one page")
+    ca: FilePath | None = Field(None, description="PEM file of the authorities to trust; the system's when left out")
 
 
 class OidcLogin(Section):
@@ -67,6 +100,7 @@ class OidcLogin(Section):
     max_login_age: Duration | None = Field(None, description="ask for a sign-in at the provider not older than this")
     refresh: bool = Field(default=True, description="keep claims fresh with the refresh token, when there is one")
     sign_out: bool = Field(default=True, description="also sign out at the provider")
+    groups_source: GroupsSource | None = Field(None, description="where to fetch groups that overflow the token")
     bearer: Bearer | None = Field(None, description="also accept access tokens from API callers")
     ca: FilePath | None = Field(None, description="PEM file of the authorities to trust; the system's when left out")
 
@@ -104,11 +138,43 @@ class Assertion(Section):
     claims: dict[str, TemplateText] = Field(default_factory=dict, description="further claims: name → template")
 
 
-class HeaderLine(Section):
-    """One header for the application, with its limits."""
+class RoleLine(Section):
+    """Who has a role: every line given must hold, any value within a line is enough."""
 
-    value: TemplateText = Field(description="a header without a value is left out")
+    when: TemplateText | None = Field(None, description="a condition on user, groups and claims")
+    group: Texts = Field((), description="groups, as the provider names them")
+    login: Texts = Field((), description="logins that people must have come through")
+    includes: Texts = Field((), description="roles that come with this one")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> RoleLine:
+        if self.when is None and not (self.group or self.login or self.includes):
+            message = "says nobody; write a condition, or group, login or includes"
+            raise ValueError(message)
+        return self
+
+
+class Basic(Section):
+    """A user name and a password for an application that knows nothing but HTTP's own sign-in (RFC 7617)."""
+
+    username: TemplateText = Field(description="what the application calls the person")
+    password: SecretOrTemplate = Field(description="{env: NAME}, {file: PATH}, or a template such as account.password")
+
+
+class HeaderLine(Section):
+    """One header for the application, with its limits; exactly one of value, basic and secret."""
+
+    value: TemplateText | None = Field(None, description="a header without a value is left out")
+    basic: Basic | None = Field(None, description="user name and password as a Basic credential")
+    secret: SecretText | None = Field(None, description="shared with the application; sent with every request")
     encoding: Literal["utf-8", "ascii", "latin-1", "percent", "rfc2047", "base64"] = Field(
         "utf-8", description="how letters beyond ASCII are written"
     )
     max: Size = Field(8192, description="longest value; a longer one is refused, never cut")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> HeaderLine:
+        if sum(part is not None for part in (self.value, self.basic, self.secret)) != 1:
+            message = "says what to send in one way of three; write one of value, basic and secret"
+            raise ValueError(message)
+        return self

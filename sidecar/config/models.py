@@ -8,19 +8,29 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from sidecar.config.access import AccessRule
-from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin
+from sidecar.config.header_presets import PRESETS, expanded
+from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
+from sidecar.config.scim import Scim
 from sidecar.config.section import Section
 from sidecar.config.service import App, Audit, Directory, Limits, Log, Pages, Server, Sessions
-from sidecar.config.values import TEXT_SCHEMA, Shorthand, TemplateText
+from sidecar.config.shorthand import Presets
+from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
 LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
 _LINE_SCHEMA = {"type": ["string", "number", "boolean"], "description": "text with {{ expressions }}"}
 
 
 def _as_line(value: Any) -> Any:
-    return value if isinstance(value, dict | HeaderLine) else {"value": value}
+    if isinstance(value, dict | HeaderLine):
+        is_reference = isinstance(value, dict) and len(value) == 1 and set(value) <= {"env", "file"}
+        return {"secret": value} if is_reference else value
+    return {"value": value}
+
+
+def _as_role(value: Any) -> Any:
+    return value if isinstance(value, dict | RoleLine) else {"when": value}
 
 
 def _as_directory(value: Any) -> Any:
@@ -36,13 +46,16 @@ class Config(Section):
     app: App = Field(description="the application that stands behind")
     logins: dict[str, LoginSection] = Field(min_length=1, description="name → a provider where people sign in")
     identity: IdentityTemplates = Field(IdentityTemplates(), description="who somebody is, read from claims")
-    roles: dict[str, TemplateText] = Field(default_factory=dict, description="role → condition on user, groups, claims")
-    access: tuple[AccessRule, ...] = Field(min_length=1, description="who may go where; the first that fits decides")
-    headers: dict[str, Annotated[HeaderLine, Shorthand(_as_line, _LINE_SCHEMA)]] = Field(
-        default_factory=dict, description="name → what the application is told with every request"
+    roles: dict[str, Annotated[RoleLine, Shorthand(_as_role, _LINE_SCHEMA)]] = Field(
+        default_factory=dict, description="role → condition on user, groups, claims; the strongest first"
     )
+    access: tuple[AccessRule, ...] = Field(min_length=1, description="who may go where; the first that fits decides")
+    headers: Annotated[
+        dict[str, Annotated[HeaderLine, Shorthand(_as_line, _LINE_SCHEMA)]], Presets(expanded, PRESETS)
+    ] = Field(default_factory=dict, description="name → what the application is told; `preset` → names it knows")
     assertion: Assertion | None = Field(None, description="a signed statement about the person, as a header")
     provision: Provision | None = Field(None, description="the account inside the application")
+    scim: Scim | None = Field(None, description="programs that manage people and groups here")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

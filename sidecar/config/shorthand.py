@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -24,6 +24,22 @@ class Shorthand:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Describe both ways of writing."""
         return {"anyOf": [dict(self._schema), handler(schema)]}
+
+
+class Presets(Shorthand):
+    """Annotation of a mapping: its key ``preset`` stands for lines that have a name."""
+
+    def __init__(self, expand: Callable[[Any], Any], names: Iterable[str]) -> None:
+        """Let *expand* put the lines of *names* in."""
+        super().__init__(expand, {"enum": list(names)})
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Describe the mapping with that key in it, and null for a preset's line that is not wanted."""
+        mapping = handler(schema)
+        name = dict(self._schema)
+        preset = {"anyOf": [name, {"type": "array", "items": name}]}
+        line = {"anyOf": [mapping["additionalProperties"], {"type": "null"}]}
+        return {**mapping, "properties": {"preset": preset}, "additionalProperties": line}
 
 
 class OneOrManyItems(Shorthand):

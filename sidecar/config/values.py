@@ -20,8 +20,8 @@ from sidecar.core.template import Compiler, Template
 
 __all__ = [
     "TEXT_SCHEMA", "Dsn", "DsnText", "Duration", "FilePath", "JsonTemplate", "Network", "OneOrMany", "RateText",
-    "Secret", "SecretOrText", "SecretText", "Shorthand", "Size", "Status", "Surroundings", "TemplateText", "Text",
-    "Texts", "parse_duration", "parse_rate", "parse_size", "surroundings_of",
+    "Secret", "SecretOrTemplate", "SecretOrText", "SecretText", "Shorthand", "Size", "Status", "Surroundings",
+    "TemplateText", "Text", "Texts", "parse_duration", "parse_rate", "parse_size", "surroundings_of",
 ]  # fmt: skip
 
 # The number of digits is bounded, because Python refuses to read longer ones and dates end somewhere.
@@ -218,6 +218,16 @@ def _secret_or_text(value: Any, info: ValidationInfo) -> Secret | str:
     return _secret(value, info)
 
 
+def _secret_or_template(value: Any, info: ValidationInfo) -> Secret | Template:
+    if isinstance(value, Mapping | Secret):
+        return _secret(value, info)
+    template = _template(value, info)
+    if template.is_static:
+        message = "a secret is written {env: NAME} or {file: PATH}, never in the file itself"
+        raise ValueError(message)
+    return template
+
+
 def _status(value: Any) -> int | str:
     text = str(value).lower() if isinstance(value, int | str) and not isinstance(value, bool) else ""
     if not _STATUS.fullmatch(text):
@@ -277,6 +287,7 @@ Network = Annotated[
 ]
 FilePath = Annotated[Path, PlainValidator(_path), WithJsonSchema(TEXT_SCHEMA)]
 SecretOrText = Annotated[Secret | str, PlainValidator(_secret_or_text), WithJsonSchema(TEXT_SCHEMA)]
+SecretOrTemplate = Annotated[Secret | Template, PlainValidator(_secret_or_template), WithJsonSchema(TEXT_SCHEMA)]
 Status = Annotated[
     int | str,
     PlainValidator(_status),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -52,6 +53,7 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
     return client
 
 
+@lru_cache(maxsize=1024)
 def host_of(authority: str) -> str:
     """Host name of an authority, lower case, without port and without the root dot; "" when it is malformed."""
     text = authority.strip().lower()

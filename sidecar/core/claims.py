@@ -11,7 +11,8 @@ from sidecar.core.template import MissingValueError, Template, TemplateError
 from sidecar.model import Identity, Reason, Refused
 
 _LONGEST_TEXT = 1024
-_MOST_GROUPS = 5000
+MOST_GROUPS = 5000
+_LINK = "http://schemas.microsoft.com/claims/groups.link"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,15 @@ def _email(text: str, claims: Mapping[str, Any], plan: IdentityPlan) -> str:
     return f"{local}@{domain.lower()}"
 
 
+def is_overflowing(claims: Mapping[str, Any], names: frozenset[str] | None) -> bool:
+    """True when the provider only refers to one of *names* (None: to anything), or says that there is more."""
+    references = claims.get("_claim_names")
+    if isinstance(references, Mapping) and (names is None or set(references) & names):
+        return True
+    # What Entra sends in place of a reference where the answer is short, and in SAML.
+    return claims.get("hasgroups") in (True, "true") or _LINK in claims
+
+
 def _is_vouched_for(address: str, claims: Mapping[str, Any]) -> bool:
     """OpenID Connect Core 1.0, section 5.1: ``email_verified`` speaks of ``email``, and of no other claim."""
     verified = claims.get("email")
@@ -101,8 +111,7 @@ def groups_of(template: Template | None, claims: Mapping[str, Any]) -> tuple[str
     """
     if template is None:
         return None
-    overflow = claims.get("_claim_names")
-    if isinstance(overflow, Mapping) and (template.claims is None or set(overflow) & template.claims):
+    if is_overflowing(claims, template.claims):
         return None
     try:
         value = template.value({"claims": dict(claims)})
@@ -115,6 +124,6 @@ def groups_of(template: Template | None, claims: Mapping[str, Any]) -> tuple[str
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not all(isinstance(group, str) for group in values):
         raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"{template.source} did not give a list of texts")
-    if len(values) > _MOST_GROUPS:
-        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"more than {_MOST_GROUPS} groups")
+    if len(values) > MOST_GROUPS:
+        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"more than {MOST_GROUPS} groups")
     return tuple(dict.fromkeys(group for group in values if group))

@@ -164,6 +164,11 @@ class HeaderPlan:
             kept = [line for line in kept if not _is_bearer(line)]
         return kept
 
+    def stands_alone(self, name: bytes, value: bytes) -> bool:
+        """True when what becomes of the line, and of the others, depends on nothing but itself."""
+        fate = self.fate(name)
+        return fate is not _Fate.CONNECTION or value.lower() in (b"keep-alive", b"close", b"")
+
     def _without_own(self, value: str) -> str:
         if not self.own_cookies:
             return value
@@ -210,6 +215,13 @@ def encode_value(name: str, value: str, encoding: str, limit: int) -> str:
     if len(text.encode("utf-8", "surrogateescape")) > limit:
         raise Refused(Reason.HEADER_VALUE, 403, f"{name}: longer than {limit} bytes")
     return text.strip()
+
+
+def encode_basic(name: str, user: str, password: str, limit: int) -> str:
+    """Make a Basic credential (RFC 7617, in UTF-8); raises Refused(HEADER_VALUE) for what cannot stand in one."""
+    if ":" in user or _CONTROL.search(user + password):
+        raise Refused(Reason.HEADER_VALUE, 403, f"{name}: a colon in the user name, or control characters")
+    return "Basic " + encode_value(name, f"{user}:{password}", "base64", limit)
 
 
 def _in_charset(name: str, value: str, encoding: str) -> str:

@@ -75,6 +75,8 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.NO_RULE: _closed("Nobody has been given access to this page."),
     Reason.ROLE_MISSING: _closed("You are signed in, but this page is not open to you.", another=True),
     Reason.RULE_DENIES: _closed("This page is closed to everyone."),
+    Reason.EXCLUDED: _closed("This page is open to others, but not to you.", another=True),
+    Reason.NETWORK: _closed("This page cannot be opened from the network that you are in."),
     Reason.REAUTHENTICATION: Explanation(
         "Please confirm that it is you",
         "This page asks for a more recent or a stronger sign-in than yours.",
@@ -111,6 +113,10 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         Way.AGAIN,
     ),
     Reason.CONFLICT: _strange("There is something of that name already."),
+    # Programs that manage people read the code only; nobody meets these on a page.
+    Reason.CHANGED_MEANWHILE: _strange("It was changed by somebody else meanwhile."),
+    Reason.SCIM_INVALID: _strange("A message about people could not be understood."),
+    Reason.SCIM_CLIENT: _strange("This address is for the program that manages people."),
     Reason.NOT_FOUND: Explanation("Page not found", "There is no page at this address.", _START, Way.START),
     # Credentials
     Reason.SESSION_EXPIRED: _ended("Your session has ended."),
@@ -175,6 +181,13 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.LOGIN_CODE_REFUSED: _login("The identity provider does not accept this sign-in any more."),
     Reason.IDENTITY_INCOMPLETE: _account("The identity provider did not say enough about you."),
     Reason.REFRESH_REFUSED: _ended("The identity provider has ended your session."),
+    Reason.STEP_UP_UNMET: Explanation(
+        "A stronger sign-in is needed",
+        "You are signed in, but the identity provider did not confirm your identity as this page asks for.",
+        "Try again and use your second factor, if you are asked. If it happens once more, tell the people who run this"
+        " application, with the reference below.",
+        Way.AGAIN,
+    ),
     Reason.CSRF: _strange(
         "The request came from another website, which may not act for you here.",
         "Open the application itself and do it there.",

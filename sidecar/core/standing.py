@@ -1,4 +1,4 @@
-"""Work out what a signed-in person is to this configuration: roles and header values, once per session."""
+"""Work out what a signed-in person is to this configuration: standing and header values, once per session."""
 
 from __future__ import annotations
 
@@ -6,52 +6,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.core.headers import Line, encode_value
+from sidecar.core.conditions import facts_of, user_of
+from sidecar.core.headers import Line, encode_basic, encode_value
+from sidecar.core.policy import Standing
 from sidecar.core.template import MissingValueError, Template, TemplateError
-from sidecar.model import Account, Identity, Reason, Refused, Session
+from sidecar.model import Account, Reason, Refused, Session
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderTemplate:
-    """One header to inject."""
+    """One header to inject. With ``password`` it is a Basic credential (RFC 7617), and ``value`` the user name in it.
+
+    A password that is text stands in the configuration as a secret; one that is a template is made for each person.
+    """
 
     name: str
     value: Template
     encoding: str = "utf-8"
     limit: int = 8192
+    password: Template | str | None = None
 
 
-def user_of(identity: Identity) -> dict[str, Any]:
-    """The ``user`` that templates see."""
-    return {
-        "username": identity.username,
-        "email": identity.email,
-        "name": identity.name,
-        "groups": list(identity.groups or ()),
-    }
-
-
-def roles_of(identity: Identity, conditions: Mapping[str, Template]) -> tuple[str, ...]:
-    """Names of the roles whose condition holds, in the order of the configuration.
-
-    A condition that reads something missing does not hold: absence never grants. Any other mistake in a condition is
-    refused, since nobody could tell what was meant.
-    """
-    context = {
-        "user": user_of(identity),
-        "groups": list(identity.groups or ()),
-        "claims": dict(identity.claims),
-    }
-    held = []
-    for role, condition in conditions.items():
-        try:
-            if condition.is_true(context):
-                held.append(role)
-        except MissingValueError:
-            continue
-        except TemplateError as error:
-            raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"roles.{role}: {error}") from None
-    return tuple(held)
+def standing_of(session: Session, via: str, roles: tuple[str, ...]) -> Standing:
+    """What rules see of the caller behind *session*, who came in *via* "cookie" or "bearer" and has *roles*."""
+    identity = session.identity
+    return Standing(
+        login=session.provider,
+        via=via,
+        roles=frozenset(roles),
+        groups=None if identity.groups is None else frozenset(identity.groups),
+        auth_time=session.auth_time,
+        acr=session.acr,
+        amr=frozenset(session.amr),
+        facts=facts_of(identity, roles),
+    )
 
 
 def header_context(session: Session, roles: Sequence[str], account: Account | None) -> dict[str, Any]:
@@ -68,6 +56,7 @@ def header_context(session: Session, roles: Sequence[str], account: Account | No
             "id": session.id,
             "provider": identity.provider,
             "acr": session.acr,
+            "amr": list(session.amr),
             "issuer": identity.issuer,
         },
     }
@@ -81,11 +70,20 @@ def header_lines(templates: Sequence[HeaderTemplate], context: Mapping[str, Any]
     lines = []
     for header in templates:
         try:
-            text = header.value.text(context)
+            text = _value(header, context)
         except MissingValueError:
             continue
         except TemplateError as error:
             raise Refused(Reason.HEADER_VALUE, 403, f"{header.name}: {error}") from None
         if text:
-            lines.append((header.name, encode_value(header.name, text, header.encoding, header.limit)))
+            lines.append((header.name, text))
     return tuple(lines)
+
+
+def _value(header: HeaderTemplate, context: Mapping[str, Any]) -> str:
+    """Value of one header, "" when there is none."""
+    text = header.value.text(context)
+    if header.password is None:
+        return encode_value(header.name, text, header.encoding, header.limit) if text else ""
+    password = header.password if isinstance(header.password, str) else header.password.text(context)
+    return encode_basic(header.name, text, password, header.limit) if text and password else ""

@@ -8,6 +8,7 @@ Jinja2's NativeEnvironment is deliberately not used: it turns the user name ``1e
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,20 @@ def _domain(value: object) -> str:
     return domain.lower() if local and "@" not in local else ""
 
 
+def _json(value: object) -> str:
+    """JSON in ASCII without spaces, so that it can stand in a header as it is."""
+    try:
+        return json.dumps(value, separators=(",", ":"))
+    except jinja2.UndefinedError:
+        raise
+    except (TypeError, ValueError) as error:
+        if isinstance(value, jinja2.Undefined):
+            message = "a value in it is missing"
+            raise MissingValueError(message) from None
+        message = f"not expressible in JSON: {type(error).__name__}"
+        raise TemplateError(message) from None
+
+
 def _integer(value: object) -> int:
     """Whole number; anything else is an error, where Jinja2's own filter would quietly give 0."""
     try:
@@ -78,7 +93,9 @@ def _environment(filters: Mapping[str, Callable[..., Any]]) -> _Environment:
         "escape",
     ):
         environment.filters.pop(name, None)
-    environment.filters.update({"casefold": _lower, "slug": _slug, "domain": _domain, "int": _integer, **filters})
+    environment.filters.update(
+        {"casefold": _lower, "slug": _slug, "domain": _domain, "int": _integer, "json": _json, **filters}
+    )
     return environment
 
 

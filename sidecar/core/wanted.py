@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sidecar.core.standing import user_of
+from sidecar.core.conditions import user_of
 from sidecar.core.template import MissingValueError, Template, TemplateError
 from sidecar.model import Account, Change, Identity, Person, Reason, Refused
 

@@ -15,6 +15,7 @@ from sidecar.logins.token_claims import (
     Expected,
     audiences,
     check,
+    methods_claim,
     text_claim,
     time_claim,
 )
@@ -136,6 +137,7 @@ def _session(one: AcceptedTokens, claims: Mapping[str, Any], digest: bytes, now:
         seen=now,
         auth_time=time_claim(claims, "auth_time", now) or 0.0,
         acr=text_claim(claims, "acr"),
+        amr=methods_claim(claims),
         sid=text_claim(claims, "sid"),
     )
 

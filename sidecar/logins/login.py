@@ -6,27 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sidecar.model import Grant, Session, SignedIn, Visit
+from sidecar.model import Grant, Requirement, Session, SignedIn, Visit
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What this sign-in must achieve; empty values ask for nothing.
 
-    ``max_age`` in seconds, None for none; ``login_hint`` is what the person typed in the chooser; ``prompt`` is one of
-    "login", "select_account", "consent", "none".
+    ``max_age`` in seconds, None for none; of ``acr`` one must come, of ``amr`` all; ``login_hint`` is what the person
+    typed in the chooser; ``prompt`` is one of "login", "select_account", "consent", "none".
     """
 
     max_age: float | None = None
     acr: tuple[str, ...] = ()
+    amr: tuple[str, ...] = ()
     login_hint: str = ""
     prompt: str = ""
 
     def is_met_by(self, session: Session, now: float) -> bool:
         """True when *session* already is fresh and strong enough; *now* in epoch seconds."""
-        if self.max_age is not None and now - session.auth_time > self.max_age:
-            return False
-        return not self.acr or session.acr in self.acr
+        needed = Requirement(self.max_age, self.acr, self.amr)
+        return needed.is_met_by(session.auth_time, session.acr, session.amr, now)
 
 
 @dataclass(frozen=True, slots=True)

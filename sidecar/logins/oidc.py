@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from authlib.common.urls import add_params_to_uri  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # type: ignore[import-untyped]
 from authlib.oauth2.rfc7636 import create_s256_code_challenge  # type: ignore[import-untyped]
@@ -22,6 +23,7 @@ from sidecar.config.login import OidcLogin
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.claim_sources import lacks_claims, merged, remembered
+from sidecar.logins.groups_source import Groups
 from sidecar.logins.login import Ask, Begin, LoggedOut
 from sidecar.logins.provider import Provider, Tokens, error_code
 from sidecar.logins.token_claims import (
@@ -38,6 +40,7 @@ from sidecar.logins.token_claims import (
 from sidecar.logins.tokens import SignedClaims, unverified_claims, verify
 from sidecar.model import Grant, Identity, Reason, Refused, Session, SignedIn, Unavailable
 
+_log = structlog.get_logger("oidc")
 _CODE = re.compile(r"[\x20-\x7e]{1,4096}")
 _REFRESH_AFTER = 0.8
 _SOONEST_REFRESH = 30.0
@@ -78,6 +81,7 @@ class OpenIdLogin:
         self.domains = section.domains
         self.provider = Provider(name, section, clock)
         self.plan = plan
+        self._groups = None if section.groups_source is None else Groups(name, section.groups_source)
         self._section = section
         self._redirect_uri = redirect_uri
         self._clock = clock
@@ -99,7 +103,7 @@ class OpenIdLogin:
             self._section.client_id,
             "code",
             redirect_uri=self._redirect_uri,
-            scope=list(self._section.scopes),
+            scope=[*self._section.scopes, *(self._groups.scope if self._groups is not None else ())],
             state=state,
             nonce=nonce,
             code_challenge=create_s256_code_challenge(verifier),
@@ -126,7 +130,13 @@ class OpenIdLogin:
             raise Unavailable(Reason.PROVIDER_DOWN, f"{self.name}: no id_token in the token answer")
         oldest = float(kept["oldest_login"]) if "oldest_login" in kept else None
         signed = await self._id_token(tokens, ID_TOKEN, now, nonce=kept["nonce"], code=code, oldest_login=oldest)
-        identity = self._identity(await self._completed(signed, tokens.access_token))
+        claims = await self._completed(signed, tokens.access_token)
+        try:
+            identity = self._identity(await self._with_groups(claims, tokens))
+        except Unavailable as fault:
+            # Unknown groups give nobody anything: the sign-in need not fail with their source.
+            _log.warning("groups unknown, their source is unavailable", provider=self.name, detail=fault.detail)
+            identity = self._identity(claims)
         return self._signed_in(identity, signed, tokens, Grant(), now=now)
 
     async def refresh(self, session: Session, grant: Grant, now: float) -> SignedIn:
@@ -188,6 +198,8 @@ class OpenIdLogin:
     async def close(self) -> None:
         """Let go of connections."""
         await self.provider.close()
+        if self._groups is not None:
+            await self._groups.close()
 
     async def _check_sender(self, kept: Mapping[str, str], answer: Mapping[str, str]) -> None:
         """Refuse answers of another provider than the one that was asked (RFC 9207, section 2.4) and errors."""
@@ -219,7 +231,8 @@ class OpenIdLogin:
     async def _fresh(self, signed: SignedClaims, grant: Grant, tokens: Tokens) -> Identity:
         """Identity after a refresh that brought an ID token, which may be slimmer than the first one was."""
         earlier = remembered(_claims_of(grant), self.plan, with_groups=False)
-        return self._identity(merged(earlier, await self._completed(signed, tokens.access_token)))
+        claims = merged(earlier, await self._completed(signed, tokens.access_token))
+        return self._identity(await self._with_groups(claims, tokens))
 
     async def _renewed(self, session: Session, grant: Grant, tokens: Tokens) -> Identity:
         """Identity after a refresh that brought no ID token: userinfo is then the fresher of the two."""
@@ -228,7 +241,11 @@ class OpenIdLogin:
         fresh = await self.provider.userinfo(tokens.access_token, session.identity.subject)
         if not fresh:
             return session.identity
-        return self._identity(merged(remembered(_claims_of(grant), self.plan, with_groups=True), fresh))
+        claims = merged(remembered(_claims_of(grant), self.plan, with_groups=True), fresh)
+        return self._identity(await self._with_groups(claims, tokens))
+
+    async def _with_groups(self, claims: Mapping[str, Any], tokens: Tokens) -> Mapping[str, Any]:
+        return claims if self._groups is None else await self._groups.completed(claims, tokens.access_token)
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
         return identity_from(self.name, self.provider.issuer, claims, self.plan)

@@ -155,7 +155,7 @@ def _login_age(claims: SignedClaims, expected: Expected) -> None:
     if at is not None and at > expected.now + expected.leeway:
         raise Refused(Reason.TOKEN_TIME, detail="auth_time is in the future: compare the clocks")
     if expected.oldest_login is not None and (at is None or at + expected.leeway < expected.oldest_login):
-        raise Refused(Reason.TOKEN_TIME, detail="auth_time is missing or older than max_age allows")
+        raise Refused(Reason.STEP_UP_UNMET, detail="auth_time is missing or older than max_age allows")
 
 
 def _access_token_hash(claims: SignedClaims, expected: Expected) -> None:

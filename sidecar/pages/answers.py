@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from sidecar.core.paths import safe_return_to
 from sidecar.core.reasons import EXPLANATIONS, Explanation, Way
-from sidecar.model import Decision, Effect, Refused, Unavailable, Visit
+from sidecar.model import Decision, Effect, Refused, Requirement, Unavailable, Visit
 from sidecar.pages.templates import Templates
 
 _SAFETY: tuple[tuple[str, str], ...] = (
@@ -34,6 +34,8 @@ _POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 
 _FORM_POLICY = f"{_POLICY}; form-action 'self' https: http://localhost:* http://127.0.0.1:*"
 _POLICIES: Mapping[str, str] = {"chooser": _FORM_POLICY, "confirm_sign_out": _FORM_POLICY}
 _STRICT_POLICY = f"{_POLICY}; form-action 'none'"
+# RFC 9110, section 5.6.4, without the need to escape.
+_NOT_QUOTED = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 _MAY_BE_LEFT_OUT: Mapping[str, Mapping[str, object]] = {
     "onward": {"note": ""},
     "signed_out": {"is_partial": False},
@@ -97,8 +99,9 @@ class Answers:
         A token that is good but too old or too weak is told so (RFC 9470, section 3).
         """
         answer = self.json(401, {"error": decision.reason.value, "login_url": login_url, "reference": visit.reference})
-        error = "insufficient_user_authentication" if decision.effect is Effect.STEP_UP else ""
-        answer.headers["WWW-Authenticate"] = _bearer(visit, error)
+        is_step_up = decision.effect is Effect.STEP_UP
+        error = "insufficient_user_authentication" if is_step_up else ""
+        answer.headers["WWW-Authenticate"] = _bearer(visit, error) + (_needed(decision.needs) if is_step_up else "")
         return answer
 
     def refused(self, visit: Visit, refused: Refused, retry: str = "", cookies: Sequence[str] = ()) -> web.Response:
@@ -157,6 +160,13 @@ def _bearer(visit: Visit, error: str) -> str:
     """Challenge of RFC 6750, section 3; Host is the caller's word, so only what names are made of is repeated."""
     realm = _NOT_IN_HOSTS.sub("", visit.host)
     return f'Bearer realm="{realm}"' + (f', error="{error}"' if error else "")
+
+
+def _needed(needs: Requirement) -> str:
+    """What a new token must be; RFC 9470 knows parameters for age and class, and none for methods."""
+    classes = _NOT_QUOTED.sub("", " ".join(needs.acr))
+    age = "" if needs.max_age is None else f", max_age={int(needs.max_age)}"
+    return (f', acr_values="{classes}"' if classes else "") + age
 
 
 def _with(answer: web.Response, cookies: Sequence[str], policy: str = _STRICT_POLICY) -> web.Response:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
-from sidecar.model import Reason, Refused, Visit
+from sidecar.model import NOTHING_NEEDED, Reason, Refused, Requirement, Visit
 from sidecar.portal.room import Room
 from sidecar.portal.site import Site
 from sidecar.sessions.store import Store
@@ -25,7 +25,7 @@ _USUAL = 256
 class Attempt:
     """One sign-in under way. ``kept`` is what the login wants back; ``browser`` the hash of the binding cookie.
 
-    ``came`` is where it began, as ``came_by`` says it.
+    ``came`` is where it began, as ``came_by`` says it; ``needs`` is what the page that it is for asks of a sign-in.
     """
 
     login: str
@@ -33,6 +33,7 @@ class Attempt:
     browser: str
     kept: Mapping[str, str]
     came: str = ""
+    needs: Requirement = NOTHING_NEEDED
 
 
 def browser_of(visit: Visit, site: Site) -> str:
@@ -77,8 +78,15 @@ class Attempts:
         While very many with long return targets are under way, further ones lead to the start page.
         """
         to = attempt.to if len(attempt.to) <= _USUAL or self._room.take(len(attempt.to)) else "/"
-        record = {"l": attempt.login, "t": to, "b": _hashed(attempt.browser), "k": dict(attempt.kept)}
-        record["c"] = attempt.came
+        needs = attempt.needs
+        record = {
+            "l": attempt.login,
+            "t": to,
+            "b": _hashed(attempt.browser),
+            "k": dict(attempt.kept),
+            "c": attempt.came,
+            "n": (needs.max_age, needs.acr, needs.amr),
+        }
         await self._vault.put(state, json.dumps(record).encode(), self._lifetime)
 
     async def peek(self, state: str) -> Attempt:
@@ -113,4 +121,6 @@ def _read(raw: bytes | None) -> Attempt:
     if raw is None:
         raise Refused(Reason.LOGIN_STATE_UNKNOWN, 400)
     record = json.loads(raw)
-    return Attempt(record["l"], record["t"], record["b"], record["k"], record["c"])
+    age, classes, methods = record["n"]
+    needs = Requirement(age, tuple(classes), tuple(methods))
+    return Attempt(record["l"], record["t"], record["b"], record["k"], record["c"], needs)

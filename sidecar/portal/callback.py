@@ -54,10 +54,24 @@ class Callback:
         except (Refused, Unavailable) as error:
             return self._failed(person, name, to, error)
         self._succeeded(visit, name, opened)
+        if not opened.is_enough:
+            return self._too_weak(person, name, opened)
         if self.site.style.same_site == "Strict":
             # A strict cookie does not travel along a redirect that began at the provider: let the page go on itself.
             return self.answers.page("onward", 200, {"to": opened.to, "note": "You are signed in."}, opened.cookies)
         return self.answers.go(opened.to, opened.cookies)
+
+    def _too_weak(self, visit: Visit, name: str, opened: Opened) -> web.Response:
+        """Say that the provider did less than the page asks for: sending the person there again would never end.
+
+        They are signed in all the same, for the pages that ask for less.
+        """
+        session = opened.session
+        detail = f"acr {session.acr!a}, amr {list(session.amr)!a}, auth_time {session.auth_time:.0f}"
+        refused = Refused(Reason.STEP_UP_UNMET, 403, detail)
+        fields = {"provider": name, "reason": refused.reason.value, "detail": detail, "client": visit.client}
+        self.audit.record(Event.LOGIN_FAILED, {**fields, "reference": visit.reference})
+        return self.answers.refused(visit, refused, self.site.login_path(opened.to), opened.cookies)
 
     def _failed(self, visit: Visit, name: str, to: str, error: Refused | Unavailable) -> web.Response:
         known = name if self.sign_in.knows(name) else "unknown"

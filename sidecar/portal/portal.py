@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
 from aiohttp import web
 
 from sidecar.core.audit import Event
 from sidecar.core.callers import is_from_elsewhere
+from sidecar.core.conditions import user_of
 from sidecar.core.cookies import values_of
-from sidecar.core.standing import user_of
 from sidecar.logins.login import Ask
 from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
@@ -106,6 +106,9 @@ class Portal:
         if session is not None and "with" not in query and ask.is_met_by(session, now):
             # Somebody who is signed in already and comes here by a stale link or a second tab.
             return self.answers.go(self.site.return_to(query.get("to", "")))
+        if session is not None and not set(ask.amr) <= set(session.amr):
+            # OpenID Connect has no parameter for methods: only a provider that asks anew can use another one.
+            ask = replace(ask, prompt="login")
         return await self.sign_in.begin(visit, query, ask, session, now)
 
     def _is_elsewhere(self, visit: Visit) -> bool:

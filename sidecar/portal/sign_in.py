@@ -9,7 +9,7 @@ from aiohttp import web
 
 from sidecar.core.cookies import values_of
 from sidecar.logins.login import Ask, Login
-from sidecar.model import Reason, Refused, Session, SignedIn, Visit
+from sidecar.model import Reason, Refused, Requirement, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import Attempt, Attempts, browser_of, came_by, new_browser
 from sidecar.portal.circles import Circles
@@ -21,11 +21,15 @@ from sidecar.sessions.vault import is_token
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A sign-in that ended well: the session, where to go on, and the Set-Cookie texts that carry it."""
+    """A sign-in that ended well: the session, where to go on, and the Set-Cookie texts that carry it.
+
+    ``is_enough`` is False when the provider did less than the page at ``to`` asks for.
+    """
 
     session: Session
     to: str
     cookies: tuple[str, ...]
+    is_enough: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +61,8 @@ class SignIn:
         browser = browser or new_browser()
         state = self.attempts.new_state()
         begin = await login.begin(state, replace(ask, login_hint=email))
-        await self.attempts.keep(state, Attempt(login.name, to, browser, begin.kept, came_by(visit)))
+        needs = Requirement(ask.max_age, ask.acr, ask.amr)
+        await self.attempts.keep(state, Attempt(login.name, to, browser, begin.kept, came_by(visit), needs))
         cookies = [self.site.give_browser(browser)]
         return (
             self.answers.post_on(begin.url, begin.form, cookies) if begin.form else self.answers.go(begin.url, cookies)
@@ -110,7 +115,8 @@ class SignIn:
         token, session = await self._open(visit, signed_in, now)
         if browser:
             await self.circles.note_end(browser, now)
-        return Opened(session, attempt.to, (self.site.give_session(token),))
+        is_enough = attempt.needs.is_met_by(session.auth_time, session.acr, session.amr, now)
+        return Opened(session, attempt.to, (self.site.give_session(token),), is_enough)
 
     def _login(self, name: str) -> Login:
         login = self.logins.get(name)

@@ -90,10 +90,14 @@ class Provisioner:
         Unavailable (PROVISIONING_DOWN, DIRECTORY_DOWN, STORE_DOWN).
         """
         held = tuple(roles)
-        # Without word from the other replicas nobody would tell us that a person was switched off.
-        if self._changes.is_heard and (remembered := self._memo.get(identity, held, now)) is not None:
+        if (remembered := self.at_hand(identity, held, now)) is not None:
             return remembered
         return await self._flights.join(identity, held, partial(self._ensure, identity, held, now))
+
+    def at_hand(self, identity: Identity, roles: Sequence[str], now: float) -> Account | None:
+        """What ``ensure`` would give if that is known for sure and nothing is to be done; None says nothing."""
+        # Without word from the other replicas nobody would tell us that a person was switched off.
+        return self._memo.get(identity, tuple(roles), now) if self._changes.is_heard else None
 
     async def _ensure(self, identity: Identity, roles: tuple[str, ...], now: float) -> Account:
         await self._changes.watch()
@@ -129,6 +133,9 @@ class Provisioner:
             return made
         known = person or Person("", (job.identity.key,), job.identity.provider)
         async with self._turn("account", folded(target_of(known, job.wanted).key)):
+            if await self._present(job.identity) != person:
+                # Somebody worked on the same person under another of their identities.
+                return None
             return await self._maker.make(job, known)
 
     async def _present(self, identity: Identity) -> Person | None:

@@ -23,6 +23,7 @@ _LONGEST_COALESCING = 60.0
 _REFRESH_WAIT = 30.0
 _REFRESH_LEASE = 10.0
 _PAUSE_AFTER_FAULT = 5.0
+_MOST_IDS = 20_000
 
 
 class SessionKeeper:
@@ -39,6 +40,8 @@ class SessionKeeper:
         self._coalescing = min(_LONGEST_COALESCING, self._idle / 10)
         self._cache = Cache(store, section.cache)
         self._touching: set[str] = set()
+        # Ids of tokens that opened a session not long ago: an id is a hash, and asked for with every request.
+        self._ids: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._enders: list[tuple[Callable[[str], bool], Callable[[str], None]]] = []
         self.losses = 0
@@ -125,6 +128,23 @@ class SessionKeeper:
     def _is_live(self, session: Session, now: float) -> bool:
         return now < session.expires and now - session.seen < self._idle
 
+    def at_hand(self, token: str, now: float) -> Session | None:
+        """Session that *token* opens if that is known for sure and nothing is to be noted; None says nothing."""
+        session_id = self._ids.get(token)
+        if session_id is None:
+            return None
+        session = self._cache.get(session_id)
+        if session is None or not self._is_live(session, now):
+            return None
+        is_noted = now - session.seen < self._coalescing or session_id in self._touching
+        return session if is_noted else None
+
+    def _remember_id(self, token: str, session_id: str) -> None:
+        if token not in self._ids:
+            if len(self._ids) >= _MOST_IDS:
+                self._ids.clear()
+            self._ids[token] = session_id
+
     async def find(self, token: str, now: float) -> Session | None:
         """Session that *token* opens, None when there is none (any more). Raises Unavailable when nobody can know."""
         if not is_token(token):
@@ -136,6 +156,7 @@ class SessionKeeper:
             session = await self._cache.look_up(session_id, partial(self._read, token, session_id))
             if session is None or not self._is_live(session, now):
                 return None
+        self._remember_id(token, session_id)
         if now - session.seen < self._coalescing or session_id in self._touching:
             return session
         self._touching.add(session_id)

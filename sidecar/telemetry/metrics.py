@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from bisect import bisect_left
+from collections import Counter as Tally
+from enum import Enum
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+# Seconds that what every request counts may wait in plain numbers: a counter shared between processes costs more.
+_POST_AFTER = 0.25
 
 
 class Metrics:
@@ -26,6 +33,7 @@ class Metrics:
             "sidecar_logins", "Sign-ins by provider and end.", ["provider", "result"], registry=registry
         )
         self.accounts = Counter("sidecar_accounts", "Provisioning events.", ["event"], registry=registry)
+        self.scim = Counter("sidecar_scim", "Requests of SCIM clients.", ["client", "status"], registry=registry)
         self.metadata = Counter(
             "sidecar_provider_metadata",
             "Looks at a SAML provider's metadata.",
@@ -38,11 +46,73 @@ class Metrics:
         self.in_flight = Gauge(
             "sidecar_requests_in_flight", "Requests being carried.", multiprocess_mode="livesum", registry=registry
         )
+        self.servers_up = Gauge(
+            "sidecar_upstream_up",
+            "1 while a server of the application gets requests, in every worker.",
+            ["server"],
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.servers = Counter(
+            "sidecar_upstream", "Faults and repeated requests by server.", ["server", "event"], registry=registry
+        )
+        self._under_way = 0
+        self._ended: Tally[tuple[str, str]] = Tally()
+        self._took = [0] * (len(_BUCKETS) + 1)
+        self._took_together = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def began(self) -> None:
+        """Count a request that begins."""
+        self._under_way += 1
+
+    def ended(self, seconds: float) -> None:
+        """Count a request that is over, after *seconds*."""
+        self._under_way -= 1
+        self._took[bisect_left(_BUCKETS, seconds)] += 1
+        self._took_together += seconds
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_POST_AFTER, self._post)
+
+    def became(self, effect: str, reason: str) -> None:
+        """Count what became of a request; *reason* is of a closed set."""
+        self._ended[effect, reason] += 1
+
+    def _post(self) -> None:
+        """Carry the plain numbers over to where they are read."""
+        self._timer = None
+        self.in_flight.set(self._under_way)
+        for labels, number in self._ended.items():
+            self.requests.labels(*labels).inc(number)
+        self._ended.clear()
+        _observe(self.seconds, self._took, self._took_together)
+        self._took = [0] * len(self._took)
+        self._took_together = 0.0
+
+    def of_server(self, happening: Enum, server: str) -> None:
+        """Note what happened to a server of the application: up, down, fault or repeat."""
+        if happening.value in {"up", "down"}:
+            self.servers_up.labels(server).set(happening.value == "up")
+        else:
+            self.servers.labels(server, happening.value).inc()
 
     def render(self) -> bytes:
         """Text exposition of all counters, of all workers where there are several."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._post()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self.registry)
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def _observe(histogram: Histogram, numbers: list[int], total: float) -> None:
+    """Add many observations at once: prometheus_client knows only one at a time."""
+    buckets: list[Any] = histogram._buckets  # noqa: SLF001 - see above
+    for bucket, number in zip(buckets, numbers, strict=True):
+        if number:
+            bucket.inc(number)
+    if any(numbers):
+        histogram._sum.inc(total)  # noqa: SLF001 - as above

@@ -40,6 +40,7 @@ class Connection(BaseProtocol):
         "_is_spoilt",
         "_message",
         "_on_lost",
+        "_on_word",
         "_on_writable",
         "_size",
         "_waiter",
@@ -57,6 +58,7 @@ class Connection(BaseProtocol):
         super().__init__(loop)
         self._on_lost = on_lost
         self._on_writable: Callable[[], None] | None = None
+        self._on_word: Callable[[], None] | None = None
         self._for_head: Any = None
         self._for_others: Any = None
         self._message: RawResponseMessage | None = None
@@ -101,6 +103,23 @@ class Connection(BaseProtocol):
             except (ClientConnectionError, ConnectionError) as error:
                 raise self._error or _lost() from error
 
+    def tell(self, callback: Callable[[], None] | None) -> None:
+        """Call *callback* once, when the answer begins or has failed to; ``message`` gives it without waiting then."""
+        self._on_word = callback
+
+    @property
+    def at_hand(self) -> RawResponseMessage | None:
+        """Head of the final answer if all of that answer has come, and nothing is wrong with it."""
+        message, payload = self._message, self.payload
+        if message is None or payload is None or self._error is not None or self._is_spoilt:
+            return None
+        return message if payload.is_eof() and message.code != _SWITCHING else None
+
+    def _speak(self) -> None:
+        callback, self._on_word = self._on_word, None
+        if callback is not None:
+            callback()
+
     async def message(self) -> RawResponseMessage:
         """Head of the final answer (or of a 101); raises Unavailable, or what ``fail`` was given."""
         if self._message is None:
@@ -121,6 +140,7 @@ class Connection(BaseProtocol):
         is_fit = is_complete and may_be_shared and not self._is_dirty()
         parser, self._parser = self._parser, None
         self._is_at_work = False
+        self._on_word = None
         self._message = self.payload = None
         self.has_served = True
         if is_fit and not _has_leftover(parser) and self.is_open:
@@ -151,6 +171,7 @@ class Connection(BaseProtocol):
         if payload is not None and not payload.is_eof():
             payload.set_exception(self._error)
         self.abort()
+        self._speak()
 
     @property
     def is_open(self) -> bool:
@@ -191,6 +212,9 @@ class Connection(BaseProtocol):
                 self._parse(data)
             except Exception as error:  # noqa: BLE001 - whatever a parser trips over is a bad answer
                 self.fail(bad_answer(type(error).__name__))
+            # Only when all that came has been looked at: it may hold a second answer.
+            if self._on_word is not None and self._message is not None:
+                self._speak()
 
     def _parse(self, data: bytes) -> None:
         if self._parser is self._for_head:

@@ -11,6 +11,8 @@ from aiohttp.http import HttpVersion11
 from sidecar.model import Reason, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import web
 
 Line = tuple[str, str]
@@ -46,7 +48,7 @@ class Framing:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A head ready to be sent; ``binds`` when its credentials sign in the whole connection."""
+    """A head, or lines of one, ready to be sent; ``binds`` when its credentials sign in the whole connection."""
 
     data: bytes
     binds: bool
@@ -95,21 +97,33 @@ def compose(head: Head, framing: Framing, *, upgrade: bool = False) -> Outgoing:
         ours = f"Content-Length: {framing.length}\r\n"
     if upgrade:
         ours += "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-    block = "".join([f"{name}: {value}\r\n" for name, value in head.headers])
-    start = f"{head.method} {head.target} HTTP/1.1\r\n"
+    _check_start(head)
+    block = written(head.headers)
+    start = f"{head.method} {head.target} HTTP/1.1\r\n".encode()
+    return Outgoing(b"%b%b%b\r\n" % (start, block.data, ours.encode()), block.binds)
+
+
+def written(lines: Sequence[Line]) -> Outgoing:
+    """Write header lines so that they may stand in any head. Raises Refused(HEADERS_INVALID) when they may not."""
     try:
-        data = f"{start}{block}{ours}\r\n".encode("utf-8", "surrogateescape")
+        data = "".join([f"{name}: {value}\r\n" for name, value in lines]).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise Refused(Reason.HEADERS_INVALID, 400, "not encodable") from None
-    _check(head, data, lines=len(head.headers) + ours.count("\n") + 2)
-    folded = f"\n{block}".lower().encode("utf-8", "surrogateescape")
+    if _controls_in(data) != 2 * len(lines):
+        raise Refused(Reason.HEADERS_INVALID, 400, "control characters")
+    folded = b"\n" + data.lower()
     if any(name in folded for name in _OURS):
         raise Refused(Reason.HEADERS_INVALID, 400, "framing belongs to the connection")
     return Outgoing(data, binds=any(credential in folded for credential in _BINDING))
 
 
-def _check(head: Head, data: bytes, lines: int) -> None:
-    if len(data) - len(data.translate(None, CONTROLS)) != 2 * lines:
+def _controls_in(data: bytes) -> int:
+    return len(data) - len(data.translate(None, CONTROLS))
+
+
+def _check_start(head: Head) -> None:
+    start = f"{head.method} {head.target}"
+    if not start.isascii() or _controls_in(start.encode()):
         raise Refused(Reason.HEADERS_INVALID, 400, "control characters")
     if " " in head.method or " " in head.target or not head.method:
         raise Refused(Reason.TARGET_INVALID, 400, "spaces in the request line")

@@ -19,6 +19,10 @@ _KEEP_IDLE = 4.0
 _SURELY_ALIVE = 1.0
 
 
+class NoConnectionError(Unavailable):
+    """No connection could be made, so nothing has been sent: another server may be asked, whatever the request."""
+
+
 class Pool:
     """At most *bound* connections carry requests; streams that may last for hours are let out of that count."""
 
@@ -66,6 +70,14 @@ class Pool:
             self._free_slot()
             raise
         connection.holds_slot = True
+        return connection
+
+    def take_idle(self) -> Connection | None:
+        """As ``take`` for a request that may be repeated, if a connection is idle; None when there is none."""
+        connection = self._reuse(is_repeatable=True) if self._free and not self._queue else None
+        if connection is not None:
+            self._free -= 1
+            connection.holds_slot = True
         return connection
 
     async def _wait_for_slot(self) -> None:
@@ -118,9 +130,9 @@ class Pool:
             async with asyncio.timeout(self._patience):
                 return await self._dial()
         except TimeoutError:
-            raise Unavailable(Reason.UPSTREAM_SLOW, f"{self._target}: no connection in time", 504) from None
+            raise NoConnectionError(Reason.UPSTREAM_SLOW, f"{self._target}: no connection in time", 504) from None
         except (OSError, ssl.SSLError, ssl.CertificateError) as error:
-            raise Unavailable(Reason.UPSTREAM_DOWN, f"{self._target}: {error}", 502) from error
+            raise NoConnectionError(Reason.UPSTREAM_DOWN, f"{self._target}: {error}", 502) from error
 
     async def _dial(self) -> Connection:
         loop = asyncio.get_running_loop()

@@ -128,6 +128,11 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """Number of the process; 0 when it was not started."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
     def log(self) -> str:
         """What the server has written to its standard output and error."""
         return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""

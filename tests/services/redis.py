@@ -97,6 +97,11 @@ class RedisServer:
             client.flushall()
 
     @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._server.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether the process is alive."""
         return self._server.is_running

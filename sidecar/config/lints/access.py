@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from sidecar.config.access import AccessRule, Allow
+from sidecar.config.access import AccessRule, Allow, Deny, Require
 from sidecar.config.document import Document, Location
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
@@ -58,30 +58,60 @@ def names(config: Config, document: Document) -> Iterator[Problem]:
     for number, rule in enumerate(config.access):
         place: Location = ("access", number)
         yield from _methods(rule, (*place, "methods"), document)
-        if not isinstance(rule.allow, Allow):
-            if rule.allow != "signed_in" and (rule.require.max_age is not None or rule.require.acr):
-                message = f"has no effect with allow: {rule.allow}"
-                yield document.warning((*place, "require"), message, "Write allow: signed_in")
-            continue
-        allow = rule.allow
-        if not (allow.role or allow.group or allow.login or allow.bearer):
-            yield document.error((*place, "allow"), "says nobody and nothing", "Write signed_in, or who: {role: admin}")
-        for key, given, known in (
-            ("role", allow.role, config.roles),
-            ("login", allow.login, config.logins),
-            ("bearer", allow.bearer, config.logins),
-        ):
-            for item, name in enumerate(given):
-                if name not in known:
-                    here = (*place, "allow", key, item)
-                    kind = "role" if key == "role" else "login"
-                    shown = document.quoted(here, name)
-                    fix = closest(name, known, f"There are the {kind}s") or f"Define it under {kind}s"
-                    yield document.error(here, f"there is no {kind} {shown}", fix)
-                elif key == "bearer" and not _takes_bearer(config, name):
-                    message = f"logins.{name} does not accept bearer tokens"
-                    fix = f"Add bearer: {{audience: …}} to logins.{name}"
-                    yield document.error((*place, "allow", key, item), message, fix)
+        if rule.require != Require() and (rule.is_public or not rule.alternatives):
+            message = f"has no effect with allow: {rule.allow}" if rule.allow else "has no effect without allow"
+            message = "has no effect where nobody signs in" if rule.is_public and rule.allow != "anyone" else message
+            yield document.warning((*place, "require"), message, "Write allow: signed_in")
+        for item, one in enumerate(rule.alternatives):
+            yield from _allowed(one, (*place, "allow", item), document)
+            yield from _names_of(one, (*place, "allow", item), config, document)
+        for item, denied in enumerate(rule.deny):
+            if denied == Deny():
+                fix = "Write who, such as {group: contractors}, or allow: nobody"
+                yield document.error((*place, "deny", item), "says nobody and nothing", fix)
+            yield from _names_of(denied, (*place, "deny", item), config, document)
+
+
+def _allowed(allow: Allow, place: Location, document: Document) -> Iterator[Problem]:
+    if allow == Allow() and "who" not in allow.model_fields_set:
+        yield document.error(place, "says nobody and nothing", "Write signed_in, or who: {role: admin}")
+    if allow.who == "anyone":
+        for key in ("role", "group", "login", "bearer", "when"):
+            if getattr(allow, key):
+                message = "is about people, but with who: anyone nobody is asked who they are"
+                yield document.error((*place, key), message, "Remove who: anyone, or this line")
+
+
+def _names_of(lines: Allow | Deny, place: Location, config: Config, document: Document) -> Iterator[Problem]:
+    for key, given, known in (
+        ("role", lines.role, config.roles),
+        ("login", lines.login, config.logins),
+        ("bearer", lines.bearer, config.logins),
+    ):
+        for item, name in enumerate(given):
+            here = (*place, key, item)
+            if name not in known:
+                kind = "role" if key == "role" else "login"
+                shown = document.quoted(here, name)
+                fix = closest(name, known, f"There are the {kind}s") or f"Define it under {kind}s"
+                yield document.error(here, f"there is no {kind} {shown}", fix)
+            elif key == "bearer" and not _takes_bearer(config, name):
+                message = f"logins.{name} does not accept bearer tokens"
+                yield document.error(here, message, f"Add bearer: {{audience: …}} to logins.{name}")
+
+
+def roles(config: Config, document: Document) -> Iterator[Problem]:
+    """Roles include roles that exist, come through logins that exist, and are not everybody's by accident."""
+    for name, line in config.roles.items():
+        for key, given, known in (("includes", line.includes, config.roles), ("login", line.login, config.logins)):
+            for item, other in enumerate(given):
+                here: Location = ("roles", name, key, item)
+                kind = "role" if key == "includes" else "login"
+                if other not in known:
+                    fix = closest(other, known, f"There are the {kind}s")
+                    yield document.error(here, f"there is no {kind} {document.quoted(here, other)}", fix)
+                elif other == name and key == "includes":
+                    yield document.warning(here, "includes itself", "Remove it")
 
 
 def _takes_bearer(config: Config, name: str) -> bool:
@@ -113,10 +143,14 @@ def hosts(config: Config, document: Document) -> Iterator[Problem]:
 def openness(config: Config, document: Document) -> Iterator[Problem]:
     """The two ends: everything open, and everything else closed."""
     for number, rule in enumerate(config.access):
-        if rule.allow == "anyone" and _segments(rule.path) == ["**"]:
+        is_open = any(one.who == "anyone" and not one.network for one in rule.alternatives)
+        if is_open and _segments(rule.path) == ["**"]:
             message = "ANYONE may open EVERYTHING that no earlier rule covers, without signing in"
             yield document.warning(("access", number), message, "Write allow: signed_in, unless that is really meant")
-    is_complete = any(_segments(rule.path) == ["**"] and not rule.methods and not rule.host for rule in config.access)
+    is_complete = any(
+        _segments(rule.path) == ["**"] and not rule.methods and not rule.host and not rule.only_denies
+        for rule in config.access
+    )
     if not is_complete:
         message = "what no rule covers is refused"
         fix = "To say so, or to allow it, end with {path: /**, allow: nobody} or {path: /**, allow: signed_in}"
@@ -124,29 +158,65 @@ def openness(config: Config, document: Document) -> Iterator[Problem]:
 
 
 def order(config: Config, document: Document) -> Iterator[Problem]:
-    """A rule behind another one that covers it never decides anything."""
+    """A rule behind another one that covers it never decides anything; one that is covered in part decides the rest."""
     folds = config.app.ignore_case
     for number, later in enumerate(config.access):
         for place, earlier in enumerate(config.access[:number]):
-            if not _covers(earlier, later, folds=folds):
+            # One that only denies leaves the others to the rules after it.
+            if earlier.only_denies:
                 continue
             shown = f"rule {place + 1} ({document.quoted(('access', place, 'path'), earlier.path)})"
-            if _covers(later, earlier, folds=folds):
-                yield document.error(("access", number), f"{shown} says the same path, methods and hosts", "Remove one")
-            else:
-                message = f"is never reached, because {shown} covers all of it"
-                yield document.error(("access", number), message, "Put the narrower rule first")
-            break
+            if _covers(earlier, later, folds=folds):
+                yield _unreachable(document, number, shown, is_same=_covers(later, earlier, folds=folds))
+                break
+            part = _part_taken(earlier, later, folds=folds)
+            if part:
+                message = f"does not decide {part}: {shown} comes first and is about all these paths"
+                yield document.warning(("access", number), message, "Put the narrower rule first, unless this is meant")
+                break
+
+
+def _unreachable(document: Document, number: int, shown: str, *, is_same: bool) -> Problem:
+    if is_same:
+        return document.error(("access", number), f"{shown} says the same path, methods and hosts", "Remove one")
+    message = f"is never reached, because {shown} covers all of it"
+    return document.error(("access", number), message, "Put the narrower rule first")
+
+
+def _part_taken(earlier: AccessRule, later: AccessRule, *, folds: bool) -> str:
+    """Methods or hosts of *later* that the wider path of *earlier* takes from it; "" for none."""
+    if not _path_covers(*_folded(earlier, later, folds=folds)) or _path_covers(*_folded(later, earlier, folds=folds)):
+        return ""
+    mine, theirs = _spoken(earlier), _spoken(later)
+    methods = mine if theirs is None else theirs if mine is None else mine & theirs
+    hosts = {host.lower() for host in earlier.host} or None
+    others = {host.lower() for host in later.host} or None
+    common = hosts if others is None else others if hosts is None else hosts & others
+    if (methods is not None and not methods) or (common is not None and not common):
+        return ""
+    named = [] if methods is None or methods == ORDINARY_METHODS else [", ".join(sorted(methods))]
+    named += [f"at {', '.join(sorted(common))}"] if common and hosts is not None else []
+    return " ".join(named) or "the ordinary methods"
+
+
+def _folded(one: AccessRule, other: AccessRule, *, folds: bool) -> tuple[list[str], list[str]]:
+    paths = (one.path.lower(), other.path.lower()) if folds else (one.path, other.path)
+    return _segments(paths[0]), _segments(paths[1])
 
 
 def depth(config: Config, document: Document) -> Iterator[Problem]:
     """A page that is guarded, while what is below it is not: to many applications both are the same page."""
     for number, rule in enumerate(config.access):
-        if _segments(rule.path)[-1] in ("**", ""):
+        if _segments(rule.path)[-1] in ("**", "") or rule.only_denies:
             continue
         below = rule.model_copy(update={"path": rule.path + "/**", "methods": rule.methods or ("GET",)})
         place = next(
-            (n for n, one in enumerate(config.access) if _covers(one, below, folds=config.app.ignore_case)), -1
+            (
+                n
+                for n, one in enumerate(config.access)
+                if not one.only_denies and _covers(one, below, folds=config.app.ignore_case)
+            ),
+            -1,
         )
         if place >= 0 and _strictness(config.access[place]) < _strictness(rule):
             where: Location = ("access", number, "path")
@@ -158,13 +228,17 @@ def depth(config: Config, document: Document) -> Iterator[Problem]:
 
 def _strictness(rule: AccessRule) -> float:
     """How many a rule keeps out; rules that name people are not compared with each other."""
-    kind = 2 if isinstance(rule.allow, Allow) else ("anyone", "signed_in", "", "nobody").index(rule.allow)
-    return kind + (0.5 if rule.allow == "signed_in" and (rule.require.max_age or rule.require.acr) else 0.0)
+    if rule.allow == "nobody":
+        return 3
+    if rule.is_public:
+        return 0
+    asks_little = any(one in (Allow(), Allow(who="anyone")) for one in rule.alternatives)
+    return (1 if asks_little else 2) + (0.5 if asks_little and rule.require != Require() else 0.0)
 
 
 def bearer_use(config: Config, document: Document) -> Iterator[Problem]:
     """A login that accepts tokens nobody may use."""
-    used = {name for rule in config.access if isinstance(rule.allow, Allow) for name in rule.allow.bearer}
+    used = {name for rule in config.access for one in rule.alternatives for name in one.bearer}
     for name, login in config.oidc_logins.items():
         if login.bearer is not None and name not in used:
             fix = f"Add a rule such as {{path: /api/**, allow: {{bearer: {name}}}}}"
@@ -178,15 +252,14 @@ def _covers(earlier: AccessRule, later: AccessRule, *, folds: bool) -> bool:
     mine, theirs = _spoken(earlier), _spoken(later)
     if mine is not None and (theirs is None or not theirs <= mine):
         return False
-    paths = (earlier.path.lower(), later.path.lower()) if folds else (earlier.path, later.path)
-    return _path_covers(_segments(paths[0]), _segments(paths[1]))
+    return _path_covers(*_folded(earlier, later, folds=folds))
 
 
 def _spoken(rule: AccessRule) -> frozenset[str] | None:
     """Methods that the rule speaks about; None for all."""
     if rule.methods:
         return frozenset(rule.methods)
-    return ORDINARY_METHODS if rule.allow == "anyone" else None
+    return ORDINARY_METHODS if rule.is_public else None
 
 
 def _segments(path: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sidecar.config.access import Allow
 from sidecar.config.document import Document, Location
 from sidecar.config.lints.addresses import is_host, is_loopback, split_url
 from sidecar.config.login import OidcLogin
@@ -91,12 +90,32 @@ def groups(config: Config, document: Document) -> Iterator[Problem]:
     if config.identity.groups or any(login.identity.groups for login in config.logins.values()):
         return
     fix = 'Add identity: {groups: "{{ claims.groups }}"}'
-    for name, condition in config.roles.items():
-        if "groups" in condition.names:
+    for name, role in config.roles.items():
+        if role.group or (role.when is not None and "groups" in role.when.names):
             yield document.warning(("roles", name), "reads groups, which nothing fills", fix)
     for number, rule in enumerate(config.access):
-        if isinstance(rule.allow, Allow) and rule.allow.group:
-            yield document.warning(("access", number, "allow", "group"), "needs groups, which nothing fills", fix)
+        for kind, item, lines in rule.line_sets:
+            if lines.group or (lines.when is not None and "groups" in lines.when.names):
+                place: Location = ("access", number, kind, item, "group" if lines.group else "when")
+                yield document.warning(place, "needs groups, which nothing fills", fix)
+
+
+def groups_sources(config: Config, document: Document) -> Iterator[Problem]:
+    """An access token goes over https only, and is asked for with the scope that the place wants."""
+    for name, login in config.oidc_logins.items():
+        source = login.groups_source
+        if source is None:
+            continue
+        place: Location = ("logins", name, "groups_source", "url")
+        address = split_url(source.url)
+        is_safe = address is not None and (address.scheme == "https" or is_loopback(address.hostname or ""))
+        if address is None or not is_safe or "@" in address.netloc or address.fragment:
+            message = "the access token goes there, so it must be an https address, without a user name or #"
+            yield document.error(place, message, "Write https://…")
+        for item, scope in enumerate(source.scope):
+            if scope in login.scopes:
+                here = (*place[:-1], "scope", item)
+                yield document.warning(here, f"{document.quoted(here, scope)} is among scopes already", "Remove it")
 
 
 def addresses(config: Config, document: Document) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import jinja2
 from jinja2 import nodes
 
+from sidecar.config.claims import templates_of
 from sidecar.config.document import Document, Location
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
@@ -32,7 +33,7 @@ SQL_ANSWER = frozenset(["row", "rows", "affected"])
 LOGIN = frozenset(["username", "password"])
 
 USER_FIELDS: Fields = {"user": frozenset(["username", "email", "name", "groups"])}
-_SESSION_FIELDS: Fields = {"session": frozenset(["id", "provider", "acr", "issuer"])}
+_SESSION_FIELDS: Fields = {"session": frozenset(["id", "provider", "acr", "amr", "issuer"])}
 _WHY = {
     "item": "`item` is there only in a step with foreach",
     **dict.fromkeys(REST_ANSWER | SQL_ANSWER, "the answer is known only in save and in outcomes"),
@@ -91,17 +92,28 @@ def identity(config: Config, document: Document) -> Iterator[Problem]:
 
 def roles(config: Config, document: Document) -> Iterator[Problem]:
     """Roles are conditions on the person."""
-    for name, condition in config.roles.items():
-        place: Location = ("roles", name)
-        yield from unknown_names(document, place, condition, PERSON, USER_FIELDS)
-        yield from no_condition(document, place, condition)
+    for name, line in config.roles.items():
+        if line.when is not None:
+            place: Location = ("roles", name, "when")
+            yield from unknown_names(document, place, line.when, PERSON, USER_FIELDS)
+            yield from no_condition(document, place, line.when)
+
+
+def rules(config: Config, document: Document) -> Iterator[Problem]:
+    """Rules ask for conditions on the person and their roles."""
+    for number, rule in enumerate(config.access):
+        for kind, item, lines in rule.line_sets:
+            if lines.when is not None:
+                place: Location = ("access", number, kind, item, "when")
+                yield from unknown_names(document, place, lines.when, ACCOUNT, USER_FIELDS)
+                yield from no_condition(document, place, lines.when)
 
 
 def statements(config: Config, document: Document) -> Iterator[Problem]:
     """What the application is told, by headers and by the assertion."""
-    lines: list[tuple[Location, Template]] = [
-        (("headers", name, "value"), line.value) for name, line in config.headers.items()
-    ]
+    lines: list[tuple[Location, Template]] = []
+    for name, line in config.headers.items():
+        lines += [(("headers", name, *place), template) for place, template in templates_of(line)]
     if config.assertion is not None:
         lines += [(("assertion", "claims", name), claim) for name, claim in config.assertion.claims.items()]
     fields = {**USER_FIELDS, **_SESSION_FIELDS, **account_fields(config.provision)}

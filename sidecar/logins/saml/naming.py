@@ -35,8 +35,8 @@ def subject_of(name: NameId, provider: str, service: str) -> str:
 def issuer_of(provider: str) -> str:
     """``Identity.issuer`` of people whom *provider* (entityID) names.
 
-    Some providers, Keycloak for one, call themselves the same in OpenID Connect. There a ``sub`` is one person's alone,
-    while a NameID may be a user name that somebody chose to be just that ``sub``: they must never be one key.
+    Some providers, Keycloak for one, call themselves the same in OpenID Connect. There a person's ``sub`` is theirs
+    alone, while a NameID may be a name that somebody chose to be just that ``sub``: they must never be one key.
     """
     return f"saml:{provider}"
 

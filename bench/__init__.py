@@ -1,0 +1,1 @@
+"""Measure the sidecar beside its peers: ``make bench``."""

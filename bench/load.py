@@ -1,0 +1,120 @@
+"""Put load on a server: wrk for many small requests, plain sockets for a few large ones."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.services.process import find_program, new_directory
+
+# What a program that is no browser sends; all peers get the same, and their own cookie.
+HEADERS = {"User-Agent": "bench", "Accept": "*/*", "Accept-Encoding": "gzip"}
+_PIECE = 1 << 20
+# wrk tells what it found in one line that can be read, and waits between requests where it is told to.
+_SCRIPT = """
+local threads = {}
+function setup(thread) table.insert(threads, thread) end
+function init(args) pause = tonumber(args[1]) or 0; strange = 0; number = math.random(1e6) end
+-- Never the same address twice: nobody shall answer out of what it remembers.
+function request() number = number + 1; return wrk.format(nil, wrk.path .. "?of=" .. number) end
+function response(status) if status ~= 200 then strange = strange + 1 end end
+%s
+function done(summary, latency, requests)
+  local strange = 0
+  for _, thread in ipairs(threads) do strange = strange + thread:get("strange") end
+  local e = summary.errors
+  io.write(string.format('\\nRESULT {"requests": %%d, "seconds": %%f, "p50": %%f, "p99": %%f, "bad": %%d}\\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    strange + e.connect + e.read + e.write + e.timeout))
+end
+"""
+# Evenly spread around the mean, so that connections do not march in step.
+_PACED = "function delay() return math.random(0, 2 * pause) end"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one run of wrk saw; latencies in milliseconds, ``bad`` counts answers other than 200 and lost ones."""
+
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+    bad: int
+
+    @property
+    def rate(self) -> float:
+        """Answers in a second."""
+        return self.requests / self.seconds if self.seconds else 0.0
+
+
+def wrk(
+    url: str, cookie: str, seconds: float, connections: int, *, pause: int = 0, headers: Mapping[str, str] = HEADERS
+) -> Load:
+    """Ask for *url* as fast as it answers, or with *pause* milliseconds on average between requests."""
+    folder = new_directory("bench-wrk")
+    script = folder / "load.lua"
+    script.write_text(_SCRIPT % (_PACED if pause else ""))
+    lines = {**headers, **({"Cookie": cookie} if cookie else {})}
+    words = [find_program("wrk"), "-t1", f"-c{connections}", f"-d{round(seconds)}s", "-s", str(script)]
+    for name, value in lines.items():
+        words += ["-H", f"{name}: {value}"]
+    done = subprocess.run([*words, url, "--", str(pause)], capture_output=True, text=True, check=True)
+    script.unlink()
+    folder.rmdir()
+    found: dict[str, Any] = json.loads(done.stdout.rpartition("RESULT ")[2])
+    return Load(**found)
+
+
+def _head(method: str, path: str, authority: str, cookie: str, *lines: str) -> bytes:
+    start = [
+        f"{method} {path} HTTP/1.1",
+        f"Host: {authority}",
+        *(f"{name}: {value}" for name, value in HEADERS.items()),
+    ]
+    return "\r\n".join([*start, *([f"Cookie: {cookie}"] if cookie else []), *lines, "", ""]).encode()
+
+
+def download(port: int, path: str, cookie: str) -> tuple[int, float]:
+    """Fetch *path* once: (bytes of body, seconds). Raises ValueError for an answer other than 200."""
+    began = time.perf_counter()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
+        link.sendall(_head("GET", path, f"127.0.0.1:{port}", cookie, "Connection: close"))
+        room = bytearray(_PIECE)
+        size = link.recv_into(room)
+        while b"\r\n\r\n" not in room[:size]:
+            size += link.recv_into(memoryview(room)[size:])
+        if not room.startswith(b"HTTP/1.1 200"):
+            raise ValueError(bytes(room[:200]))
+        total = size - room.index(b"\r\n\r\n") - 4
+        while size := link.recv_into(room):
+            total += size
+    return total, time.perf_counter() - began
+
+
+def upload(port: int, path: str, cookie: str, size: int) -> tuple[int, float]:
+    """Send *size* bytes once: (bytes of body, seconds). Raises ValueError for an answer other than 200."""
+    began = time.perf_counter()
+    piece = bytes(_PIECE)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
+        link.sendall(_head("POST", path, f"127.0.0.1:{port}", cookie, f"Content-Length: {size}", "Connection: close"))
+        for _ in range(size // _PIECE):
+            link.sendall(piece)
+        answer = link.recv(65536)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise ValueError(answer[:200])
+    return size, time.perf_counter() - began
+
+
+def program(name: str) -> Path | None:
+    """Where an installed program is, None when it is not."""
+    try:
+        return Path(find_program(name))
+    except AssertionError:
+        return None

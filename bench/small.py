@@ -1,0 +1,121 @@
+"""Small requests of somebody signed in: CPU, throughput, latency and memory of every peer, in turns."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bench.load import Load, wrk
+from bench.peers import BARE, SIDECAR, Peer, Surroundings
+from bench.report import Report, Table
+
+_CONNECTIONS = 32
+_PAGE = "/some/page"
+# How much of a peer's CPU the sidecar may need.
+_TARGETS = {
+    BARE: 3.5,
+    "oauth2-proxy, Redis": 0.7,
+    "mod_auth_openidc, shared memory": 1.0,
+    "mod_auth_openidc, Redis": 0.25,
+}
+
+
+@dataclass(slots=True)
+class Runs:
+    """What one peer did in all its turns."""
+
+    peer: Peer
+    loads: list[Load] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    stores: list[float] = field(default_factory=list)
+    memory: float = 0.0
+
+    def median(self, of: Callable[[Load], float]) -> float:
+        """Middle of one number."""
+        return statistics.median(map(of, self.loads))
+
+    @property
+    def cost(self) -> float:
+        """Microseconds of CPU for one request."""
+        return statistics.median(self.costs)
+
+    @property
+    def store(self) -> float:
+        """Microseconds of Redis's CPU for one request."""
+        return statistics.median(self.stores)
+
+
+def _turn(here: Surroundings, runs: Runs, seconds: float) -> None:
+    processes, url = runs.peer.processes, runs.peer.place.url + _PAGE
+    before, store = processes.seconds(), here.redis_processes.seconds()
+    load = wrk(url, runs.peer.cookie, seconds, _CONNECTIONS)
+    if load.bad or not load.requests:
+        message = f"{runs.peer.name}: {load.bad} of {load.requests} answers were not 200"
+        raise RuntimeError(message)
+    # What is written in the background belongs to the requests, too.
+    time.sleep(0.2)
+    runs.loads.append(load)
+    runs.costs.append((processes.seconds() - before) / load.requests * 1e6)
+    runs.stores.append((here.redis_processes.seconds() - store) / load.requests * 1e6)
+    runs.memory = processes.memory()
+
+
+def measure(here: Surroundings, report: Report) -> None:
+    """Compare every peer that is there."""
+    rounds, seconds = (2, 1) if report.is_quick else (5, 3)
+    peers = here.peers()
+    every = [Runs(peer) for peer in peers]
+    for runs in every:
+        wrk(runs.peer.place.url + _PAGE, runs.peer.cookie, 1, _CONNECTIONS)
+    for _ in range(rounds):
+        for runs in every:
+            _turn(here, runs, seconds)
+    here.end(peers)
+    report.tables.append(_table(every, rounds, seconds))
+    _judge(every, report)
+
+
+def _ratio(one: Runs, other: Runs) -> float:
+    """How much more CPU *one* needs: the middle of the ratios of neighbouring turns, as the machine is not still."""
+    return statistics.median(a / b for a, b in zip(one.costs, other.costs, strict=True))
+
+
+def _table(every: Sequence[Runs], rounds: int, seconds: float) -> Table:
+    ours = next(runs for runs in every if runs.peer.name == SIDECAR)
+    rows = [
+        (
+            runs.peer.name,
+            f"{runs.cost:.0f}",
+            f"{_ratio(ours, runs):.2f}",
+            f"{runs.store:.1f}",
+            f"{runs.median(lambda load: load.rate):.0f}",
+            f"{runs.median(lambda load: load.p50):.2f}",
+            f"{runs.median(lambda load: load.p99):.2f}",
+            f"{runs.memory:.0f}",
+        )
+        for runs in sorted(every, key=lambda runs: runs.cost)
+    ]
+    about = (
+        f"1 KB by GET over {_CONNECTIONS} kept connections, two workers or all cores each, medians of {rounds} "
+        f"turns of {seconds:g} s, peers in turns. CPU is user and system time of all processes of the proxy; "
+        "load and application run on the same cores, so throughput is what is left of them. Every peer but the bare "
+        "one has a session of a real sign-in and writes a line for each request."
+    )
+    columns = ("peer", "CPU µs/request", "sidecar/peer", "Redis µs", "requests/s", "p50 ms", "p99 ms", "memory MB")
+    return Table("Small requests", about, columns, rows)
+
+
+def _judge(every: Sequence[Runs], report: Report) -> None:
+    by = {runs.peer.name: runs for runs in every}
+    ours = by[SIDECAR]
+    for name, most in _TARGETS.items():
+        if name in by:
+            report.judge(f"CPU per request at most {most}x {name}", _ratio(ours, by[name]), most, "x")
+    other = by.get("oauth2-proxy, Redis")
+    if other is not None:
+        faster = ours.median(lambda load: load.rate) / other.median(lambda load: load.rate)
+        report.judge_least("throughput above oauth2-proxy's", faster, 1.0, "x")
+        slower = ours.median(lambda load: load.p99) / other.median(lambda load: load.p99)
+        report.judge("p99 below oauth2-proxy's", slower, 1.0, "x")

@@ -1,0 +1,137 @@
+"""``sidecar explain``: say rule by rule why somebody is let in or refused."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidecar.cli.loading import CONFIG, load_or_leave
+from sidecar.cli.plan import claims_in, login_of
+from sidecar.cli.saying import EXIT_PROBLEMS, complain, say, say_json
+from sidecar.config.models import Config
+from sidecar.core.explanation import Considered
+from sidecar.core.reasons import EXPLANATIONS
+from sidecar.foresight import Foresight, Question, foresee
+from sidecar.model import NOTHING_NEEDED, Effect, Refused, Unavailable
+
+_SIGN = {True: "✓", False: "✗", None: "?"}
+_STYLE = {True: "green", False: "red", None: "yellow"}
+
+
+@click.command()
+@click.argument("method")
+@click.argument("target")
+@CONFIG
+@click.option(
+    "--as",
+    "claims",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="JSON file with the claims of whoever asks; nobody is signed in without it.",
+)
+@click.option("--login", help="Whose claims these are; needed when there are several logins.")
+@click.option("--token", is_flag=True, help="The claims are those of an access token, not of a sign-in.")
+@click.option("--client", default="", help="Address that the request comes from, for rules by network.")
+@click.option("--host", default="", help="Host that is asked for; the one of public_url by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+def explain(config: Path, *, as_json: bool, **asked: Any) -> None:
+    """Print every rule that is considered for METHOD TARGET, which criterion holds, which rule decides, and why.
+
+    Also the roles with the reason for each, and the headers that the application would get. Nothing is called.
+    Exit code 0: allowed. 1: refused, or to be signed in first.
+    """
+    settings = load_or_leave(config, quiet=True).config
+    try:
+        seen = asyncio.run(_foreseen(settings, _question(settings, **asked)))
+    except Refused as refused:
+        if as_json:
+            say_json({"refused": refused.reason.value, "detail": refused.detail})
+        else:
+            complain(f"refused: {refused.reason.value}: {EXPLANATIONS[refused.reason].happened} {refused.detail}")
+        raise SystemExit(EXIT_PROBLEMS) from None
+    if as_json:
+        say_json(_as_data(seen))
+    else:
+        _tell(seen)
+    if seen.refused or seen.decision.effect is not Effect.ALLOW:
+        raise SystemExit(EXIT_PROBLEMS)
+
+
+def _question(
+    settings: Config,
+    *,
+    method: str,
+    target: str,
+    claims: Path | None,
+    login: str | None,
+    token: bool,
+    client: str,
+    host: str,
+) -> Question:
+    return Question(
+        login="" if claims is None else login_of(settings, login),
+        claims=None if claims is None else claims_in(claims),
+        method=method.upper(),
+        target=target,
+        host=host,
+        client=client,
+        via="bearer" if token else "cookie",
+    )
+
+
+async def _foreseen(settings: Config, question: Question) -> Foresight:
+    try:
+        return await foresee(settings, question, lookup=False)
+    except Unavailable:
+        # The decision does not depend on the account; only headers that name it are missing then.
+        return await foresee(settings, question, lookup=False, accounts=False)
+
+
+def _as_data(seen: Foresight) -> dict[str, Any]:
+    decision = seen.decision
+    return {
+        "decision": {
+            "effect": decision.effect.value,
+            "reason": decision.reason.value,
+            "rule": decision.rule,
+            "needs": {} if decision.needs == NOTHING_NEEDED else asdict(decision.needs),
+        },
+        "rules": [asdict(rule) for rule in seen.explanation.considered],
+        "roles": [asdict(role) for role in seen.found_roles],
+        "headers": [list(line) for line in seen.headers],
+        "refused": seen.refused,
+    }
+
+
+def _tell(seen: Foresight) -> None:
+    say("Rules", "bold")
+    for rule in seen.explanation.considered:
+        _tell_rule(rule)
+    decision = seen.decision
+    by = f", by rule {decision.rule}" if decision.rule else ""
+    say("Decision", "bold")
+    say(f"  {decision.effect.value}: {decision.reason.value}{by}", _STYLE[decision.effect is Effect.ALLOW])
+    say(f"  {EXPLANATIONS[decision.reason].happened}")
+    if seen.identity is not None:
+        say("Roles", "bold")
+        for role in seen.found_roles:
+            say(f"  {_SIGN[role.held]} {role.name}: {role.why}", _STYLE[role.held])
+    if seen.refused:
+        say(f"  refused: {seen.refused}", "red")
+    if seen.headers:
+        say("Headers", "bold")
+        for name, value in seen.headers:
+            say(f"  {name}: {value}")
+
+
+def _tell_rule(rule: Considered) -> None:
+    if not rule.speaks:
+        missed = next(one for one in rule.criteria if one.holds is False)
+        say(f"  {rule.rule}: not about this request: {missed.part} is {missed.wants}, not {missed.has}", "dim")
+        return
+    say(f"  {rule.rule}: {'decides' if rule.decided else 'denies nobody here, so the next rules decide'}", "cyan")
+    for one in rule.criteria:
+        say(f"    {_SIGN[one.holds]} {one.part}: {one.wants} ({one.has})", _STYLE[one.holds])
