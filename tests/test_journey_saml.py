@@ -273,6 +273,8 @@ async def test_a_new_signing_key_at_keycloak_needs_no_restart(place: Place, page
     pytest.fail("the new key was never believed")
 
 
+# The account itself has to carry the address.
+PROOF = {"lookup": {"sql": {"query": "SELECT id, email, role, active FROM users WHERE login = :login"}}}
 PEOPLE: list[tuple[dict[str, Any], bool, str]] = [
     ({}, True, "account-bound-to-another"),
     ({"provision": {"account": {"existing": "link_verified"}}}, True, "account-bound-to-another"),
@@ -298,7 +300,7 @@ async def test_t67_the_same_person_by_openid_connect_has_the_same_account_only_w
         world,
         await users_on(request, "postgres"),
         request.getfixturevalue("redis_url"),
-        merged({"logins": {"corp": {"domains": ["example.org"]}, "saml": saml}}, changes),
+        merged({"logins": {"corp": {"domains": ["example.org"]}, "saml": saml}, "provision": PROOF}, changes),
         issuer=keycloak.issuer,
         secret=secret,
         port=port,
