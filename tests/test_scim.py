@@ -358,3 +358,35 @@ async def test_t72_every_way_of_switching_somebody_off_does(scim: ScimClient, wa
     assert (known.active, known.disabled_by) == (False, "scim:okta")
     if way != "delete":
         assert await scim.ids("filter=active eq false") == [made["id"]]
+
+
+async def test_it_is_the_same_on_every_database(world: World, tmp_path: Path, database_url: str) -> None:
+    running = await with_scim(world, tmp_path, changes={"directory": database_url})
+    async with ScimClient(running) as scim:
+        ada = await scim.make("Ädä", externalId="Ä-1", emails=[{"value": "ada@example.com"}], title="Müller \U0001f600")
+        bob = await scim.make("bob", active=False)
+        assert await scim.ids('filter=userName eq "äDÄ"') == [ada["id"]]
+        assert await scim.ids('filter=userName sw "a"') == []
+        assert await scim.ids('filter=userName sw "Ä"') == [ada["id"]]
+        assert await scim.ids('filter=externalId eq "Ä-1" and active eq true') == [ada["id"]]
+        assert await scim.ids('filter=externalId eq "ä-1"') == []
+        assert await scim.ids('filter=emails[value eq "ADA@example.com"]') == [ada["id"]]
+        assert await scim.ids("filter=active eq false&sortBy=userName") == [bob["id"]]
+        moment = ada["meta"]["lastModified"]
+        assert await scim.ids(f'filter=meta.lastModified le "{moment}"') == [ada["id"]]
+        first = (await scim("GET", "/Users?count=1&cursor=")).body
+        assert (first["Resources"][0]["id"], first["Resources"][0]["title"]) == (ada["id"], "Müller \U0001f600")
+        assert await scim.ids(f"count=1&cursor={first['nextCursor']}") == [bob["id"]]
+        team = await scim.group("Täam", ada["id"], bob["id"])
+        assert await scim.ids('filter=displayName sw "ta"', "Groups") == []
+        assert await scim.ids(f'filter=members eq "{bob["id"]}"', "Groups") == [team["id"]]
+        assert (await scim("POST", "/Users", {"userName": "ädä"})).status == 409
+        assert (await scim("POST", "/Groups", {"displayName": "täam"})).status == 409
+        added = await asyncio.gather(*(scim("POST", "/Users", {"userName": "turing"}) for _ in range(4)))
+        assert sorted(answer.status for answer in added) == [201, 409, 409, 409]
+        for active in (False, True, False):
+            answer = await scim.patch(f"/Users/{ada['id']}", {"op": "replace", "value": {"active": active}})
+            assert (answer.status, answer.body["active"]) == (200, active)
+        assert (await scim("DELETE", f"/Users/{ada['id']}")).status == 204
+        left = (await scim("GET", f"/Groups/{team['id']}")).body["members"]
+        assert [one["value"] for one in left] == [bob["id"]]
