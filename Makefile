@@ -12,15 +12,15 @@ DEPLOYMENT ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check bench bench-saml format clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(VENV)/installed ## Run the sidecar in front of a small application, with a small identity provider
 	@$(BIN)/sidecar demo
 
-test: $(VENV)/installed-for-development system-packages $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
+test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
@@ -29,6 +29,9 @@ check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VE
 bench: $(VENV)/installed-for-development ## Measure speed and memory beside nginx, Apache mod_auth_openidc and oauth2-proxy
 	@tools/bench-peers
 	@$(BIN)/python -m bench $(BENCH)
+
+bench-saml: $(VENV)/installed-for-development ## Measure how many SAML answers a process verifies in a second
+	@$(BIN)/python -m bench.saml
 
 format: $(VENV)/installed-for-development ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff format .
@@ -41,6 +44,10 @@ clean: ## Delete everything that was made here
 .PHONY: system-packages
 system-packages:
 	@tools/system-packages
+
+.PHONY: keycloak
+keycloak: system-packages
+	@tools/keycloak
 
 # A stamp that is older than pyproject.toml is made again.
 $(VENV)/installed: pyproject.toml

@@ -8,13 +8,21 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import small
+from bench import decide, latency, sessions, small, sockets, start, transfer
 from bench.peers import Surroundings
 from bench.report import Report
 
 RESULTS = Path(__file__).parent / "results.md"
 SCENARIOS: Mapping[str, Callable[[Surroundings, Report], None]] = {
     "small": small.measure,
+    "latency": latency.measure,
+    "transfer": transfer.measure,
+    "sockets": sockets.measure,
+    "start": start.measure,
+    "workers": start.workers,
+    "sessions": sessions.measure,
+    "revocation": sessions.revocation,
+    "decide": decide.measure,
 }
 
 

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import re
 import sys
+from typing import cast
 
 import uvloop
 
@@ -31,8 +32,7 @@ class Taker(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember where to answer."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a TCP server makes no other
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
         """Give room for what comes."""

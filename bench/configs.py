@@ -197,7 +197,6 @@ headers:
   X-Remote-Email: "{{{{ user.email }}}}"
   X-Remote-Roles: "{{{{ roles | join(',') }}}}"
 sessions: {{redis: {{env: BENCH_REDIS}}, secrets: [{{env: SESSION_SECRET}}], idle: 8h, absolute: 12h}}
-directory: "sqlite:///{folder}/directory.db"
 audit: {{file: "{folder}/audit.jsonl"}}
 log: {{level: warning}}
 """

@@ -20,7 +20,9 @@ _PIECE = 1 << 20
 _SCRIPT = """
 local threads = {}
 function setup(thread) table.insert(threads, thread) end
-function init(args) pause = tonumber(args[1]) or 0; strange = 0 end
+function init(args) pause = tonumber(args[1]) or 0; strange = 0; number = math.random(1e6) end
+-- Never the same address twice: nobody shall answer out of what it remembers.
+function request() number = number + 1; return wrk.format(nil, wrk.path .. "?of=" .. number) end
 function response(status) if status ~= 200 then strange = strange + 1 end end
 %s
 function done(summary, latency, requests)

@@ -265,7 +265,7 @@ class Surroundings:
                 continue
             self.versions[kind.name] = kind.version()
             peer = self._peer(kind, self.place(to_taker=to_taker, workers=workers))
-            peer.cookie = peer.sign_in() if kind.signs_in and not to_taker else ""
+            peer.cookie = peer.sign_in() if kind.signs_in else ""
             found.append(peer)
         return found
 

@@ -12,7 +12,7 @@ from bench.peers import BARE, SIDECAR, Peer, Surroundings
 from bench.report import Report, Table
 
 _CONNECTIONS = 32
-_PAGE = "/some/page?of=it"
+_PAGE = "/some/page"
 # How much of a peer's CPU the sidecar may need.
 _TARGETS = {
     BARE: 3.5,

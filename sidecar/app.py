@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,20 +18,17 @@ from sidecar.config.models import Config
 from sidecar.config.service import Audit
 from sidecar.core.audit import Event
 from sidecar.core.headers import Line
-from sidecar.directory import Directory
-from sidecar.directory.database import Database
 from sidecar.endings import Endings
 from sidecar.express import Express
 from sidecar.front import Front
 from sidecar.gate import Gate
-from sidecar.hooks.hook import StepHook
 from sidecar.limits import Limits
 from sidecar.listening import Listener
 from sidecar.logins.opening import open_bearer, open_logins
 from sidecar.logins.saml.login import SamlSignIn
-from sidecar.model import Person, Unavailable
+from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
-from sidecar.plans import asks_of, gate_plan, identity_plan, login_domains
+from sidecar.plans import asks_of, gate_plan, identity_plan
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
@@ -44,10 +41,8 @@ from sidecar.portal.saml import SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import site_of
-from sidecar.provision import Provisioner
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
-from sidecar.sessions.store import Store
 from sidecar.sessions.vault import Vault
 from sidecar.telemetry.audit import AuditLog, FileSink, Sink, StdoutSink
 from sidecar.telemetry.metrics import Metrics
@@ -92,15 +87,16 @@ class Sidecar:
         """Where it really listens (host:port), once started: useful with port 0."""
         return self._listener.addresses if self._listener is not None else ()
 
-    async def stop(self) -> None:
+    async def stop(self, *, is_replaced: bool = False) -> None:
         """Leave, drain, let go of everything.
 
         For ``server.notice`` all is served as ever, only ``/-/ready`` says 503; then no new connection is accepted, and
-        what runs may finish until ``server.drain`` is over.
+        what runs may finish until ``server.drain`` is over. When *is_replaced*, another process serves already, so that
+        load balancers need not hear of it.
         """
-        self.condition.is_stopping = True
+        self.condition.is_stopping = not is_replaced
         drain = self.config.server.drain.total_seconds()
-        notice = min(self.config.server.notice.total_seconds(), drain / 2)
+        notice = 0.0 if is_replaced else min(self.config.server.notice.total_seconds(), drain / 2)
         if self._listener is not None:
             if self._listener.addresses:
                 await self._listener.leave(notice)
@@ -169,11 +165,17 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         overrides=config.pages.templates,
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
-    accounts = await _accounts(config, store, keeper, audit, metrics, clock, parts)
+    accounts, scim = Accounts(), None
+    if config.provision is not None:
+        # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts.
+        from sidecar.accounts import open_accounts, open_scim  # noqa: PLC0415 - see above
+
+        accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
+        scim = open_scim(config.scim, site, accounts, store, audit, metrics)
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
     for login in logins.values():
         parts.add(login)
-    upstream = parts.add(Upstream(config.app, max_body=config.server.max_body))
+    upstream = parts.add(Upstream(config.app, max_body=config.server.max_body, tell=metrics.of_server))
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
     bearer = open_bearer(logins, config.logins, site.origin)
@@ -188,6 +190,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         renewal=Renewal(logins, keeper, audit.record),
         authenticators=[bearer] if bearer is not None else [],
         forms=forms,
+        remembered=accounts.remembered,
+        known=accounts.known,
         ensure=accounts.ensure,
         at_hand=accounts.at_hand,
         assertion=signer or _nothing_asserted,
@@ -218,7 +222,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     )
     saml_logins = {name: login for name, login in logins.items() if isinstance(login, SamlSignIn)}
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
-    condition = Condition(store, accounts, watch.complaints)
+    condition = Condition(store, accounts, upstream.says, watch.complaints)
     portal = Portal(
         site=site,
         sign_in=sign_in,
@@ -266,6 +270,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         metrics=metrics,
         clock=clock,
         limits=limits,
+        scim=scim,
     )
     return Sidecar(
         config=config,
@@ -276,50 +281,12 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         condition=condition,
         background=[
             endings.watch_the_clock,
+            upstream.look_after_servers,
             *([accounts.work] if accounts.provisioner is not None else []),
             *watch.work,
         ],
         parts=parts,
     )
-
-
-async def _accounts(  # noqa: PLR0917 - the parts that it joins
-    config: Config,
-    store: Store,
-    keeper: SessionKeeper,
-    audit: AuditLog,
-    metrics: Metrics,
-    clock: Clock,
-    parts: Parts,
-) -> Accounts:
-    if config.provision is None:
-        return Accounts()
-    name = config.directory.application
-    database = Database(config.directory.url.reveal(), config.directory.timeout.total_seconds())
-    directory = parts.add(Directory(database, name))
-    hook = parts.add(StepHook(config.provision))
-
-    def record(event: str, fields: Mapping[str, object]) -> None:
-        metrics.accounts.labels(event).inc()
-        audit.record(Event(event), fields)
-
-    async def end_sessions(person: Person) -> None:
-        for key in person.identities:
-            await keeper.end_person(key)
-
-    domains = login_domains(config)
-    provisioner = parts.add(
-        Provisioner(config.provision, hook, directory, store, name, clock, domains, record, end_sessions)
-    )
-    accounts = Accounts(database, directory, provisioner)
-    try:
-        await accounts.prepare()
-    except Unavailable as fault:
-        # A file on this machine does not come by itself; a database server may.
-        if database.address.kind == "sqlite":
-            raise
-        _log.error("the directory cannot be used yet", error=str(fault))
-    return accounts
 
 
 def _nothing_asserted(*_: object, **__: object) -> Sequence[Line]:

@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
-from sidecar.directory import Directory
-from sidecar.directory.database import Database
-from sidecar.directory.migrate import migrate
 from sidecar.logins.saml.metadata import ProviderDescription
 from sidecar.logins.saml.parties import ProviderMetadata
 from sidecar.model import Account, Identity, Reason, Unavailable
-from sidecar.provision import Provisioner
 from sidecar.sessions.store import Store
 from sidecar.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from sidecar.directory import Directory
+    from sidecar.directory.database import Database
+    from sidecar.people import Changes, People
+    from sidecar.provision import Provisioner
 
 _log = structlog.get_logger("condition")
 _BETWEEN_PREPARATIONS = 2.0
@@ -66,11 +68,15 @@ class Accounts:
     database: Database | None = None
     directory: Directory | None = None
     provisioner: Provisioner | None = None
+    people: People | None = None
+    changes: Changes | None = None
     _is_prepared: bool = False
 
     async def prepare(self) -> None:
         """Bring the directory's tables up to date. Raises Unavailable."""
         if self.database is not None:
+            from sidecar.directory.migrate import migrate  # noqa: PLC0415 - Alembic is for those who have a directory
+
             await migrate(self.database)
         self._is_prepared = True
 
@@ -88,7 +94,10 @@ class Accounts:
             return None
         if not self._is_prepared:
             raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
-        return await self.provisioner.ensure(identity, roles, now)
+        account = await self.provisioner.ensure(identity, roles, now)
+        if self.people is not None:
+            await self.people.met(identity.key, now)
+        return account
 
     def at_hand(self, identity: Identity, roles: Sequence[str], now: float) -> tuple[Account | None] | None:
         """See gate.AtHand."""
@@ -96,6 +105,18 @@ class Accounts:
             return _NO_ACCOUNT
         account = self.provisioner.at_hand(identity, roles, now) if self._is_prepared else None
         return None if account is None else (account,)
+
+    def remembered(self, signed_in: Identity, now: float) -> Identity | None:
+        """See gate.Remembered. Without sources, people are what their sign-in says."""
+        return signed_in if self.people is None else self.people.remembered(signed_in, now)
+
+    async def known(self, signed_in: Identity, now: float) -> Identity:
+        """See gate.Known."""
+        if self.people is None:
+            return signed_in
+        if not self._is_prepared:
+            raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
+        return await self.people.known(signed_in, now)
 
     async def work(self) -> None:
         """Prepare the tables, as long as it takes, then work off what is owed to the application; for ever."""
@@ -135,6 +156,7 @@ class Condition:
 
     store: Store
     accounts: Accounts
+    application: Callable[[], str]
     warnings: Callable[[], Mapping[str, str]] = dict
     is_stopping: bool = False
     _fault: str | None = None
@@ -145,6 +167,8 @@ class Condition:
             raise Unavailable(Reason.STOPPING)
         try:
             parts = {"store": await self.store.ping(), **await self.accounts.readiness(), **self.warnings()}
+            # An application that is down has a page of ours; taken out, we could not even show that.
+            parts["application"] = self.application()
         except Unavailable as fault:
             self._note(str(fault))
             raise

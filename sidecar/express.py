@@ -67,7 +67,10 @@ class Express:
             return None
         caller, gate = admission.caller, self._gate
         ended = gate.endings.of(caller.session) if caller is not None else None
-        departure = gate.upstream.depart(request, outgoing, alter=self._alter, ended=ended, on_word=on_word)
+        affinity = caller.session.id if caller is not None else ""
+        departure = gate.upstream.depart(
+            request, outgoing, alter=self._alter, ended=ended, on_word=on_word, affinity=affinity
+        )
         if departure is None:
             return None
         self._limits.request(visit, now)

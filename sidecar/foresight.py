@@ -26,6 +26,7 @@ from sidecar.core.template import Compiler
 from sidecar.directory import Directory
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import PlannedCall
+from sidecar.logins.saml.naming import issuer_of
 from sidecar.model import Decision, Effect, Identity, Refused, Session, Visit
 from sidecar.plans import header_plan, identity_plan, login_domains, roles_plan, rulebook_of, secret_lines
 from sidecar.portal.site import site_of
@@ -163,7 +164,7 @@ def _asserted(config: Config) -> tuple[Line, ...]:
 
 def _issuer(login: OidcLogin | SamlLogin) -> str:
     """Who the provider says it is, as far as the configuration knows: a SAML one's entityID stands in its metadata."""
-    return login.issuer if isinstance(login, OidcLogin) else login.idp or login.metadata
+    return login.issuer if isinstance(login, OidcLogin) else issuer_of(login.idp or login.metadata)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -19,6 +20,9 @@ from sidecar.pages.answers import Answers
 from sidecar.portal.portal import Portal
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from sidecar.scim_api import ScimServer
 
 _log = structlog.get_logger("front")
 _UNREADABLE = frozenset([Reason.HEADERS_INVALID, Reason.TARGET_INVALID])
@@ -38,6 +42,7 @@ class Front:
     metrics: Metrics
     clock: Callable[[], float]
     limits: Limits
+    scim: ScimServer | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -93,6 +98,8 @@ class Front:
     ) -> web.StreamResponse:
         if not self.portal.is_health(visit.path):
             self.arrival.refuse_strange_hosts(visit, request)
+        if self.scim is not None and self.scim.owns(visit.path):
+            return await self.scim.handle(request, visit, now)
         if self.portal.owns(visit.path):
             self.limits.page(self.portal.page_of(visit.path), visit, now)
             return await self.portal.handle(request, visit, now)

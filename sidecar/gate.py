@@ -44,6 +44,20 @@ class AtHand(Protocol):
         """What Ensure would give, in a tuple; None when something is to be done or asked first."""
 
 
+class Remembered(Protocol):
+    """As Known, without waiting."""
+
+    def __call__(self, signed_in: Identity, now: float) -> Identity | None:
+        """What Known would give; None when that has to be asked first."""
+
+
+class Known(Protocol):
+    """Says who somebody is by now: sources that own people may have said otherwise since they signed in."""
+
+    async def __call__(self, signed_in: Identity, now: float) -> Identity:
+        """Raise Refused for those who were switched off, or Unavailable."""
+
+
 class Assert(Protocol):
     """Signs the assertion header."""
 
@@ -92,6 +106,8 @@ class Gate:
     renewal: Renewal
     authenticators: Sequence[Authenticator]
     forms: KeptForms
+    remembered: Remembered
+    known: Known
     ensure: Ensure
     at_hand: AtHand
     assertion: Assert
@@ -99,7 +115,7 @@ class Gate:
     endings: Endings
     answers: Answers
     audit: AuditLog
-    _callers: dict[str, Caller] = field(default_factory=dict)
+    _callers: dict[str, tuple[Session, Identity, Caller]] = field(default_factory=dict)
     _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
     _forms: dict[tuple[str, str, str, str], tuple[Caller | None, Form | None]] = field(default_factory=dict)
     _tokens: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
@@ -151,7 +167,8 @@ class Gate:
         session = self.keeper.at_hand(token, now)
         if session is None or (session.refresh_at and now >= session.refresh_at):
             return None
-        return self._caller(session, "cookie", token)
+        who = self.remembered(session.identity, now)
+        return None if who is None else self._caller(session, who, "cookie", token)
 
     def _only_token(self, cookies: tuple[tuple[str, str], ...]) -> str:
         """The session's token, "" when there is another or a kept form beside it: then it is no ordinary request."""
@@ -170,28 +187,36 @@ class Gate:
             if session is not None:
                 session = await self.renewal.fresh(token, session, now)
             if session is not None:
-                return self._caller(session, "cookie", token)
+                return await self._known_caller(session, "cookie", token, now)
         for authenticator in self.authenticators:
             session = await authenticator.identify(visit, now)
             if session is not None:
-                return self._caller(session, "bearer", "")
+                return await self._known_caller(session, "bearer", "", now)
         return None
 
-    def _caller(self, session: Session, via: str, token: str) -> Caller:
-        known = self._callers.get(session.id)
-        if known is not None and known.session is session and known.token == token:
-            return known
+    async def _known_caller(self, session: Session, via: str, token: str, now: float) -> Caller:
+        who = self.remembered(session.identity, now) or await self.known(session.identity, now)
+        return self._caller(session, who, via, token)
+
+    def _caller(self, session: Session, who: Identity, via: str, token: str) -> Caller:
+        """Who comes with *session*, being *who* by now: roles and headers follow from that."""
+        found = self._callers.get(session.id)
+        if found is not None and found[0] is session and found[1] is who and found[2].token == token:
+            return found[2]
+        opened = session
+        if who is not session.identity:
+            session = replace(session, identity=who)
         roles = roles_of(session.identity, self.plan.roles)
         caller = Caller(session, standing_of(session, via, roles), roles, token)
         if len(self._callers) >= _REMEMBERED:
             self._callers.clear()
             self._lines.clear()
-        self._callers[session.id] = caller
+        self._callers[session.id] = opened, who, caller
         return caller
 
     def forget(self, person: str) -> None:
         """Work out anew what the person with this identity key is here: something about them has changed elsewhere."""
-        for name in [name for name, one in self._callers.items() if one.session.identity.key == person]:
+        for name in [name for name, (session, _, _) in self._callers.items() if session.identity.key == person]:
             del self._callers[name]
             self._lines.pop(name, None)
 
@@ -271,11 +296,14 @@ class Gate:
         self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None
     ) -> web.StreamResponse:
         ended = self.endings.of(caller.session) if caller is not None else None
+        affinity = caller.session.id if caller is not None else ""
         if wants_websocket(request):
-            return await self.upstream.tunnel(request, head, alter=self.answering(()), ended=ended)
+            return await self.upstream.tunnel(request, head, alter=self.answering(()), ended=ended, affinity=affinity)
         extra = [("Set-Cookie", self.site.drop_form())] if form is not None else []
         body = form.body if form is not None else None
-        return await self.upstream.carry(request, head, alter=self.answering(extra), ended=ended, body=body)
+        return await self.upstream.carry(
+            request, head, alter=self.answering(extra), ended=ended, body=body, affinity=affinity
+        )
 
     def answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
         """What is done to an answer's lines: our cookies are nobody else's to set, and *extra* is added."""

@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from sidecar.config.service import Server, ServerTls
+from sidecar.doorway import Doorway
 from sidecar.serving import Depart, Handler, HttpServer, Trip, server_of, trip_of
 
 _log = structlog.get_logger("listening")
@@ -73,8 +74,8 @@ class Listener:
         self._quiet = asyncio.Event()
         self._hurried = asyncio.Event()
         self._sockets: list[socket.socket] = []
-        self._doors: list[asyncio.Server] = []
-        self._side_doors: list[asyncio.Server] = []
+        self._doors: list[asyncio.Server | Doorway] = []
+        self._side_doors: list[asyncio.Server | Doorway] = []
         self._servers: list[HttpServer] = []
         self.addresses: Sequence[str] = ()
 
@@ -87,7 +88,7 @@ class Listener:
             message = f"server.tls: {error.strerror or error}"
             raise OSError(message) from error
         sockets = await bound("server.listen", section.listen, share=section.workers > 1)
-        self._doors += await self._serve(self._counted, sockets, tls, self._depart)
+        self._doors += await self._serve(self._counted, sockets, tls, self._depart, announced=section.proxy_protocol)
         if section.metrics is not None and section.workers == 1:
             self._side_doors += await self._serve(self._metrics, await bound("server.metrics", section.metrics), None)
         self.addresses = [_written(one.getsockname()) for one in sockets]
@@ -99,14 +100,24 @@ class Listener:
         sockets: Sequence[socket.socket],
         tls: ssl.SSLContext | None,
         depart: Depart | None = None,
-    ) -> list[asyncio.Server]:
+        *,
+        announced: bool = False,
+    ) -> list[asyncio.Server | Doorway]:
         server = server_of(self._section, handler, depart, self._note_quiet)
         self._servers.append(server)
+        patience = self._section.head_timeout.total_seconds()
+        if announced:
+            trusted = self._section.trusted_proxies
+            doors = [Doorway(one, server.speak, trusted=trusted, tls=tls, tls_patience=patience) for one in sockets]
+            for door in doors:
+                door.open(_BACKLOG)
+            return [*doors]
         loop = asyncio.get_running_loop()
+        wait = patience if tls is not None else None
         return [
-            await loop.create_unix_server(server, sock=one, ssl=tls, backlog=_BACKLOG)
+            await loop.create_unix_server(server, sock=one, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=wait)
             if one.family == socket.AF_UNIX
-            else await loop.create_server(server, sock=one, ssl=tls, backlog=_BACKLOG)
+            else await loop.create_server(server, sock=one, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=wait)
             for one in sockets
         ]
 

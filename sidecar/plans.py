@@ -161,5 +161,8 @@ def asks_of(rules: Rulebook) -> Callable[[str, str], Ask]:
 
 
 def login_domains(config: Config) -> Mapping[str, tuple[str, ...]]:
-    """E-mail domains that each login may speak for."""
-    return {name: tuple(domain.lower() for domain in login.domains) for name, login in config.logins.items()}
+    """E-mail domains that each login, and each source of people, may speak for."""
+    speakers = {name: login.domains for name, login in config.logins.items()}
+    if config.scim is not None:
+        speakers |= {f"scim:{name}": client.domains for name, client in config.scim.clients.items()}
+    return {name: tuple(domain.lower() for domain in domains) for name, domains in speakers.items()}

@@ -31,7 +31,7 @@ async def probe(config: Config) -> dict[str, Finding]:
     """Probe store, providers, directory, application and hook connections, all at once."""
     probes: dict[str, Callable[[], Awaitable[str]]] = {
         "sessions": lambda: _store(config),
-        "app": lambda: _application(config),
+        **{where: _application(config, number) for number, where in enumerate(_servers(config))},
         **{f"logins.{name}": _login(config, name) for name in config.logins},
     }
     if config.provision is not None:
@@ -61,12 +61,20 @@ async def _store(config: Config) -> str:
         await store.close()
 
 
-async def _application(config: Config) -> str:
-    upstream = Upstream(config.app)
-    try:
-        return await upstream.probe()
-    finally:
-        await upstream.close()
+def _servers(config: Config) -> list[str]:
+    count = len(config.app.upstream)
+    return ["app"] if count == 1 else [f"app.upstream[{number}]" for number in range(count)]
+
+
+def _application(config: Config, number: int) -> Callable[[], Awaitable[str]]:
+    async def one() -> str:
+        upstream = Upstream(config.app)
+        try:
+            return await upstream.probe(number)
+        finally:
+            await upstream.close()
+
+    return one
 
 
 def _login(config: Config, name: str) -> Callable[[], Awaitable[str]]:

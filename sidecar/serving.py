@@ -12,6 +12,7 @@ from aiohttp.http import RawRequestMessage, StreamWriter
 from aiohttp.web_protocol import RequestHandler
 
 from sidecar.config.service import Server
+from sidecar.core.proxy_protocol import Announced
 
 _log = structlog.get_logger("serving")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -42,16 +43,36 @@ class _Connection(RequestHandler):
     the task like a request that has just come.
     """
 
-    __slots__ = ("_depart", "_head_bytes", "_held", "_message", "_server", "_trip")
+    __slots__ = (
+        "_depart",
+        "_head_bytes",
+        "_head_timeout",
+        "_head_timer",
+        "_held",
+        "_message",
+        "_server",
+        "_trip",
+        "announced",
+    )
 
-    def __init__(self, server: HttpServer, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+    def __init__(
+        self, server: HttpServer, *, loop: asyncio.AbstractEventLoop, head_timeout: float, **options: Any
+    ) -> None:
         super().__init__(server, loop=loop, **options)
+        self._head_timeout = head_timeout
+        self._head_timer: asyncio.TimerHandle | None = None
+        self.announced: Announced | None = None
         self._server = server
         self._depart = server.depart
         self._head_bytes = 0
         self._held = b""
         self._message: Any = None
         self._trip: Trip | None = None
+
+    @property
+    def peername(self) -> Any:
+        """Who is at the other end: whoever a load balancer announced, else the peer itself."""
+        return self.announced or super().peername
 
     def data_received(self, data: bytes) -> None:
         """Read on, but not for ever: the parser bounds each line and their number, not what they come to."""
@@ -65,12 +86,21 @@ class _Connection(RequestHandler):
         self._waiter = waiter
         if waiter is None or self._request_count != requests:
             self._head_bytes = 0
+            self._stop_waiting()
             if waiter is not None:
                 self._pass_on(waiter)
             return
         self._head_bytes += len(data)
         if self._head_bytes > 2 * self.max_field_size:
             self.force_close()
+        elif self._head_timer is None:
+            # A whole head in one piece, as nearly always, needs no timer.
+            self._head_timer = self._loop.call_later(self._head_timeout, self.force_close)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def _pass_on(self, waiter: asyncio.Future[None]) -> None:
         if len(self._messages) == 1 and self._depart is not None and not self._upgraded and self._departs():
@@ -162,6 +192,7 @@ class _Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget about the request that is on its way: there is nobody to answer."""
+        self._stop_waiting()
         self._abandon()
         super().connection_lost(exc)
 
@@ -207,6 +238,12 @@ class HttpServer(web.Server):
         """One for each client."""
         return _Connection(self, loop=self._loop, **self._kwargs)
 
+    def speak(self, announced: Announced | None) -> RequestHandler:
+        """Speak HTTP with somebody whom a load balancer announced."""
+        connection = _Connection(self, loop=self._loop, **self._kwargs)
+        connection.announced = announced
+        return connection
+
 
 def server_of(
     section: Server, handler: Handler, depart: Depart | None = None, on_quiet: Callable[[], None] | None = None
@@ -221,6 +258,7 @@ def server_of(
         max_field_size=section.max_header,
         max_headers=_MOST_HEADERS,
         lingering_time=5.0,
+        head_timeout=section.head_timeout.total_seconds(),
     )
     server.depart, server.on_quiet = depart, on_quiet
     return server

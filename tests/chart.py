@@ -17,6 +17,7 @@ import yaml
 from sidecar.config.loader import load
 from sidecar.config.models import Config
 from sidecar.hooks.passwords import FILTERS
+from tests.services.certificates import make_certificates
 
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "helm/sidecar"
@@ -109,8 +110,10 @@ def sample(name: str) -> str:
 
 def loaded(manifests: Sequence[Manifest], place: Path) -> Config:
     """The configuration as the sidecar in the pod would load it: with just the secrets that the chart gives it."""
+    certificates = make_certificates(place)
+    tls = {"tls.crt": certificates.certificate, "tls.key": certificates.key}
     for name in mounted_secrets(manifests):
-        (place / name).write_text(sample(name))
+        (place / name).write_text(tls[name].read_text() if name in tls else sample(name))
     path = place / "config.yaml"
     path.write_text(config_text(manifests).replace(SECRETS, str(place)))
     environment = {line["name"]: sample(line["name"]) for line in container(manifests).get("env", ())}

@@ -18,6 +18,7 @@ SECRETS = {
     "REDIS_URL": "rediss://sidecar:leak-redis/password@redis:6379/0",
     "SESSION_SECRET": "leak-session-secret-that-is-long-enough",
     "BAD_SECRET": "leak-two\nlines",
+    "SCIM_TOKEN": "leak-scim-token-that-is-long-enough",
     "DIRECTORY_URL": "mysql://sidecar:leak-directory-password@db/sidecar",
 }
 # Stand for the real ones, which are slow by design.
@@ -79,7 +80,7 @@ def example_in(folder: Path) -> Path:
     """A copy of the example with its secret files beside it."""
     secrets = folder / "secrets"
     secrets.mkdir()
-    for name in ("partner", "session-old", "assertion.pem", "proxy"):
+    for name in ("partner", "session-old", "assertion.pem", "proxy", "scim-entra"):
         (secrets / name).write_text(f"leak-file-{name}-that-is-long-enough-for-all\n")
     return Path(shutil.copy(EXAMPLE, folder / "config.yaml"))
 

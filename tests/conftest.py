@@ -1,4 +1,4 @@
-"""Real servers as fixtures: Redis, PostgreSQL, MariaDB, an OpenID provider and Chromium.
+"""Real servers as fixtures: Redis, PostgreSQL, MariaDB, an OpenID provider, Keycloak and Chromium.
 
 Session fixtures start a server the first time that a test asks for it (once per pytest worker) and stop it at the end.
 A server that is not installed is a failure with one clear sentence, never a skip. Everything below is blocking, quick
@@ -52,6 +52,22 @@ OpenID provider (tests/services/oidc.py; npm oidc-provider, over http on localho
         `http` is an aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)).
     oidc_providers: OidcProviders       per test: `oidc_providers(host="localhost")` starts one more.
 
+Keycloak (tests/services/keycloak.py; SAML and OpenID Connect, over http on 127.0.0.1; it takes some 20 s to start)
+    keycloak: KeycloakServer            per test: one server per worker, with the people of oidc_provider, reset before
+                                        each test; their password is "any". `.issuer` `.metadata_url` `.metadata()`.
+        .saml_client(metadata, attributes={…}, **changes) → id     registers us by our metadata
+        .oidc_client(client_id, redirect_uris, **attributes) → secret
+        .change_client(id, {…}, **changes), .set_groups(login, […]), .change_person(login, enabled=False)
+        .end_sessions(login)            an administrator ends them; .session_count(login)
+        .rotate_keys(), .admin(method, path, body)      anything else of the administration API
+
+SAML provider (tests/services/saml.py; pysaml2, over http on 127.0.0.1)
+    saml_provider: SamlProvider         per test: one server per worker, reset before each test. `.metadata_url` (its
+                                        entityID, too) `.metadata()`. There are ada and bob; no passwords.
+        .register(metadata), .configure(name_id="transient", sign_response=True, encrypt=True, …)
+        .set_attributes(login, {…}), .seen() → what came, in words
+        Pages: /sso /slo; /start?sp=…&relay=… begins a sign-in there, /end?sp=…&binding=post|redirect a sign-out.
+
 Browser (tests/services/browser.py; Debian's Chromium, headless)
     browser: playwright.async_api.Browser     per test, since each test has its own event loop.
     page: playwright.async_api.Page           per test, without cookies; 127.0.0.1 and localhost are two sites.
@@ -59,6 +75,10 @@ Browser (tests/services/browser.py; Debian's Chromium, headless)
 A whole sidecar (tests/world.py)
     world: World                    per test: `running = await world({changes}, provision=True)` → Running: `.url`
                                     `.browser()` `.raw(bytes)` `.audit()` `.application.seen`.
+
+nginx (tests/services/nginx.py)
+    nginxes: Nginxes                per test: `nginxes("location / { return 200; }")` → Nginx: `.url` `.port`;
+                                    `.proxy(url)` passes all on, `.saying(["one", "two"])` are two that answer so.
 
 Certificates (tests/services/certificates.py)
     make_certificates(directory, *, host="localhost", days=1) → Certificates(authority, certificate, key): PEM files.
@@ -72,11 +92,14 @@ import pytest
 
 from tests.services.browser import open_browser
 from tests.services.databases import Databases
+from tests.services.keycloak import KeycloakServer
 from tests.services.mariadb import MariadbServer
+from tests.services.nginx import Nginxes
 from tests.services.oidc import OidcProvider, OidcProviders
 from tests.services.postgres import PostgresServer
 from tests.services.process import start_on_free_port
 from tests.services.redis import RedisServer, RedisServers
+from tests.services.saml import SamlProvider
 from tests.world import World, a_world
 
 if TYPE_CHECKING:
@@ -194,6 +217,44 @@ def oidc_providers() -> Iterator[OidcProviders]:
     providers = OidcProviders()
     yield providers
     providers.discard()
+
+
+@pytest.fixture(scope="session")
+def keycloak_server() -> Iterator[KeycloakServer]:
+    """One Keycloak for all tests of this worker; ask for `keycloak`, which is reset."""
+    server = start_on_free_port(KeycloakServer)
+    yield server
+    server.discard()
+
+
+@pytest.fixture
+def keycloak(keycloak_server: KeycloakServer) -> KeycloakServer:
+    """A Keycloak whose realm is as new."""
+    keycloak_server.renew()
+    return keycloak_server
+
+
+@pytest.fixture(scope="session")
+def saml_server() -> Iterator[SamlProvider]:
+    """One SAML provider for all tests of this worker; ask for `saml_provider`, which is reset."""
+    provider = start_on_free_port(SamlProvider)
+    yield provider
+    provider.discard()
+
+
+@pytest.fixture
+def saml_provider(saml_server: SamlProvider) -> SamlProvider:
+    """A SAML provider as new."""
+    saml_server.renew()
+    return saml_server
+
+
+@pytest.fixture
+def nginxes() -> Iterator[Nginxes]:
+    """A factory of nginx servers of this test's own."""
+    started = Nginxes()
+    yield started
+    started.discard()
 
 
 @pytest.fixture

@@ -717,6 +717,18 @@ async def test_t46_whatever_is_wrong_with_the_encryption_looks_the_same(encrypti
             assert browser.cookie() == ""
 
 
+async def test_t36_a_plain_assertion_beside_an_encrypted_one_is_refused(encrypting: SamlWorld) -> None:
+    def add(root: Any) -> None:
+        plain = copy.deepcopy(recipe().build().find("saml:Assertion", NS))
+        root.append(plain)
+
+    for signs in (("assertion",), ("response",)):
+        async with encrypting.running.browser() as browser:
+            begun = await encrypting.begin(browser)
+            made = encrypting.recipe(begun, signs=signs, encrypt=(pair("new"), None, None), after=(add,))
+            assert await encrypting.refused(made, begun, browser) == "login-answer-invalid"
+
+
 async def test_t46_aes_cbc_is_opened_only_in_a_signed_response(encrypting: SamlWorld) -> None:
     how = (pair("new"), xmlsec.Transform.AES256, None)
     async with encrypting.running.browser() as browser:

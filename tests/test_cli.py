@@ -14,6 +14,8 @@ import yaml
 
 from tests.world import BASE, PROVISION, USERS
 
+pytestmark = pytest.mark.timeout(400)
+
 SECRETS = {"OIDC_SECRET": "hidden-client-secret", "SESSION_SECRET": "a session secret that is long enough for anybody"}
 ADA = {
     "iss": "https://id.example.com",
@@ -70,7 +72,7 @@ class Desk:
             env={**environment, **variables},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
 

@@ -151,7 +151,7 @@ def test_only_true_and_false_are_booleans(tmp_path: Path) -> None:
 # Sections, path, fragment; the line is the one that ends in HERE.
 NO_FIT = [
     ({"app": "app:\n  upstream: http://h\n  nam: Wiki  # here"}, "app.nam", "Did you mean `name`?"),
-    ({"app": "app:\n  upstream: http://h\n  zzz: 1  # here"}, "app.zzz", "Known here: name, upstream, host"),
+    ({"app": "app:\n  upstream: http://h\n  zzz: 1  # here"}, "app.zzz", "Known here: name, upstream, draining"),
     ({"serve": "serve: {}  # here"}, "serve", "Did you mean `server`?"),
     ({"app": "app:  # here\n  name: Wiki"}, "app.upstream", "is missing. Add upstream: http://host:port"),
     ({"app": ""}, "app", "is missing. Add app: the application"),

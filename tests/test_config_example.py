@@ -209,6 +209,8 @@ def mutants(draw: st.DrawFn) -> Any:
     return data
 
 
+# Thousands of loads; on a busy machine they take minutes.
+@pytest.mark.timeout(600)
 @pytest.mark.timeout(600)
 @given(mutants())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

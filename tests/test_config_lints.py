@@ -60,6 +60,13 @@ def api(rest: str) -> dict[str, str]:
     return accounts(connections=connections)
 
 
+def scim(rest: str, name: str = "okta", **others: str) -> dict[str, str]:
+    lines = [f"    {client}: {{{section}}}" for client, section in {name: rest, **others}.items()]
+    return {**accounts(), "scim": "scim:\n  clients:\n" + "\n".join(lines)}
+
+
+TOKEN = "token: {env: SCIM_TOKEN}"
+JOIN = 'join: {corp: "{{ claims.sub }}"}'
 POST = "on: api, method: POST, path: /users"
 INSERT = 'on: db, exec: "INSERT INTO users VALUES (:login)"'
 SOMEBODY = 'login: "{{ account.key }}"'
@@ -120,6 +127,20 @@ CASES = [
         "access[0].allow.bearer",
         "does not accept bearer",
     ),
+    # scim
+    (scim(f"{TOKEN}, {JOIN}", "a b"), "error", "scim.clients.a b", "part of addresses"),
+    (scim(f"token: {{env: OIDC_SECRET}}, {JOIN}"), "error", "scim.clients.okta.token", "openssl rand"),
+    (scim(f"{TOKEN}, {JOIN}", other=f"{TOKEN}, {JOIN}"), "error", "scim.clients.other.token", "scim.clients.okta has"),
+    (scim(f"{TOKEN}"), "warning", "scim.clients.okta", "externalId"),
+    (scim(f'{TOKEN}, join: {{crop: "x"}}'), "error", "scim.clients.okta.join.crop", "corp"),
+    (scim(f'{TOKEN}, join: {{corp: "{{{{ groups }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `groups`"),
+    (scim(f'{TOKEN}, join: {{corp: "{{{{ user.nam }}}}"}}'), "error", "scim.clients.okta.join.corp", "no `nam`"),
+    (scim(f"{TOKEN}, {JOIN}, domains: ['@x']"), "error", "scim.clients.okta.domains[0]", "no domain"),
+    (scim(f'{TOKEN}, {JOIN}, identity: {{email: "{{{{ user.email }}}}"}}'), "error",
+     "scim.clients.okta.identity.email", "made here"),
+    (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
+     "scim.clients.b.groups", "the same"),
+    ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),
@@ -133,6 +154,14 @@ CASES = [
     (server('listen: "::1:8080"'), "error", "server.listen", "brackets"),
     (server('listen: "localhost:80800"'), "error", "server.listen", "host:port"),
     (server("listen: unix:sock"), "error", "server.listen", "absolute path"),
+    (server("proxy_protocol: true"), "error", "server.proxy_protocol", "without server.trusted_proxies"),
+    (
+        server("proxy_protocol: true, trusted_proxies: 10.0.0.0/8, listen: unix:/run/s"),
+        "error",
+        "server.proxy_protocol",
+        "Listen on host:port",
+    ),
+    (server("head_timeout: 0s"), "error", "server.head_timeout", "longer than nothing"),
     (server("metrics: 127.0.0.1:8080"), "error", "server.metrics", "another port"),
     (server("metrics: nine"), "error", "server.metrics", "host:port"),
     (server("trusted_proxies: [0.0.0.0/0]"), "error", "server.trusted_proxies[0]", "trusts everybody"),
@@ -146,6 +175,17 @@ CASES = [
     (app("upstream: 127.0.0.1:3000"), "error", "app.upstream", "unix:/path"),
     (app("upstream: unix:app.sock"), "error", "app.upstream", "absolute path"),
     (app("upstream: http://127.0.0.1:3000/app"), "error", "app.upstream", "without a path"),
+    (app("upstream: [http://a, http://b/app]"), "error", "app.upstream[1]", "without a path"),
+    (app("upstream: [http://a, http://b, http://a]"), "error", "app.upstream[2]", "there twice"),
+    (app("upstream: []"), "error", "app.upstream", "at least one"),
+    (app("upstream: [http://a, http://b], draining: [http://c]"), "error", "app.draining[0]", "none of app.upstream"),
+    (app("upstream: [http://a, http://b], draining: [http://a, http://b]"), "error", "app.draining", "no server"),
+    (app("upstream: http://a, sticky: true"), "warning", "app.sticky", "no effect"),
+    (app("upstream: http://a, health: {path: health}"), "error", "app.health.path", "Begin it with /"),
+    (app('upstream: http://a, health: {path: "/a b"}'), "error", "app.health.path", "must be a path"),
+    (app("upstream: http://a, health: {path: /h, host: http://b}"), "error", "app.health.host", "no host name"),
+    (app("upstream: http://a, health: {path: /h, timeout: 9s}"), "warning", "app.health.timeout", "longer than every"),
+    (app("upstream: http://a, circuit: {pause: 0s}"), "error", "app.circuit.pause", "longer than nothing"),
     (app("upstream: http://h, tls: {server_name: x}"), "warning", "app.tls", "not https"),
     (app("upstream: https://h, tls: {verify: false}"), "warning", "app.tls.verify", "any certificate"),
     (app("upstream: https://h, tls: {certificate: config.yaml}"), "error", "app.tls", "belong together"),
@@ -274,6 +314,15 @@ CASES = [
         "warning",
         "provision.account.existing",
         "nobody is ever linked",
+    ),
+    (
+        {
+            **logins("domains: [example.com]"),
+            **accounts(account='account: {key: "{{ user.email }}", other_login: join_verified}'),
+        },
+        "warning",
+        "provision.account.other_login",
+        "there is only one login",
     ),
     (
         {

@@ -16,7 +16,7 @@ from sidecar.hooks.passwords import FILTERS
 from tests.world import merged
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BASE = """
 server: {public_url: https://wiki.example.com}
 app: {upstream: http://127.0.0.1:3000}
@@ -32,7 +32,7 @@ connections: {db: {sql: {env: S}}}
 lookup: {sql: {on: db, query: "SELECT id FROM users WHERE login = :login", params: {login: "{{ account.key }}"}}}
 """
 SECTIONS = {"server", "app", "logins", "identity", "roles", "access", "headers", "assertion", "provision", "sessions"}
-SECTIONS |= {"directory", "audit", "log", "pages"}
+SECTIONS |= {"directory", "audit", "log", "pages", "scim"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -42,7 +42,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
         text = page.read_text()
         for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             line = text.count("\n", 0, match.start()) + 1
-            found.append((f"{page.name}:{line}", match[1]))
+            found.append((f"{page.relative_to(ROOT)}:{line}", match[1]))
     return found
 
 
@@ -68,7 +68,11 @@ def test_each_configuration_in_the_docs_loads(where: str, part: dict[str, Any], 
     if "provision" in part:
         # What a page on hooks leaves out, because it stands on the page before.
         part = {"provision": merged(yaml.load(PROVISION, Loader=yaml.BaseLoader), part["provision"])}  # noqa: S506
+    if "scim" in part:
+        part = {"provision": yaml.load(PROVISION, Loader=yaml.BaseLoader), **part}  # noqa: S506
     whole = merged(yaml.load(BASE, Loader=yaml.BaseLoader), part)  # noqa: S506 - text only
+    # A login that says its type is complete, and may be of another kind than the one of the same name above.
+    whole["logins"] |= {name: login for name, login in part.get("logins", {}).items() if "type" in login}
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(whole, sort_keys=False))
     try:
@@ -104,7 +108,7 @@ def test_each_command_in_the_docs_exists_with_its_options(where: str, words: lis
     assert asked <= options, where
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith("http"):

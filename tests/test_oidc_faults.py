@@ -219,7 +219,7 @@ async def test_a_login_that_is_too_old_is_refused_and_consent_may_take_its_time(
             continue
         with pytest.raises(Refused) as caught:
             await login.finish(begun.kept, {"code": "c"}, float(now))
-        assert caught.value.reason is Reason.TOKEN_TIME
+        assert caught.value.reason is Reason.STEP_UP_UNMET
 
 
 async def test_an_unknown_time_of_sign_in_is_the_oldest_there_is(forger: Forger, open_login: Open) -> None:

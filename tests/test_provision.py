@@ -688,6 +688,27 @@ async def test_t69_a_recycled_user_name_does_not_inherit_the_account(world: Worl
     assert hook.sent() == [Change.CREATE]
 
 
+async def test_t67_one_person_by_two_logins_has_one_account_only_where_that_is_wanted(world: World) -> None:
+    by_other = replace(ALICE, issuer="https://idp.example.com", subject="pairwise-1")
+    strict, hook, directory = await world.replica(account__existing="link_verified")
+    first = await strict.ensure(ALICE, ["editor"], NOW)
+    assert await refusal(strict.ensure(by_other, ["editor"], NOW)) is Reason.ACCOUNT_BOUND
+    joining, _, _ = await world.replica(account__other_login="join_verified")
+    assert await refusal(joining.ensure(replace(by_other, email=""), ["editor"], NOW)) is Reason.ACCOUNT_ATTRIBUTE
+    again = await joining.ensure(by_other, ["editor"], NOW)
+    assert (again.key, again.id) == (first.key, first.id)
+    assert "account-linked" in world.event_names()
+    assert len(await world.rows()) == 1
+    assert hook.sent() == [Change.CREATE]
+    person = await directory.person_by_identity(by_other.key)
+    assert person is not None
+    assert set(person.identities) == {ALICE.key, by_other.key}
+    # Somebody who is switched off is switched off by both doors.
+    await joining.disable(person.id, "scim", NOW)
+    for who in (ALICE, by_other):
+        assert await refusal(joining.ensure(who, ["editor"], NOW)) is Reason.PERSON_DISABLED
+
+
 async def test_t69_a_person_keeps_the_account_when_their_name_changes(world: World) -> None:
     provisioner, hook, _ = await world.replica()
     await provisioner.ensure(ALICE, ["editor"], NOW)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.accounts import Verdict, decide, finish, known_roles, role_changes
+from sidecar.core.accounts import Verdict, decide, finish, known_roles, may_join, role_changes
 from sidecar.core.template import Compiler
 from sidecar.core.wanted import AccountRules, AttributeRule, Wanted, folded, identity_of, want
 from sidecar.model import Account, Change, Identity, Outcome, Person, Reason, Refused, Result
@@ -342,3 +342,48 @@ def test_authoritative_means_exactly_the_wanted_ones_inside_managed(
 def test_an_identity_is_read_back_from_the_persons_record(issuer: str, subject: str) -> None:
     who = identity_of(Person("p", (Identity("corp", issuer, subject, "u").key,), "corp", username="u"))
     assert (who.issuer, who.subject, who.username, who.groups) == (issuer, subject, "u", None)
+
+
+BY_SAML = replace(ALICE, provider="suppliers", issuer="https://idp.example.com/metadata", subject="pairwise-1")
+JOINING = replace(RULES, may_join=True, domains={"suppliers": ("example.com",)})
+HOLDER = replace(BOUND, email="alice@example.com")
+
+
+def test_t67_the_owner_of_an_account_may_come_by_another_login_where_that_is_wanted() -> None:
+    assert may_join(JOINING, HOLDER, PRESENT, BY_SAML)
+
+
+@pytest.mark.parametrize(
+    ("rules", "holder", "found", "identity"),
+    [
+        (replace(JOINING, may_join=False, may_link=True), HOLDER, PRESENT, BY_SAML),
+        (replace(JOINING, domains={}), HOLDER, PRESENT, BY_SAML),
+        (replace(JOINING, domains={"corp": ("example.com",)}), HOLDER, PRESENT, BY_SAML),
+        (replace(JOINING, protected=frozenset(["alice@example.com"])), HOLDER, PRESENT, BY_SAML),
+        # An address that nobody verified is empty.
+        (JOINING, HOLDER, PRESENT, replace(BY_SAML, email="")),
+        (JOINING, replace(HOLDER, email=""), PRESENT, replace(BY_SAML, email="")),
+        (JOINING, replace(HOLDER, email=""), PRESENT, BY_SAML),
+        (JOINING, replace(HOLDER, email="old@example.com"), PRESENT, BY_SAML),
+        # The same provider knows the owner already: this is whoever got the name or the address afterwards.
+        (JOINING, HOLDER, PRESENT, replace(BY_SAML, issuer=ALICE.issuer)),
+        (JOINING, replace(HOLDER, active=False), PRESENT, BY_SAML),
+        (JOINING, replace(HOLDER, tombstone=1.0), PRESENT, BY_SAML),
+        (JOINING, replace(HOLDER, account=None), PRESENT, BY_SAML),
+        (JOINING, HOLDER, ABSENT, BY_SAML),
+        (JOINING, HOLDER, Outcome(Result.AMBIGUOUS), BY_SAML),
+        # Another account stands there now.
+        (JOINING, HOLDER, Outcome(Result.FOUND, {"id": "8", "email": "alice@example.com"}), BY_SAML),
+        # The account is known by a name, and does not carry the address.
+        (
+            JOINING,
+            replace(HOLDER, account=Account("alice", "7")),
+            Outcome(Result.FOUND, {"id": "7", "email": "x@example.com"}),
+            BY_SAML,
+        ),
+    ],
+)
+def test_t67_t69_nobody_else_comes_by_another_login(
+    rules: AccountRules, holder: Person, found: Outcome, identity: Identity
+) -> None:
+    assert not may_join(rules, holder, found, identity)

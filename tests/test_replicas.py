@@ -34,6 +34,7 @@ async def two(
     tmp_path: Path,
     directory: str,
     changes: dict[str, Any] | None = None,
+    **secrets: str,
 ) -> tuple[Running, Running, Path]:
     """Two sidecars at one public address: same application, Redis, directory and users table."""
     port = free_port()
@@ -46,7 +47,7 @@ async def two(
         backchannel_logout_uri=f"{url}/-/backchannel/corp",
     )
     users = tmp_path / "users.db"
-    environment = {"USERS_DB": users_table(users), "OIDC_SECRET": client.secret, "REDIS_URL": redis_url}
+    environment = {"USERS_DB": users_table(users), "OIDC_SECRET": client.secret, "REDIS_URL": redis_url, **secrets}
     application = await world.application()
     shared = {
         "server": {"public_url": url},
@@ -125,9 +126,14 @@ async def test_a_sign_out_at_one_replica_ends_the_session_and_the_websocket_at_t
             assert (await socket.receive()).data == "echo x"
             await browser.page("/-/logout")
             closed = await asyncio.wait_for(socket.receive(), 3)
-            assert closed.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING)
+            assert (closed.type, closed.data, closed.extra) == (aiohttp.WSMsgType.CLOSE, 1008, "session ended")
         answer = await http.get(at(other, "/"), headers={**headers, "Cookie": f"sidecar={token}"})
         assert answer.status == 401
+        again = {**headers, "Cookie": f"sidecar={token}", "Origin": one.url}
+        for running in (one, other):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await http.ws_connect(at(running, "/ws"), headers=again)
+            assert refused.value.status == 401
 
 
 async def test_t30_a_sign_out_at_the_provider_ends_the_session_at_both(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 import yaml
 from aiohttp import web
 
@@ -21,6 +22,10 @@ from tests.services.redis import RedisServer
 from tests.world import BASE, Application, World, free_port, merged, until
 
 SLOW = 0.05
+# Processes of Python start slowly on a machine that does much else.
+PATIENCE = 120
+
+pytestmark = pytest.mark.timeout(400)
 
 
 async def slowly(request: web.BaseRequest) -> web.StreamResponse:
@@ -84,12 +89,12 @@ async def running(
         )
     try:
         made = Process(process, url, log)
-        await until(made.is_ready, within=60)
+        await until(made.is_ready, within=PATIENCE)
         yield made
     finally:
         if process.returncode is None:
             process.terminate()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             await process.wait()
 
 
@@ -128,9 +133,9 @@ async def drained(process: Process) -> Counter[str]:
     async def is_busy() -> bool:
         return seen["answered"] > 100
 
-    await until(is_busy, within=30)
+    await until(is_busy, within=PATIENCE)
     process.process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*clients)
         assert await process.process.wait() == 0, process.log.read_text()
     return seen
@@ -159,7 +164,7 @@ async def test_several_workers_share_one_port_and_drop_no_request_either(
             async def both_listen() -> bool:
                 return len(process.pids()) == 2
 
-            await until(both_listen, within=60)
+            await until(both_listen, within=PATIENCE)
             assert process.process.pid not in process.pids()
             assert set(await drained(process)) == {"answered"}
     finally:
@@ -174,9 +179,9 @@ async def test_a_worker_that_dies_is_replaced(world: World, tmp_path: Path, redi
         async def have_listened(number: int) -> bool:
             return len(process.pids()) == number
 
-        await until(lambda: have_listened(2), within=60)
+        await until(lambda: have_listened(2), within=PATIENCE)
         os.kill(min(process.pids()), signal.SIGKILL)
-        await until(lambda: have_listened(3), within=60)
+        await until(lambda: have_listened(3), within=PATIENCE)
         assert await process.is_ready()
 
 
@@ -191,6 +196,6 @@ async def test_workers_do_not_outlive_their_parent(world: World, tmp_path: Path,
         async def are_gone() -> bool:
             return not any(is_there(pid) for pid in process.pids())
 
-        await until(both_listen, within=60)
+        await until(both_listen, within=PATIENCE)
         process.process.kill()
-        await until(are_gone, within=30)
+        await until(are_gone, within=PATIENCE)

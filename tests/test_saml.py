@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -186,11 +187,18 @@ async def test_classes_and_the_format_of_the_name_are_asked_for() -> None:
 # Answers
 
 
+async def test_a_name_is_nobodys_sub_though_the_provider_calls_itself_the_same_in_both_protocols() -> None:
+    by_name = (await sign_in(login())).identity
+    by_sub = replace(by_name, provider="corp", issuer=ENTITY)
+    assert by_name.subject == by_sub.subject
+    assert by_name.key != by_sub.key
+
+
 async def test_a_good_answer_says_who_somebody_is() -> None:
     now = float(int(time.time()))
     signed = await sign_in(login(), now=now)
     who = signed.identity
-    assert (who.provider, who.issuer, who.subject) == ("partners", ENTITY, "8f14e45f-ada")
+    assert (who.provider, who.issuer, who.subject) == ("partners", f"saml:{ENTITY}", "8f14e45f-ada")
     assert (who.username, who.email, who.name) == ("ada@partner.example", "ada@partner.example", "Ada Lovelace")
     assert who.groups == ("wiki-admins", "wiki-readers")
     assert who.claims["name_id"] == "8f14e45f-ada"

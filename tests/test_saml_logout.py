@@ -11,7 +11,10 @@ import pytest
 from lxml import etree
 from yarl import URL
 
+from sidecar.logins.login import Brought
+from sidecar.logins.saml.carried import unpack
 from sidecar.logins.saml.grammar import tag
+from sidecar.model import Refused
 from tests.saml_farewells import (
     Farewell,
     Partners,
@@ -183,7 +186,7 @@ async def test_the_provider_ends_exactly_the_session_that_it_names(partners: Par
     assert said.find(f".//{tag('p:StatusCode')}").get("Value").endswith(":Success")
     assert fields["RelayState"] == "their state & <more>"
     [line] = partners.events("provider-logout")
-    assert (line["provider"], line["issuer"], line["ended"]) == ("partners", ENTITY, 1)
+    assert (line["provider"], line["issuer"], line["ended"]) == ("partners", f"saml:{ENTITY}", 1)
 
 
 async def test_the_answer_names_the_question(partners: Partners, browser: Browser) -> None:
@@ -469,3 +472,9 @@ async def test_a_sign_out_at_the_provider_ends_the_session_at_both_replicas(
                 target = URL(f"{again}?{replayed.query()}", encoded=True)
                 answer = await http.get(target, headers=headers, allow_redirects=False)
             assert answer.status == 400
+
+
+@pytest.mark.parametrize("query", ["SAMLRequest=a&SAML%52equest=b", "SAML%52equest=b", "SAMLRequest=a&SAMLRequest=a"])
+def test_t45_a_parameter_in_disguise_or_there_twice_is_no_message(query: str) -> None:
+    with pytest.raises(Refused, match="there twice, or in disguise"):
+        unpack(Brought(query=query))

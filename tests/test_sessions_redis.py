@@ -215,7 +215,7 @@ async def test_more_callers_than_connections_wait_for_their_turn(redis_url: str)
     async with opened(redis_url) as store:
         counts = await asyncio.gather(*(store.count("counter", LONG) for _ in range(500)))
         assert sorted(counts) == list(range(1, 501))
-        assert len(store._client.connection_pool._available_connections) <= 64
+        assert len(store._client.connection_pool._available_connections) <= 16
 
 
 async def test_a_short_time_out_for_commands_does_not_end_a_quiet_watch(redis_url: str) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,7 +34,9 @@ def settings(request: pytest.FixtureRequest) -> Iterator[Sessions]:
 @pytest.fixture
 async def store(settings: Sessions, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     # A prefix of its own is what keeps the tests apart, as it keeps applications apart.
-    own = settings.model_copy(update={"prefix": f"sidecar:{abs(hash(request.node.nodeid))}:"})
+    prefix = f"sidecar:{abs(hash(request.node.nodeid))}:"
+    # What is kept here does not depend on how busy the machine is.
+    own = settings.model_copy(update={"prefix": prefix, "timeout": timedelta(seconds=20)})
     async with opened(own) as found:
         yield found
 
@@ -178,7 +181,7 @@ async def test_the_certificates_are_read_once_for_all_connections(
     made: list[ssl.SSLContext] = []
     make = ssl.create_default_context
     monkeypatch.setattr(ssl, "create_default_context", lambda **options: made.append(make(**options)) or made[-1])
-    async with opened(settings) as store:
+    async with opened(settings.model_copy(update={"timeout": timedelta(seconds=20)})) as store:
         await asyncio.gather(*(store.put(f"k{number}", b"1", HOUR) for number in range(100)))
     assert len(made) == 1
 

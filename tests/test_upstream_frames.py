@@ -72,3 +72,14 @@ def test_the_end_of_a_session_is_told_once_to_everybody_who_watches() -> None:
     assert sorted(told) == ["a", "c"]
     ending.watch(watchers[1])
     assert sorted(told) == ["a", "b", "c"]
+
+
+def test_a_message_is_measured_with_all_its_fragments_and_without_what_stands_between() -> None:
+    track = FrameTrack(10)
+    parts = ((0x01, 6), (0x89, 100), (0x80, 4), (0x82, 10))
+    for first, size in parts:
+        track.feed(bytes((first, size)) + bytes(size))
+    assert not track.is_too_large
+    track.feed(bytes((0x01, 6)) + bytes(6))
+    track.feed(bytes((0x80, 5)))
+    assert track.is_too_large

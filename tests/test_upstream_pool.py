@@ -10,7 +10,7 @@ from sidecar.config.service import App
 from sidecar.model import Reason
 from sidecar.upstream import exchange as exchange_module
 from sidecar.upstream import pool as pool_module
-from sidecar.upstream.target import target_of
+from sidecar.upstream.target import targets_of
 from tests.services.upstream import Caller, Front, front, raw_application, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -22,7 +22,7 @@ async def polite(caller: Caller) -> None:
 
 
 def idle(place: Front) -> int:
-    return place.upstream._pool.idle
+    return place.upstream.servers[0].pool.idle
 
 
 async def test_a_connection_serves_the_next_request() -> None:
@@ -243,7 +243,7 @@ async def test_waiting_for_a_connection_ends_in_504() -> None:
         bench.go_on.set()
         assert (await first).endswith(b"ok")
         assert (await place.get()).endswith(b"ok")
-        assert place.upstream._pool.busy == 0
+        assert place.upstream.servers[0].pool.busy == 0
 
 
 async def test_a_client_that_stops_waiting_loses_no_place() -> None:
@@ -255,7 +255,7 @@ async def test_a_client_that_stops_waiting_loses_no_place() -> None:
         first = asyncio.create_task(place.get())
         await until(lambda: bench.busy)
         _, writer = await place.dial(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-        pool = place.upstream._pool
+        pool = place.upstream.servers[0].pool
         await until(lambda: pool._queue)
         writer.transport.abort()
         await until(lambda: not pool._queue)
@@ -266,7 +266,7 @@ async def test_a_client_that_stops_waiting_loses_no_place() -> None:
 
 async def test_a_place_that_comes_free_for_somebody_who_just_left_is_not_lost() -> None:
     async with raw_application(polite) as application:
-        pool = pool_module.Pool(target_of(App(upstream=application.url)), bound=1, patience=5)
+        pool = pool_module.Pool(targets_of(App(upstream=application.url))[0], bound=1, patience=5)
         first = await pool.take()
         second = asyncio.create_task(pool.take())
         await asyncio.sleep(0)
@@ -296,7 +296,7 @@ async def test_event_streams_leave_room_for_requests() -> None:
             reader, _ = await place.dial(b"GET /events HTTP/1.1\r\nHost: h\r\n\r\n")
             await reader.readuntil(b"data: 1\n\n")
         assert (await place.get()).endswith(b"ok")
-        assert place.upstream._pool.busy == 0
+        assert place.upstream.servers[0].pool.busy == 0
 
 
 async def test_the_slowest_client_gives_its_place_to_whoever_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:

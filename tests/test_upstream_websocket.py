@@ -329,3 +329,30 @@ async def test_while_draining_no_new_socket_is_opened() -> None:
         place.upstream.drain()
         reader, _ = await place.dial(HANDSHAKE)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize("side", ["client", "application"])
+async def test_a_message_that_is_too_large_ends_the_socket(side: str) -> None:
+    got: list[int] = []
+
+    async def long(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            got.append(len(message.data))
+            await socket.send_str("x" * (101 if side == "application" else 1))
+        return socket
+
+    async with (
+        aiohttp_application(long) as url,
+        front(url, websocket_message=100) as place,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(place.url) as socket,
+    ):
+        await socket.send_str("x" * 100)
+        if side == "client":
+            assert (await socket.receive()).data == "x"
+            await socket.send_str("x" * 101)
+        closed = await socket.receive()
+        assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 1009)
+    assert got == [100]

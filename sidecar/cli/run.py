@@ -31,6 +31,7 @@ def run(config: Path, *, worker: int | None) -> None:
     """Serve according to CONFIG (default: config.yaml, or $SIDECAR_CONFIG) until SIGTERM or Ctrl-C.
 
     Told to stop it drains: requests under way are finished, then nothing new is accepted. Told again it ends at once.
+    SIGHUP renews the workers one by one; they read CONFIG again. With one worker it stops: nobody takes over.
 
     Exit code 0: stopped as told. 1: problems in the configuration, or it cannot start. 3: something that it cannot
     start without is not there.
@@ -70,7 +71,7 @@ async def serve(settings: Config, leash: Leash) -> None:
         _log.info("draining", pid=os.getpid())
     finally:
         stop.next_time(sidecar.hurry)
-        await sidecar.stop()
+        await sidecar.stop(is_replaced=stop.is_replaced)
         _log.info("stopped", pid=os.getpid())
 
 
@@ -81,13 +82,21 @@ class Stop:
         """Listen to the signals in the running event loop."""
         self._told = asyncio.Event()
         self._again: Callable[[], None] | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self)
+        self.is_replaced = False
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self)
+        loop.add_signal_handler(signal.SIGUSR1, self._make_way)
 
     def __call__(self) -> None:
         """Stop, or be quick about it."""
         if self._told.is_set() and self._again is not None:
             self._again()
+        self._told.set()
+
+    def _make_way(self) -> None:
+        """Stop because a new worker has taken over."""
+        self.is_replaced = True
         self._told.set()
 
     def next_time(self, again: Callable[[], None]) -> None:

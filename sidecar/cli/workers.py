@@ -1,4 +1,4 @@
-"""Run several workers on one port, replace those that die, and add up their metrics."""
+"""Run several workers on one port, replace those that die or are to be renewed, and add up their metrics."""
 
 from __future__ import annotations
 
@@ -46,14 +46,17 @@ class Workers:
         self._section = section
         self._command = list(command)
         self._processes: set[asyncio.subprocess.Process] = set()
+        self._current: dict[int, _Worker] = {}
         self._serving = 0
         self._stopping = asyncio.Event()
+        self._renewal = asyncio.Event()
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT; exit code of the whole. Raises OSError when the metrics address is taken."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._renewal.set)
         with tempfile.TemporaryDirectory(prefix="sidecar-metrics-") as folder:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             async with self._metrics():
@@ -62,11 +65,12 @@ class Workers:
                 if not first.serves:
                     return await self._ended(first)
                 others = (self._keep(number) for number in range(2, self._section.workers + 1))
-                return max(await asyncio.gather(self._keep(1, first), *others))
+                return max(await asyncio.gather(self._renew_when_told(), self._keep(1, first), *others))
 
     def _stop(self) -> None:
         """Tell the workers to stop; told again, they end at once."""
         self._stopping.set()
+        self._renewal.set()
         for process in self._processes:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
@@ -75,17 +79,54 @@ class Workers:
         """Run one worker, and another when it dies, until we stop; its last exit code."""
         pause = _FIRST_PAUSE
         while True:
-            worker = worker or await self._launch()
+            worker = self._current[number] = worker or await self._launch()
             code = await self._ended(worker)
+            if self._current[number] is not worker:
+                # It was renewed, and has drained.
+                worker = self._current[number]
+                continue
             if self._stopping.is_set():
                 return code
             pause = _FIRST_PAUSE if worker.serves else min(pause * 2, _LONGEST_PAUSE)
             _log.error("a worker died, starting another", worker=number, code=code, in_seconds=pause)
-            worker = None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
                     return 0
+            worker = None if self._current[number] is worker else self._current[number]
+
+    async def _renew_when_told(self) -> int:
+        """Renew the workers after each SIGHUP, until we stop."""
+        while True:
+            await self._renewal.wait()
+            self._renewal.clear()
+            if self._stopping.is_set():
+                return 0
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Put a new worker into each place, one after another: it serves before the old one drains.
+
+        The new ones read the configuration as it is now. When one does not start, those that serve stay.
+        """
+        _log.info("renewing the workers")
+        for number, old in sorted(self._current.items()):
+            new = await self._launch()
+            if self._stopping.is_set() or not new.serves:
+                code = await self._ended(new)
+                if not self._stopping.is_set():
+                    _log.error("a new worker does not start, the old ones stay", worker=number, code=code)
+                return
+            if self._current[number] is not old:
+                # It died, and its place has been taken meanwhile.
+                new.process.send_signal(signal.SIGUSR1)
+                await self._ended(new)
+                continue
+            self._current[number] = new
+            with contextlib.suppress(ProcessLookupError):
+                old.process.send_signal(signal.SIGUSR1)
+            await old.process.wait()
+        _log.info("the workers are new")
 
     async def _launch(self) -> _Worker:
         """Start a worker, and wait until it serves or has let go of its end of the leash."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sidecar.config.document import Document
-from sidecar.config.lints import access, headers, logins, provision, saml, service, sessions, steps, templates
+from sidecar.config.lints import access, headers, logins, provision, saml, scim, service, sessions, steps, templates
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
@@ -29,7 +29,10 @@ CHECKS: tuple[Check, ...] = (
     _check(service.public_address, "server"),
     _check(service.listeners, "server"),
     _check(service.proxies, "server"),
+    _check(service.proxy_protocol, "server"),
     _check(service.application, "app"),
+    _check(service.servers, "app"),
+    _check(service.health, "app"),
     _check(service.durations, *Config.model_fields),
     _check(service.audit, "audit"),
     _check(sessions.store, "server", "sessions"),
@@ -67,6 +70,9 @@ CHECKS: tuple[Check, ...] = (
     _check(provision.changes, "provision"),
     _check(provision.connections, "provision"),
     _check(steps.steps, "provision"),
+    _check(scim.clients, "scim"),
+    _check(scim.joins, "scim", "logins"),
+    _check(scim.accounts, "scim", "provision"),
 )
 
 

@@ -19,6 +19,7 @@ from sidecar.config.lint import lint
 from sidecar.config.models import Config
 from sidecar.config.problem import ConfigError, Problem, explain_problem
 from sidecar.config.redaction import redacted
+from sidecar.config.saml_presets import with_presets
 from sidecar.config.values import Surroundings
 from sidecar.config.wording import problems_of
 from sidecar.core.template import Compiler
@@ -52,12 +53,13 @@ def load(
     document = read_document(path)
     around = Surroundings(path.resolve().parent, environment, Compiler(filters), needs_secrets)
     problems = list(document.problems)
+    data = with_presets(document.data)
     try:
-        config, usable = Config.model_validate(document.data, context=around), frozenset(Config.model_fields)
+        config, usable = Config.model_validate(data, context=around), frozenset(Config.model_fields)
     except ValidationError as error:
         own = problems_of(document, error.errors(include_url=False, include_input=False))
         problems += own
-        config, usable = _sound_sections(document, around, error)
+        config, usable = _sound_sections(document, data, around, error)
         said = {problem.path for problem in own}
     else:
         said = set()
@@ -70,12 +72,14 @@ def load(
     return Loaded(config, tuple(problems), hashlib.sha256(document.content.encode()).hexdigest())
 
 
-def _sound_sections(document: Document, around: Surroundings, error: ValidationError) -> tuple[Config, frozenset[str]]:
+def _sound_sections(
+    document: Document, data: Any, around: Surroundings, error: ValidationError
+) -> tuple[Config, frozenset[str]]:
     """The sections without a mistake of their own, so that checks across them still say what they see.
 
     A key that nobody knows, or a secret that is not set, spoils no section: the rest of it can be judged.
     """
-    data = _without_unknown_keys(document, error)
+    data = _without_unknown_keys(document, data, error)
     around = replace(around, needs_secrets=False)
     try:
         return Config.model_validate(data, context=around), frozenset(Config.model_fields)
@@ -92,8 +96,8 @@ def _sound_sections(document: Document, around: Surroundings, error: ValidationE
     return Config.model_construct(_fields_set=None, **sound), usable
 
 
-def _without_unknown_keys(document: Document, error: ValidationError) -> Any:
-    data = copy.deepcopy(document.data)
+def _without_unknown_keys(document: Document, data: Any, error: ValidationError) -> Any:
+    data = copy.deepcopy(data)
     for details in error.errors(include_url=False, include_input=False):
         way = document.trace(details["loc"], keeps_absent=False)
         if details["type"] == "extra_forbidden" and way[-1:] == details["loc"][-1:]:

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from sidecar.config.access import AccessRule
+from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
-from sidecar.config.presets import PRESETS, expanded
 from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
+from sidecar.config.scim import Scim
 from sidecar.config.section import Section
 from sidecar.config.service import App, Audit, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.shorthand import Presets
@@ -54,6 +55,7 @@ class Config(Section):
     ] = Field(default_factory=dict, description="name → what the application is told; `preset` → names it knows")
     assertion: Assertion | None = Field(None, description="a signed statement about the person, as a header")
     provision: Provision | None = Field(None, description="the account inside the application")
+    scim: Scim | None = Field(None, description="programs that manage people and groups here")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

@@ -35,6 +35,11 @@ class AccountKey(Section):
         "deny",
         description="link_verified: take over the account with the same verified e-mail, for a login's domains",
     )
+    other_login: Literal["deny", "join_verified"] = Field(
+        "deny",
+        description="join_verified: who has the account already may also come by another login, with the same "
+        "verified e-mail in that login's domains",
+    )
 
 
 class Attribute(Section):

@@ -43,6 +43,10 @@ class Server(Section):
     trusted_proxies: Annotated[tuple[Network, ...], OneOrMany] = Field(
         (), description="peers whose X-Forwarded-* are believed"
     )
+    proxy_protocol: bool = Field(
+        default=False,
+        description="true: trusted_proxies announce each connection by the PROXY protocol; nobody else gets in",
+    )
     tls: ServerTls | None = Field(None, description="serve TLS itself; leave it out behind a proxy that does")
     workers: int = Field(1, ge=1, le=256, description="processes that share the listener; more than one needs Redis")
     metrics: Text | None = Field(None, description="host:port of the metrics and health listener")
@@ -53,6 +57,7 @@ class Server(Section):
     )
     max_header: Size = Field(32 * 1024, description="largest request head")
     max_body: Size | None = Field(None, description="largest request body; none when left out")
+    head_timeout: Duration = Field(timedelta(seconds=15), description="how long a request head may take to arrive")
     client_idle: Duration = Field(timedelta(seconds=75), description="how long an idle connection is kept open")
 
 
@@ -66,11 +71,37 @@ class UpstreamTls(Section):
     server_name: Text | None = Field(None, description="name in its certificate when it differs from the host")
 
 
+class Health(Section):
+    """Ask each of the application's servers from time to time whether it is well."""
+
+    path: Text = Field(description="what is asked for; 2xx and 3xx are well")
+    host: Text | None = Field(None, description="Host header of the question; the server's own address when left out")
+    every: Duration = Field(timedelta(seconds=5), description="how often each server is asked")
+    timeout: Duration = Field(timedelta(seconds=2), description="longest wait for the head of its answer")
+    up: int = Field(2, ge=1, le=100, description="good answers in a row until it gets requests again")
+    down: int = Field(3, ge=1, le=100, description="bad ones in a row until it gets no more requests")
+
+
+class Circuit(Section):
+    """Leave a server alone that keeps failing; one request tries it again after each pause."""
+
+    failures: int = Field(5, ge=1, le=1000, description="requests in a row that fail until it is left alone")
+    pause: Duration = Field(timedelta(seconds=2), description="how long it is left alone")
+
+
 class App(Section):
     """The application that stands behind."""
 
     name: Text = Field("", description="what pages call it; the public host when left out")
-    upstream: Text = Field(description="http://host:port, https://host:port or unix:/path/to/socket")
+    upstream: Texts = Field(
+        min_length=1,
+        description="http://host:port, https://host:port or unix:/path/to/socket; a list when several serve",
+    )
+    draining: Texts = Field((), description="those of upstream that get nothing new")
+    sticky: bool = Field(default=False, description="one session stays at one server while that is up")
+    health: Health | None = Field(None, description="look after the servers; only failed requests tell when left out")
+    circuit: Circuit = Field(Circuit(), description="when a server is left alone")
+    repeats: int = Field(20, ge=0, le=100, description="requests sent a second time, in percent of all; safe ones only")
     host: Literal["public", "upstream"] = Field("public", description="which Host header it gets")
     ignore_case: bool = Field(default=False, description="true when /ADMIN and /admin are one to the application (IIS)")
     tls: UpstreamTls = Field(UpstreamTls(), description="for https upstreams")
@@ -78,6 +109,9 @@ class App(Section):
     answer_timeout: Duration = Field(timedelta(seconds=60), description="until the first byte of the answer")
     idle_timeout: Duration = Field(timedelta(minutes=5), description="longest silence inside a body or WebSocket")
     max_connections: int = Field(256, ge=1, description="most connections to it, for each worker")
+    websocket_message: Size | None = Field(
+        None, description="largest WebSocket message as it is sent; none when left out"
+    )
     websocket_origins: Texts = Field((), description="origins besides public_url that may open WebSockets")
     sign_out_cookies: Texts = Field((), description="application cookies dropped at sign-out")
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sidecar.core.wanted import AccountRules, Wanted, folded, is_protected, target_of
+from sidecar.core.wanted import AccountRules, Wanted, folded, is_protected, issuers_of, target_of
 from sidecar.model import Account, Change, Identity, Outcome, Person, Reason, Result
 
 _NO = frozenset(["false", "0", "no", "f", "n", "off"])
@@ -112,6 +112,25 @@ def _proves_ownership(rules: AccountRules, target: Account, found: Outcome, iden
     if not domain or domain not in {name.lower() for name in rules.domains.get(identity.provider, ())}:
         return False
     return folded(identity.email) in {folded(target.key), folded(found.saved.get("email", "").strip())}
+
+
+def may_join(rules: AccountRules, holder: Person, found: Outcome, identity: Identity) -> bool:
+    """True when *identity* is the person who holds the account that was *found*, come by another login.
+
+    Both logins must have verified the same address. A second identity of an issuer that vouches for the holder already
+    is somebody else: a user name or an address that was given away again.
+    """
+    if not rules.may_join or holder.account is None or refusal_of(holder) is not None:
+        return False
+    if (
+        found.result is not Result.FOUND
+        or _is_protected(rules, holder.account, found)
+        or is_gone(holder.account, found)
+    ):
+        return False
+    if identity.issuer in issuers_of(holder) or not identity.email or folded(identity.email) != folded(holder.email):
+        return False
+    return _proves_ownership(rules, holder.account, found, identity)
 
 
 def is_gone(account: Account, found: Outcome) -> bool:

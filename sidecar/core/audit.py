@@ -25,6 +25,8 @@ class Event(Enum):
     PERSON_DISABLED = "person-disabled"
     PERSON_ENABLED = "person-enabled"
     PROVISIONING_FAILED = "provisioning-failed"
+    SCIM_CHANGED = "scim-changed"
+    SCIM_REFUSED = "scim-refused"
     SERVICE_STARTED = "service-started"
     SERVICE_STOPPED = "service-stopped"
     CONFIGURATION_LOADED = "configuration-loaded"

@@ -113,6 +113,10 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         Way.AGAIN,
     ),
     Reason.CONFLICT: _strange("There is something of that name already."),
+    # Programs that manage people read the code only; nobody meets these on a page.
+    Reason.CHANGED_MEANWHILE: _strange("It was changed by somebody else meanwhile."),
+    Reason.SCIM_INVALID: _strange("A message about people could not be understood."),
+    Reason.SCIM_CLIENT: _strange("This address is for the program that manages people."),
     Reason.NOT_FOUND: Explanation("Page not found", "There is no page at this address.", _START, Way.START),
     # Credentials
     Reason.SESSION_EXPIRED: _ended("Your session has ended."),

@@ -37,6 +37,7 @@ class AccountRules:
     key: Template
     protected: frozenset[str] = frozenset()
     may_link: bool = False
+    may_join: bool = False
     domains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     attributes: Mapping[str, AttributeRule] = field(default_factory=dict)
     mode: Literal["create_only", "additive", "authoritative"] = "authoritative"
@@ -139,6 +140,11 @@ def identity_of(person: Person) -> Identity:
         issuer, rest = _netstring(person.identities[0])
         subject, _ = _netstring(rest)
     return Identity(person.source, issuer, subject, person.username, person.email, person.name)
+
+
+def issuers_of(person: Person) -> frozenset[str]:
+    """Who vouches for this person."""
+    return frozenset(_netstring(key)[0] for key in person.identities)
 
 
 def _netstring(text: str) -> tuple[str, str]:

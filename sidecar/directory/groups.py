@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -84,40 +84,95 @@ class Groups:
         """Names of the groups that a person is in."""
         return tuple(one.name for one in (await self.of_people([person_id])).get(person_id, ()))
 
-    async def make(self, source: str, name: str, now: float, *, external: str = "") -> Group:
-        """Make a group. Raises Refused(CONFLICT) when the source has one of that name, in any case of its letters."""
+    async def make(
+        self, source: str, name: str, now: float, *, external: str = "", people: Collection[str] = ()
+    ) -> Group:
+        """Make a group of *people*. Raises Refused(CONFLICT) when the source has one of that name, in any case."""
         made = Group(uuid.uuid4().hex, source, name, external, now, now)
         row = {"id": made.id, "source": source, "created": now, "updated": now, "version": 1, **_named(name, external)}
-        await self._unique(lambda connection: connection.execute(insert(group).values(**row)))
-        return made
-
-    async def rename(self, group_id: str, name: str, now: float, *, external: str | None = None) -> Group:
-        """Give a group another name, or *external* id. Raises Refused: NOT_FOUND, CONFLICT."""
 
         async def work(connection: AsyncConnection) -> Group:
-            known = await _locked(connection, group_id)
-            wanted = known.external if external is None else external
-            if (known.name, known.external) == (name, wanted):
-                return known
-            values = {**_named(name, wanted), "updated": now, "version": known.version + 1}
-            await connection.execute(update(group).where(group.c.id == group_id).values(**values))
-            if known.name != name:
-                await self._settle_all(connection, group_id, now)
-            return await _locked(connection, group_id)
+            await connection.execute(insert(group).values(**row))
+            return await self._moved(connection, made, set(people), set(), now)
 
         return await self._unique(work)
 
+    async def page(self, source: str, condition: ColumnElement[bool], window: Any) -> tuple[Group, ...]:
+        """Groups of *source* for which *condition* holds; *window* puts a statement into its order and part."""
+        chosen = window(select(group).where(group.c.source == source, condition))
+
+        async def work(connection: AsyncConnection) -> tuple[Group, ...]:
+            return tuple(_group(row) for row in (await connection.execute(chosen)).mappings())
+
+        return await self._database.read(work)
+
+    async def count(self, source: str, condition: ColumnElement[bool]) -> int:
+        """How many those are."""
+        chosen = select(func.count()).select_from(group).where(group.c.source == source, condition)
+
+        async def work(connection: AsyncConnection) -> int:
+            return int((await connection.execute(chosen)).scalar_one())
+
+        return await self._database.read(work)
+
+    async def members_of(self, group_ids: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+        """Ids of the people in each of these groups, in a stable order."""
+        wanted = list(group_ids)
+
+        async def work(connection: AsyncConnection) -> dict[str, tuple[str, ...]]:
+            found: dict[str, list[str]] = {}
+            for start in range(0, len(wanted), _BATCH):
+                theirs = select(member).where(member.c.group_id.in_(wanted[start : start + _BATCH]))
+                for row in await connection.execute(theirs.order_by(member.c.group_id, member.c.person_id)):
+                    found.setdefault(row.group_id, []).append(row.person_id)
+            return {group_id: tuple(people) for group_id, people in found.items()}
+
+        return await self._database.read(work)
+
+    async def rename(self, group_id: str, name: str, now: float, *, external: str | None = None) -> Group:
+        """Give a group another name, or *external* id. Raises Refused: NOT_FOUND, CONFLICT."""
+        return await self.change(group_id, now, called=(name, external))
+
     async def change(
-        self, group_id: str, now: float, *, add: Collection[str] = (), remove: Collection[str] = ()
+        self,
+        group_id: str,
+        now: float,
+        *,
+        add: Collection[str] = (),
+        remove: Collection[str] = (),
+        called: tuple[str, str | None] | None = None,
+        version: int | None = None,
     ) -> Group:
-        """Let people in and out. Raises Refused(NOT_FOUND) for a group that is not there."""
+        """Let people in and out, and give the group another name and external id (None leaves that as it is).
+
+        Raises Refused: NOT_FOUND, CONFLICT, and CHANGED_MEANWHILE unless the group still has this *version*.
+        """
 
         async def work(connection: AsyncConnection) -> Group:
             known = await _locked(connection, group_id)
+            if version is not None and known.version != version:
+                raise Refused(Reason.CHANGED_MEANWHILE, 412, "the group has changed")
+            if called is not None:
+                known = await self._renamed(connection, known, called, now)
+            if not add and not remove:
+                return known
             present = set(await _members(connection, group_id))
             return await self._moved(connection, known, set(add) - present, set(remove) & present, now)
 
-        return await self._database.write(work)
+        return await self._unique(work)
+
+    async def _renamed(
+        self, connection: AsyncConnection, known: Group, called: tuple[str, str | None], now: float
+    ) -> Group:
+        name, external = called
+        wanted = known.external if external is None else external
+        if (known.name, known.external) == (name, wanted):
+            return known
+        values = {**_named(name, wanted), "updated": now, "version": known.version + 1}
+        await connection.execute(update(group).where(group.c.id == known.id).values(**values))
+        if known.name != name:
+            await self._settle_all(connection, known.id, now)
+        return await _locked(connection, known.id)
 
     async def replace(self, group_id: str, people: Collection[str], now: float) -> Group:
         """Make *people* the members. Raises Refused(NOT_FOUND)."""

@@ -17,10 +17,13 @@ from sidecar.directory import records
 from sidecar.directory.database import Database, Work
 from sidecar.directory.groups import Groups
 from sidecar.directory.migrate import migrate
-from sidecar.directory.outbox import Outbox, Owed, add, owe_settling, withdraw
+from sidecar.directory.outbox import Outbox
 from sidecar.directory.profiles import Profiles
+from sidecar.directory.progress import ProgressReader
+from sidecar.directory.scim import ScimUsers
+from sidecar.directory.switching import load_present, switch_off, switch_on
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
-from sidecar.model import Account, Duty, Identity, Person, Reason, Refused
+from sidecar.model import Account, Identity, Person, Reason, Refused
 
 T = TypeVar("T")
 
@@ -39,6 +42,8 @@ class Directory:
         self.outbox = Outbox(database, self.application)
         self.profiles = Profiles(database, self.application)
         self.groups = Groups(database, self.application)
+        self.scim = ScimUsers(database, self.application)
+        self.progress = ProgressReader(database, self.application)
 
     @classmethod
     async def open(cls, url: str, application: str, patience: float = 5.0) -> Directory:
@@ -127,6 +132,13 @@ class Directory:
             return known
         return await self.seen(known, who, now)
 
+    async def join(self, holder: Person, who: Identity) -> None:
+        """Let an identity that nobody has be one more of *holder*'s."""
+        records.refuse_unstorable(who)
+        # Whoever comes twice at once has joined once.
+        with suppress(IntegrityError):
+            await self._database.write(lambda connection: records.insert_identity(connection, holder.id, who))
+
     async def seen(self, known: Person, who: Identity, now: float) -> Person:
         """Note that somebody was here, under the names that they have now."""
         values = {**records.described(who), "last_seen": now}
@@ -144,16 +156,7 @@ class Directory:
         """
 
         async def work(connection: AsyncConnection) -> Person:
-            known = await self._reload(connection, person_id, lock=True)
-            values: dict[str, object] = {"version": known.version + 1, "updated": now}
-            if known.active:
-                values |= {"active": False, "disabled_by": by}
-            if forever and known.tombstone is None:
-                values["tombstone"] = now
-            await connection.execute(update(person).where(person.c.id == person_id).values(**values))
-            if known.active:
-                await self._owe_deactivation(connection, known, now)
-            return await self._reload(connection, person_id)
+            return await switch_off(connection, self.application, person_id, (by, now), forever=forever)
 
         return await self._database.write(work)
 
@@ -161,37 +164,16 @@ class Directory:
         """Switch a person off for good: nobody can switch them on again."""
         return await self.disable(person_id, by, now, forever=True)
 
-    async def _owe_deactivation(self, connection: AsyncConnection, known: Person, now: float) -> None:
-        rows = await connection.execute(select(account.c.application).where(account.c.person_id == known.id))
-        for application in {self.application, *rows.scalars()}:
-            once = f"deactivate:{known.id}:{known.version}"
-            await add(connection, application, Owed(known.id, Duty.DEACTIVATE, now, once))
-
     async def enable(self, person_id: str, by: str, now: float) -> Person:
         """Switch a person on again. Raises Refused(PERSON_DISABLED) unless it was *by* who had switched them off."""
 
         async def work(connection: AsyncConnection) -> Person:
-            known = await self._reload(connection, person_id, lock=True)
-            if known.active:
-                return known
-            if known.tombstone is not None or known.disabled_by != by:
-                raise Refused(Reason.PERSON_DISABLED, 409, f"switched off by {known.disabled_by}")
-            values = {"active": True, "disabled_by": "", "version": known.version + 1, "updated": now}
-            await connection.execute(update(person).where(person.c.id == person_id).values(**values))
-            await withdraw(connection, person_id, Duty.DEACTIVATE)
-            if known.account is not None or known.reserved:
-                await owe_settling(connection, self.application, [person_id], now)
-            return await self._reload(connection, person_id)
+            return await switch_on(connection, self.application, person_id, by, now)
 
         return await self._database.write(work)
 
-    async def _reload(self, connection: AsyncConnection, person_id: str, *, lock: bool = False) -> Person:
-        if lock:
-            await connection.execute(select(person.c.id).where(person.c.id == person_id).with_for_update())
-        known = await records.load(connection, self.application, person.c.id == person_id)
-        if known is None:
-            raise Refused(Reason.NOT_FOUND, 404, "there is no such person")
-        return known
+    async def _reload(self, connection: AsyncConnection, person_id: str) -> Person:
+        return await load_present(connection, self.application, person_id)
 
     # Their account
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory import records
 from sidecar.directory.database import Database
+from sidecar.directory.merging import merge
 from sidecar.directory.outbox import owe_settling
 from sidecar.directory.tables import digest, identity, join, person, profile
 from sidecar.model import Identity, Person, Profile, Reason, Refused
@@ -64,26 +65,9 @@ class Profiles:
         The account is settled later, by the outbox. Raises Refused: ACCOUNT_AMBIGUOUS when the values lead to several
         people, IDENTITY_INCOMPLETE for what cannot be stored.
         """
-        records.refuse_unstorable(who)
-        values = sorted({digest(value) for value in joins if value})
 
         async def work(connection: AsyncConnection) -> Told:
-            before = await _stored(connection, who)
-            if before is not None:
-                return await self._told_again(connection, before, who, values, now)
-            known = await _partner(connection, who.provider, values)
-            if known is None:
-                known = uuid.uuid4().hex
-                await records.insert_person(connection, known, who, now)
-                is_new = True
-            else:
-                await _bind(connection, known, who)
-                await _adopt(connection, known, who, now)
-                is_new = False
-            await _write(connection, known, who, is_login=False, now=now)
-            await _write_joins(connection, who.provider, "", values, known)
-            await owe_settling(connection, self._application, [known], now)
-            return Told(known, is_new, has_changed=True)
+            return await tell(connection, self._application, who, joins, now)
 
         try:
             return await self._database.write(work)
@@ -91,33 +75,9 @@ class Profiles:
             # Another replica was told at the same moment, and was faster: this is then the same word again.
             return await self._database.write(work)
 
-    async def _told_again(
-        self, connection: AsyncConnection, before: Profile, who: Identity, values: list[str], now: float
-    ) -> Told:
-        await _write_joins(connection, who.provider, "", values, before.person_id)
-        if before.identity == who:
-            return Told(before.person_id)
-        await _write(connection, before.person_id, who, is_login=False, now=now)
-        await _adopt(connection, before.person_id, who, now)
-        await owe_settling(connection, self._application, [before.person_id], now)
-        return Told(before.person_id, has_changed=True)
-
     async def forget(self, who: Identity, now: float) -> None:
         """The source knows this person no longer: nothing that it said counts, and its name for them is free."""
-        mine = and_(profile.c.source == who.provider, profile.c.external_hash == digest(who.key))
-
-        async def work(connection: AsyncConnection) -> None:
-            before = await _stored(connection, who)
-            if before is None:
-                return
-            await connection.execute(delete(profile).where(mine))
-            await connection.execute(
-                delete(join).where(join.c.source == who.provider, join.c.person_id == before.person_id)
-            )
-            await connection.execute(delete(identity).where(identity.c.key_hash == digest(who.key)))
-            await owe_settling(connection, self._application, [before.person_id], now)
-
-        await self._database.write(work)
+        await self._database.write(lambda connection: unsay(connection, self._application, who, now))
 
     # Logins
 
@@ -140,14 +100,7 @@ class Profiles:
         records.refuse_unstorable(who)
 
         async def work(connection: AsyncConnection) -> str | None:
-            found: set[str] = set()
-            for source, value in joins.items():
-                theirs = select(join.c.person_id).join(person, person.c.id == join.c.person_id)
-                theirs = theirs.where(join.c.source == source, join.c.value_hash == digest(value), join.c.side == "")
-                found |= set((await connection.execute(theirs.where(person.c.tombstone.is_(None)))).scalars())
-            if len(found) > 1:
-                raise Refused(Reason.ACCOUNT_AMBIGUOUS, 403, "the sources know more than one person by these claims")
-            for partner in found:
+            for partner in await _meant(connection, joins):
                 same = select(identity.c.issuer).where(identity.c.person_id == partner)
                 if who.issuer in set((await connection.execute(same)).scalars()):
                     raise Refused(Reason.ACCOUNT_BOUND, 403, "that person signs in under another subject already")
@@ -156,6 +109,80 @@ class Profiles:
             return None
 
         return await self._database.write(work)
+
+    async def merged(self, known: Person, joins: Mapping[str, str], now: float) -> str | None:
+        """Make somebody who signed in before one with the person of whom a source told since; that one's id.
+
+        None when no source means anybody else. Raises Refused: ACCOUNT_AMBIGUOUS, ACCOUNT_BOUND.
+        """
+
+        async def look(connection: AsyncConnection) -> frozenset[str]:
+            return await _meant(connection, joins) - {known.id}
+
+        partner = next(iter(await self._database.read(look)), None)
+        if partner is not None:
+            into = partner
+            await self._database.write(lambda connection: merge(connection, self._application, known.id, into, now))
+        return partner
+
+
+async def _meant(connection: AsyncConnection, joins: Mapping[str, str]) -> frozenset[str]:
+    """Ids of the one person whom the sources know by these values."""
+    found: set[str] = set()
+    for source, value in joins.items():
+        theirs = select(join.c.person_id).join(person, person.c.id == join.c.person_id)
+        theirs = theirs.where(join.c.source == source, join.c.value_hash == digest(value), join.c.side == "")
+        found |= set((await connection.execute(theirs.where(person.c.tombstone.is_(None)))).scalars())
+    if len(found) > 1:
+        raise Refused(Reason.ACCOUNT_AMBIGUOUS, 403, "the sources know more than one person by these claims")
+    return frozenset(found)
+
+
+async def tell(connection: AsyncConnection, application: str, who: Identity, joins: Iterable[str], now: float) -> Told:
+    """As ``Profiles.told``, inside the transaction of *connection*; IntegrityError when somebody else was faster."""
+    records.refuse_unstorable(who)
+    values = sorted({digest(value) for value in joins if value})
+    before = await _stored(connection, who)
+    if before is not None:
+        return await _told_again(connection, application, before, (who, values), now)
+    known = await _partner(connection, who.provider, values)
+    is_new = known is None
+    if known is None:
+        known = uuid.uuid4().hex
+        await records.insert_person(connection, known, who, now)
+    else:
+        await _bind(connection, known, who)
+        await _adopt(connection, known, who, now)
+    await _write(connection, known, who, is_login=False, now=now)
+    await _write_joins(connection, who.provider, "", values, known)
+    await owe_settling(connection, application, [known], now)
+    return Told(known, is_new, has_changed=True)
+
+
+async def _told_again(
+    connection: AsyncConnection, application: str, before: Profile, said: tuple[Identity, list[str]], now: float
+) -> Told:
+    who, values = said
+    await _write_joins(connection, who.provider, "", values, before.person_id)
+    if before.identity == who:
+        return Told(before.person_id)
+    await _write(connection, before.person_id, who, is_login=False, now=now)
+    await _adopt(connection, before.person_id, who, now)
+    await owe_settling(connection, application, [before.person_id], now)
+    return Told(before.person_id, has_changed=True)
+
+
+async def unsay(connection: AsyncConnection, application: str, who: Identity, now: float) -> None:
+    """As ``Profiles.forget``, inside the transaction of *connection*."""
+    before = await _stored(connection, who)
+    if before is None:
+        return
+    mine = and_(profile.c.source == who.provider, profile.c.external_hash == digest(who.key))
+    await connection.execute(delete(profile).where(mine))
+    theirs = and_(join.c.source == who.provider, join.c.person_id == before.person_id)
+    await connection.execute(delete(join).where(theirs))
+    await connection.execute(delete(identity).where(identity.c.key_hash == digest(who.key)))
+    await owe_settling(connection, application, [before.person_id], now)
 
 
 async def _partner(connection: AsyncConnection, source: str, values: list[str]) -> str | None:

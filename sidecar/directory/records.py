@@ -95,6 +95,11 @@ async def insert_person(connection: AsyncConnection, person_id: str, who: Identi
         **described(who),
     }
     await connection.execute(insert(person).values(**row))
+    await insert_identity(connection, person_id, who)
+
+
+async def insert_identity(connection: AsyncConnection, person_id: str, who: Identity) -> None:
+    """Bind an identity to a person who is there."""
     key = {"key_hash": digest(who.key), "issuer": who.issuer, "subject": who.subject, "person_id": person_id}
     await connection.execute(insert(identity).values(**key))
 

@@ -132,6 +132,30 @@ member = Table(
     Column("person_id", String(32), ForeignKey("sidecar_person.id"), primary_key=True),
 )
 
+# What a SCIM client says of a person, as it says it; ``document`` holds what the client may write, and nothing else.
+scim_user = Table(
+    "sidecar_scim_user",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("source", String(190), nullable=False),
+    Column("person_id", String(32), ForeignKey("sidecar_person.id"), nullable=False),
+    Column("name_hash", String(64), nullable=False),
+    Column("search_name", String(SEARCHED), nullable=False),
+    Column("external_hash", String(64)),
+    Column("active", Boolean, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("updated", Double, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+
+scim_email = Table(
+    "sidecar_scim_email",
+    metadata,
+    Column("user_id", String(32), ForeignKey("sidecar_scim_user.id"), primary_key=True),
+    Column("value_hash", String(64), primary_key=True),
+)
+
 
 def digest(text: str) -> str:
     """SHA-256 of *text* in hexadecimal."""

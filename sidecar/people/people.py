@@ -63,8 +63,16 @@ class People:
         self._telling = telling
         self._adds = adds
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._strangers: OrderedDict[str, Identity] = OrderedDict()
         self._generation = 0
         changes.listen(self._forget, self._clear)
+
+    def remembered(self, signed_in: Identity, now: float) -> Identity | None:
+        """What ``known`` would say, where that is sure without asking anybody; None otherwise."""
+        entry = self._entries.get(signed_in.key)
+        if entry is not None and now < entry.until and entry.signed_in == signed_in and self._changes.is_heard:
+            return entry.who
+        return None
 
     async def known(self, signed_in: Identity, now: float) -> Identity:
         """Who *signed_in* is. The very same object for the same question, as long as nothing changes.
@@ -72,12 +80,14 @@ class People:
         Whoever a source knows by what their claims say is joined to that person here. Raises Refused: PERSON_DISABLED
         for people who were switched off, ACCOUNT_AMBIGUOUS and ACCOUNT_BOUND when they cannot be joined; Unavailable.
         """
-        entry = self._entries.get(signed_in.key)
-        if entry is not None and now < entry.until and entry.signed_in == signed_in and self._changes.is_heard:
-            return entry.who
+        remembered = self.remembered(signed_in, now)
+        if remembered is not None:
+            return remembered
         await self._changes.watch()
         generation = self._generation
-        person = await self._person(signed_in)
+        person = await self._person(signed_in, now)
+        if person is None:
+            self._note_stranger(signed_in)
         who = signed_in if person is None else await self._who(person, signed_in, now)
         if person is not None and generation == self._generation:
             self._remember(_Entry(signed_in, who, person.id, now + _SECONDS))
@@ -97,11 +107,31 @@ class People:
         who = self._together(signed_in, owners, await self._directory.groups.names_of(person.id))
         return who, roles_of(who, self._roles)
 
-    async def _person(self, signed_in: Identity) -> Person | None:
+    async def met(self, key: str, now: float) -> None:
+        """Somebody of whom nothing was known has a record now: keep what their sign-in says, so that sources find it.
+
+        Raises as ``known``.
+        """
+        signed_in = self._strangers.pop(key, None)
+        if signed_in is not None:
+            await self.known(signed_in, now)
+
+    def _note_stranger(self, signed_in: Identity) -> None:
+        self._strangers[signed_in.key] = signed_in
+        if len(self._strangers) > _MOST:
+            self._strangers.popitem(last=False)
+
+    async def _person(self, signed_in: Identity, now: float) -> Person | None:
         person = await self._directory.person_by_identity(signed_in.key)
-        if person is None and self._sources:
-            partner = await self._directory.profiles.joined(signed_in, self._join_values(signed_in))
-            person = None if partner is None else await self._directory.person(partner)
+        values = self._join_values(signed_in)
+        partner: str | None = None
+        if person is None and values:
+            partner = await self._directory.profiles.joined(signed_in, values)
+        elif person is not None and values and person.source not in self._rank and person.active:
+            # They were here before the source told of them.
+            partner = await self._directory.profiles.merged(person, values, now)
+        if partner is not None:
+            person = await self._directory.person(partner)
         refused = refusal_of(person)
         if refused is not None:
             raise Refused(refused, 403, "switched off")

@@ -133,6 +133,9 @@ class Provisioner:
             return made
         known = person or Person("", (job.identity.key,), job.identity.provider)
         async with self._turn("account", folded(target_of(known, job.wanted).key)):
+            if await self._present(job.identity) != person:
+                # Somebody worked on the same person under another of their identities.
+                return None
             return await self._maker.make(job, known)
 
     async def _present(self, identity: Identity) -> Person | None:

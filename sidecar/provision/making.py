@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sidecar.config.provision import OnError
-from sidecar.core.accounts import Verdict, decide, finish, known_roles, refusal_of
+from sidecar.core.accounts import Verdict, decide, finish, known_roles, may_join, refusal_of
 from sidecar.core.audit import Event
 from sidecar.core.wanted import AccountRules, target_of
 from sidecar.directory import Directory
@@ -47,6 +47,8 @@ class Maker:
     async def make(self, job: Job, known: Person) -> Made | None:
         """Look the account up, decide, and act; ``known.id`` is "" for somebody who was never here."""
         found = await self._application.look(job, target_of(known, job.wanted))
+        if self._rules.may_join and not known.id and await self._joined(job, found):
+            return None
         verdict = await self._judge(job, known, found)
         # Only now: whoever is refused, or meets an application that is down, leaves no trace in the directory.
         known = await self._directory.admit(job.identity, job.now)
@@ -58,6 +60,17 @@ class Maker:
             bound = await self._bind(job, known, verdict.account)
             return None if bound is None else await self._apply(job, bound, verdict, found)
         return await self._apply(job, known, verdict, found)
+
+    async def _joined(self, job: Job, found: Outcome) -> bool:
+        """Let somebody who has the account by another login keep it: True when their record has this identity now."""
+        target = target_of(None, job.wanted)
+        holders = await self._directory.holders(target.key, found.saved.get("id", ""))
+        holder = await self._directory.person(next(iter(holders))) if len(holders) == 1 else None
+        if holder is None or holder.account is None or not may_join(self._rules, holder, found, job.identity):
+            return False
+        await self._directory.join(holder, job.identity)
+        self._journal.note(Event.ACCOUNT_LINKED, job.identity, holder.id, holder.account.key)
+        return True
 
     async def _judge(self, job: Job, known: Person, found: Outcome) -> Verdict:
         target = target_of(known, job.wanted)

@@ -30,6 +30,7 @@ def rules_of(section: Provision, hook: Hook, domains: Mapping[str, tuple[str, ..
         key=section.account.key,
         protected=frozenset(folded(key) for key in section.account.protected),
         may_link=section.account.existing == "link_verified",
+        may_join=section.account.other_login == "join_verified",
         domains=domains,
         attributes=attributes,
         mode=section.roles.mode,

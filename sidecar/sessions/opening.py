@@ -16,12 +16,11 @@ from redis.backoff import NoBackoff
 
 from sidecar.config.service import Sentinel, Sessions
 from sidecar.sessions.memory import MemoryStore
-from sidecar.sessions.redis import RedisStore
+from sidecar.sessions.redis import MOST_AT_ONCE, RedisStore
 from sidecar.sessions.redis_tls import share, tls_context
 from sidecar.sessions.redis_watch import Watch
 from sidecar.sessions.store import Store
 
-_MOST_CONNECTIONS = 64
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -104,7 +103,7 @@ def _options(section: Sessions) -> dict[str, Any]:
 
 def _pooled(section: Sessions) -> dict[str, Any]:
     timeout = section.timeout.total_seconds()
-    return {**_options(section), "max_connections": _MOST_CONNECTIONS, "timeout": timeout}
+    return {**_options(section), "max_connections": MOST_AT_ONCE, "timeout": timeout}
 
 
 def _login(url: str) -> dict[str, Any]:

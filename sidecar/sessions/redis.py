@@ -15,7 +15,8 @@ from sidecar.model import Reason, Unavailable
 from sidecar.sessions.redis_watch import Watch
 
 T = TypeVar("T")
-_MOST_AT_ONCE = 64
+# More would help nobody: one event loop does not keep sixteen busy, and after a restart each has to be opened first.
+MOST_AT_ONCE = 16
 
 # RuntimeError is uvloop's word for a connection that closes under a write; the cluster's exception is no RedisError.
 _FAULTS = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
@@ -58,7 +59,7 @@ class RedisStore:
         self._watch = watch
         self._beside = beside
         # A cluster's own pools refuse when they are full; here the next one waits.
-        self._places = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
 
     def _name(self, key: str) -> str:
         return self._prefix + key

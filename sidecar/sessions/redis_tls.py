@@ -14,7 +14,7 @@ from sidecar.config.service import Sessions
 class _Sharing:
     """A connection of redis-py that takes a context that is there, instead of making its own.
 
-    Its own costs 50 ms, in which nothing else runs: a burst that opens 64 connections stood still for three seconds.
+    Its own costs 50 ms, in which nothing else runs: a burst that opened 64 connections stood still for three seconds.
     """
 
     ssl_context: Any

@@ -6,6 +6,7 @@ import asyncio
 import os
 from bisect import bisect_left
 from collections import Counter as Tally
+from enum import Enum
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
@@ -32,6 +33,7 @@ class Metrics:
             "sidecar_logins", "Sign-ins by provider and end.", ["provider", "result"], registry=registry
         )
         self.accounts = Counter("sidecar_accounts", "Provisioning events.", ["event"], registry=registry)
+        self.scim = Counter("sidecar_scim", "Requests of SCIM clients.", ["client", "status"], registry=registry)
         self.metadata = Counter(
             "sidecar_provider_metadata",
             "Looks at a SAML provider's metadata.",
@@ -43,6 +45,16 @@ class Metrics:
         )
         self.in_flight = Gauge(
             "sidecar_requests_in_flight", "Requests being carried.", multiprocess_mode="livesum", registry=registry
+        )
+        self.servers_up = Gauge(
+            "sidecar_upstream_up",
+            "1 while a server of the application gets requests, in every worker.",
+            ["server"],
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.servers = Counter(
+            "sidecar_upstream", "Faults and repeated requests by server.", ["server", "event"], registry=registry
         )
         self._under_way = 0
         self._ended: Tally[tuple[str, str]] = Tally()
@@ -76,6 +88,13 @@ class Metrics:
         _observe(self.seconds, self._took, self._took_together)
         self._took = [0] * len(self._took)
         self._took_together = 0.0
+
+    def of_server(self, happening: Enum, server: str) -> None:
+        """Note what happened to a server of the application: up, down, fault or repeat."""
+        if happening.value in {"up", "down"}:
+            self.servers_up.labels(server).set(happening.value == "up")
+        else:
+            self.servers.labels(server, happening.value).inc()
 
     def render(self) -> bytes:
         """Text exposition of all counters, of all workers where there are several."""

@@ -1,11 +1,12 @@
 """Carry one request, or one WebSocket, to the application and stream the answer back."""
 
+from sidecar.upstream.departure import Departure
 from sidecar.upstream.ending import Ending
 from sidecar.upstream.exchange import Alter
 from sidecar.upstream.head import Head, Line, Outgoing, written
 from sidecar.upstream.response import RelayedResponse
 from sidecar.upstream.tunnel import wants_websocket
-from sidecar.upstream.upstream import Departure, Upstream
+from sidecar.upstream.upstream import Upstream
 
 __all__ = [
     "Alter",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpVersion11
-from aiohttp.web_protocol import RequestPayloadError
 
 from sidecar.model import Reason, Refused, Unavailable
 from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch, plain_head
 from sidecar.upstream.head import Framing, Line, Outgoing
 from sidecar.upstream.response import ClientGone, RelayedResponse, gone, reset
 from sidecar.upstream.tunnel import Tunnel, check_accept
+from sidecar.upstream.upload import LAST_CHUNK, Upload, chunk
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -54,12 +54,20 @@ class Arrived(NamedTuple):
     stays: bool
 
 
+class UntouchedError(Exception):
+    """The connection was lost before any answer to a request that may be sent twice."""
+
+    def __init__(self, fault: Unavailable) -> None:
+        """Remember what the client is told when nobody else answers."""
+        super().__init__(str(fault))
+        self.fault = fault
+
+
 class Exchange:
     """Carries one request; ``over`` may be called a second time after Stale."""
 
     __slots__ = (
         "_alter",
-        "_awaits_client",
         "_awaits_reader",
         "_began",
         "_body",
@@ -82,6 +90,7 @@ class Exchange:
         "_timer",
         "_times",
         "_upload",
+        "_uploading",
     )
 
     def __init__(  # noqa: PLR0913 - the parts of one request
@@ -117,12 +126,13 @@ class Exchange:
         self._stays = keep_alive and request.keep_alive
         self._patience = times.answer
         self._may_be_shared = not outgoing.binds
-        self._awaits_client = self._awaits_reader = False
+        self._awaits_reader = False
         self._began = asyncio.get_running_loop().time()
         self._moved = 0
         self._connection: Connection | None = None
         self._response: RelayedResponse | None = None
-        self._upload: asyncio.Task[None] | None = None
+        self._upload: Upload | None = None
+        self._uploading: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -233,16 +243,23 @@ class Exchange:
         if response is not None and not response.is_finished:
             # Cancelled in the middle: a plain close would end a body that is delimited by the close.
             response.break_off()
-        if self._upload is not None and not self._upload.done():
-            self._upload.cancel()
-            await asyncio.wait([self._upload])
+        if self._uploading is not None and not self._uploading.done():
+            self._uploading.cancel()
+            await asyncio.wait([self._uploading])
 
     async def _tunnel(self, connection: Connection, message: RawResponseMessage) -> RelayedResponse:
         if not self._is_upgrade or not connection.is_upgraded:
             raise bad_answer("101 without having been asked")
         answer = judge_switch(message)
         check_accept(self._request, message)
-        tunnel = Tunnel(self._request, connection, idle=self._times.idle, alter=self._alter, ending=self._ending)
+        tunnel = Tunnel(
+            self._request,
+            connection,
+            idle=self._times.idle,
+            limit=self._limit,
+            alter=self._alter,
+            ending=self._ending,
+        )
         if self._ending is not None:
             self._ending.unwatch(self._on_end)
         self._open_tunnel = tunnel
@@ -260,61 +277,19 @@ class Exchange:
         if self._body is None:
             self._patience = self._times.idle
             # What has arrived already goes with the head, whatever is still to come.
-            self._upload = asyncio.get_running_loop().create_task(self._send_body(connection))
+            self._upload = Upload(self._request, self._outgoing, self._framing, self._limit)
+            self._uploading = asyncio.get_running_loop().create_task(self._send_body(self._upload, connection))
             return
         body = self._body
         if self._framing.is_chunked:
-            body = _chunk(body) + b"0\r\n\r\n"
+            body = chunk(body) + LAST_CHUNK
         connection.send(self._outgoing.data + body)
         connection.is_sent = True
 
-    async def _send_body(self, connection: Connection) -> None:
-        try:
-            await self._stream_body(connection)
-        except Unavailable:
-            # The application stopped reading. Its answer, if it gave one, is what counts; else the loss is noticed.
-            return
-        except Refused as refused:
-            connection.fail(refused)
-        except Exception as error:  # noqa: BLE001 - aiohttp hands on whatever the client's socket or parser raised
-            is_malformed = isinstance(error, RequestPayloadError) and self._request.transport is not None
-            connection.fail(Refused(Reason.HEADERS_INVALID, 400, "request body") if is_malformed else ClientGone())
-
-    async def _stream_body(self, connection: Connection) -> None:
-        content = self._request.content
-        is_chunked = self._framing.is_chunked
-        total = 0
-        self._encourage()
-        data = content.read_nowait()
-        before = self._outgoing.data
-        while True:
-            total += len(data)
-            self._moved += len(data)
-            if self._limit is not None and total > self._limit:
-                raise Refused(Reason.BODY_TOO_LARGE, 413, f"more than {self._limit} bytes")
-            connection.send(before + (_chunk(data) if is_chunked else data))
-            before = b""
-            await connection.drain()
-            if content.at_eof():
-                break
-            self._awaits_client = True
-            data = await content.readany()
-            self._awaits_client = False
-        if is_chunked:
-            connection.send(b"0\r\n\r\n")
-        connection.is_sent = True
-        if self._response is None:
+    async def _send_body(self, upload: Upload, connection: Connection) -> None:
+        await upload.over(connection)
+        if connection.is_sent and self._response is None:
             self._patience = self._times.answer
-
-    def _encourage(self) -> None:
-        """Answer ``Expect: 100-continue``, which aiohttp's low-level server leaves to its handler.
-
-        It comes when a connection to the application is there, so an application that is down costs no upload.
-        """
-        request = self._request
-        is_expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
-        if is_expected and request.version >= HttpVersion11 and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # Downwards
 
@@ -383,7 +358,7 @@ class Exchange:
         if transport is None or transport.is_closing():
             self.give_up(ClientGone())
         elif now - connection.touched > self._patience:
-            if self._awaits_client:
+            if self._upload is not None and self._upload.awaits_client:
                 reset(transport)
                 self.give_up(ClientGone())
             else:
@@ -393,8 +368,10 @@ class Exchange:
         """Bytes per second of a client that we wait for; None while we do not, and in the first seconds."""
         age, connection = now - self._began, self._connection
         takes_place = connection is not None and connection.holds_slot
-        is_waited_for = self._awaits_client or self._awaits_reader
-        return self._moved / age if takes_place and is_waited_for and age > _SETTLED else None
+        upload = self._upload
+        is_waited_for = self._awaits_reader or (upload is not None and upload.awaits_client)
+        moved = self._moved + (upload.moved if upload is not None else 0)
+        return moved / age if takes_place and is_waited_for and age > _SETTLED else None
 
     def give_way(self) -> None:
         """End, because the client is slow and others need its place."""
@@ -411,7 +388,3 @@ class Exchange:
         loop = asyncio.get_running_loop()
         ended = Refused(Reason.SESSION_EXPIRED, 401, "the session ended")
         self._timer = loop.call_later(_GRACE, self.give_up, ended)
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

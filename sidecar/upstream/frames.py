@@ -11,10 +11,13 @@ _LENGTH_64 = 127
 class FrameTrack:
     """Follows one direction of a WebSocket; cheap, because payloads are skipped and never copied."""
 
-    __slots__ = ("_header", "_payload", "has_closed")
+    __slots__ = ("_header", "_limit", "_message", "_payload", "has_closed", "is_too_large")
 
-    def __init__(self) -> None:
-        """Begin between two frames."""
+    def __init__(self, limit: int | None = None) -> None:
+        """Begin between two frames; *limit* is the largest message in bytes, all frames together."""
+        self._limit = limit
+        self._message = 0
+        self.is_too_large = False
         self._header = bytearray()
         self._payload = 0
         self.has_closed = False
@@ -54,8 +57,13 @@ class FrameTrack:
             length = int.from_bytes(header[2:4], "big")
         elif length == _LENGTH_64:
             length = int.from_bytes(header[2:10], "big")
-        if header[0] & 0x0F == _CLOSE:
+        opcode = header[0] & 0x0F
+        if opcode == _CLOSE:
             self.has_closed = True
+        elif opcode < _CLOSE:
+            # Opcode 0 continues the message that began before; control frames may stand in between (section 5.4).
+            self._message = length if opcode else self._message + length
+            self.is_too_large = self.is_too_large or (self._limit is not None and self._message > self._limit)
         self._payload = length
         header.clear()
 

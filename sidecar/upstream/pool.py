@@ -19,6 +19,10 @@ _KEEP_IDLE = 4.0
 _SURELY_ALIVE = 1.0
 
 
+class NoConnectionError(Unavailable):
+    """No connection could be made, so nothing has been sent: another server may be asked, whatever the request."""
+
+
 class Pool:
     """At most *bound* connections carry requests; streams that may last for hours are let out of that count."""
 
@@ -126,9 +130,9 @@ class Pool:
             async with asyncio.timeout(self._patience):
                 return await self._dial()
         except TimeoutError:
-            raise Unavailable(Reason.UPSTREAM_SLOW, f"{self._target}: no connection in time", 504) from None
+            raise NoConnectionError(Reason.UPSTREAM_SLOW, f"{self._target}: no connection in time", 504) from None
         except (OSError, ssl.SSLError, ssl.CertificateError) as error:
-            raise Unavailable(Reason.UPSTREAM_DOWN, f"{self._target}: {error}", 502) from error
+            raise NoConnectionError(Reason.UPSTREAM_DOWN, f"{self._target}: {error}", 502) from error
 
     async def _dial(self) -> Connection:
         loop = asyncio.get_running_loop()

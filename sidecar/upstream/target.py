@@ -34,28 +34,33 @@ class Target:
         return f"{'https' if self.tls else 'http'}://{self.authority}"
 
 
-def target_of(section: App) -> Target:
+def targets_of(section: App) -> tuple[Target, ...]:
     """Read ``app.upstream`` and ``app.tls``; raises ValueError that names the key when either cannot be used."""
-    if section.upstream.startswith("unix:"):
-        path = section.upstream.removeprefix("unix:")
+    tls = tls_context(section.tls) if any(one.startswith("https:") for one in section.upstream) else None
+    return tuple(_target(one, section.tls, tls) for one in section.upstream)
+
+
+def _target(address: str, section: UpstreamTls, context: ssl.SSLContext | None) -> Target:
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
         if not path.startswith("/"):
             message = "app.upstream: a Unix socket is written unix:/path/to/socket"
             raise ValueError(message)
         return Target(authority="localhost", path=path)
-    url = urlsplit(section.upstream)
+    url = urlsplit(address)
     if url.scheme not in _DEFAULT_PORTS or not url.hostname:
         message = "app.upstream: write http://host:port, https://host:port or unix:/path/to/socket"
         raise ValueError(message)
     if url.path not in ("", "/") or url.query or url.fragment or url.username is not None:
         message = "app.upstream: scheme, host and port only; paths are forwarded as they come"
         raise ValueError(message)
-    tls = tls_context(section.tls) if url.scheme == "https" else None
+    tls = context if url.scheme == "https" else None
     return Target(
         authority=url.netloc,
         host=url.hostname,
         port=url.port or _DEFAULT_PORTS[url.scheme],
         tls=tls,
-        server_name=(section.tls.server_name or url.hostname) if tls else None,
+        server_name=(section.server_name or url.hostname) if tls else None,
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _GOING_AWAY = 1001
 _POLICY = 1008
+_TOO_BIG = 1009
 # How long the client may take to answer a Close frame before its connection is dropped.
 _FAREWELL = 0.5
 
@@ -60,16 +61,22 @@ class Tunnel:
         connection: Connection,
         *,
         idle: float,
+        limit: int | None,
         alter: Alter | None,
         ending: Ending | None,
     ) -> None:
-        """Join *request*'s client and *connection*; *idle* is the longest silence in seconds."""
+        """Join *request*'s client and *connection*; *idle* is the longest silence in seconds.
+
+        *limit* is the largest message in bytes.
+        """
         self._request = request
         self._connection = connection
         self._idle = idle
         self._alter = alter
         self._ending = ending
-        self._frames = FrameTrack()
+        self._frames = FrameTrack(limit)
+        # Only a limit makes it worth following what the client sends.
+        self._client_frames = None if limit is None else FrameTrack(limit)
         self._farewell: tuple[int, str] | None = None
         self._is_open = False
         self._is_held = False
@@ -104,7 +111,12 @@ class Tunnel:
         payload = self._connection.payload
         assert payload is not None  # noqa: S101 - made when the 101 was parsed
         while data := await payload.readany():
+            was_at_boundary = self._frames.is_at_boundary
             self._frames.feed(data)
+            if self._frames.is_too_large:
+                self._frames = FrameTrack() if was_at_boundary else self._frames
+                self.end(_TOO_BIG, "message too large")
+                continue
             response.add(data)
             await response.drain()
 
@@ -112,6 +124,11 @@ class Tunnel:
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Pass on what the client sent; (False, b"") asks aiohttp for more."""
+        if self._is_open and self._client_frames is not None:
+            self._client_frames.feed(data)
+            if self._client_frames.is_too_large:
+                self.end(_TOO_BIG, "message too large")
+                return False, b""
         if self._is_open:
             try:
                 self._connection.send(data)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 
 from sidecar.model import Reason, Refused, Unavailable
-from sidecar.upstream.exchange import Alter, Arrived, Exchange, Patience, Stale
+from sidecar.upstream.circuit import Budget
+from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.departure import Departure
+from sidecar.upstream.exchange import Alter, Exchange, Patience, Stale, UntouchedError
 from sidecar.upstream.head import Framing, Head, Outgoing, compose, framing_of
-from sidecar.upstream.pool import Pool
-from sidecar.upstream.response import ClientGone
-from sidecar.upstream.target import target_of
+from sidecar.upstream.health import check, look_after
+from sidecar.upstream.pool import NoConnectionError
+from sidecar.upstream.server import Happening, Server, Tell
 from sidecar.upstream.tunnel import check_handshake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiohttp import web
 
     from sidecar.config.service import App
@@ -31,18 +33,23 @@ _NO_BODY = Framing()
 
 
 class Upstream:
-    """Carries requests to one application over kept connections; belongs to one event loop."""
+    """Carries requests to the application's servers over kept connections; belongs to one event loop."""
 
-    def __init__(self, section: App, *, max_body: int | None = None) -> None:
-        """Read where the application is; *max_body* bounds request bodies in bytes.
+    def __init__(self, section: App, *, max_body: int | None = None, tell: Tell | None = None) -> None:
+        """Read where the servers are; *max_body* bounds request bodies in bytes, *tell* hears what happens to servers.
 
         Connects to nothing yet. Raises ValueError that names the key of an address or a file that cannot be used.
         """
-        self._target = target_of(section)
+        self._tell = tell or _tell_nobody
+        self._cluster = Cluster(section, self._tell)
+        self._health = section.health
+        self._budget = Budget(section.repeats)
+        # With several servers each has an address of its own.
+        self._names_server = section.host == "upstream" and len(self.servers) > 1
         self._times = Patience(section.answer_timeout.total_seconds(), section.idle_timeout.total_seconds())
-        self._pool = Pool(self._target, bound=section.max_connections, patience=section.connect_timeout.total_seconds())
         self._max_body = max_body
-        self._live: set[Exchange] = set()
+        self._largest_message = section.websocket_message
+        self._live: dict[Exchange, Server] = {}
         self._is_draining = False
         self._emptied: asyncio.Event | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -52,7 +59,16 @@ class Upstream:
     @property
     def authority(self) -> str:
         """What a Host header says when the application shall see its own address (``app.host: upstream``)."""
-        return self._target.authority
+        return self.servers[0].target.authority
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The application's servers in the order of the configuration."""
+        return self._cluster.servers
+
+    def says(self) -> str:
+        """How many servers may serve, for operators."""
+        return self._cluster.says()
 
     @property
     def live(self) -> int:
@@ -67,34 +83,40 @@ class Upstream:
         alter: Alter | None = None,
         ended: Ending | None = None,
         body: bytes | None = None,
+        affinity: str = "",
     ) -> RelayedResponse:
         """Send *head* with the request's body (or *body*, when that has been kept), and stream the answer back.
 
         *alter* gets the answer's end-to-end header lines and returns those that the client gets. *ended* cuts long
-        streams short when the session ends. Raises, while nothing has reached the client: Unavailable (UPSTREAM_DOWN
-        502, UPSTREAM_SLOW 504, UPSTREAM_ANSWER 502, STOPPING 503) and Refused (HEADERS_INVALID 400, TARGET_INVALID
-        400, BODY_TOO_LARGE 413, SESSION_EXPIRED 401). After that, or when the client has gone, the response returned
-        ``is_broken``.
+        streams short when the session ends. *affinity* is what ``app.sticky`` keeps together. Raises, while nothing has
+        reached the client: Unavailable (UPSTREAM_DOWN 502 or 503, UPSTREAM_SLOW 504, UPSTREAM_ANSWER 502, STOPPING 503)
+        and Refused (HEADERS_INVALID 400, TARGET_INVALID 400, BODY_TOO_LARGE 413, SESSION_EXPIRED 401). After that, or
+        when the client has gone, the response returned ``is_broken``.
         """
         framing = framing_of(request, self._max_body) if body is None else Framing(length=len(body))
         head = _without_expect(request, head)
         if body is None and request.content.is_eof():
             body = self._at_hand(request)
-        exchange = Exchange(
-            request,
-            head.method,
-            compose(head, framing),
-            framing,
-            body,
-            times=self._times,
-            limit=self._max_body,
-            alter=alter,
-            ending=ended,
-            keep_alive=not self._is_draining,
-            is_upgrade=False,
-            excuse=self._pool.excuse,
-        )
-        return await self.resume(exchange, await self._pool.take(is_repeatable=exchange.is_repeatable))
+
+        async def one(server: Server) -> RelayedResponse:
+            exchange = Exchange(
+                request,
+                head.method,
+                compose(self._addressed(head, server), framing),
+                framing,
+                body,
+                times=self._times,
+                limit=self._max_body,
+                alter=alter,
+                ending=ended,
+                keep_alive=not self._is_draining,
+                is_upgrade=False,
+                excuse=server.pool.excuse,
+            )
+            return await self._once(exchange, server, await server.pool.take(is_repeatable=exchange.is_repeatable))
+
+        self._budget.note()
+        return await self._at_one_of_them(one, affinity)
 
     def depart(
         self,
@@ -104,37 +126,115 @@ class Upstream:
         alter: Alter | None,
         ended: Ending | None,
         on_word: Callable[[], None],
+        affinity: str = "",
     ) -> Departure | None:
         """Send a GET without a body over an idle connection, None (and nothing happened) when that cannot be done.
 
         *on_word* is called, never from within, when the departure should ``arrive``.
         """
-        if self._is_draining or request.protocol.writing_paused:
+        if self._is_draining or self._names_server or request.protocol.writing_paused:
             return None
-        connection = self._pool.take_idle()
-        if connection is None:
+        server = self._cluster.choose(affinity)
+        connection = server.pool.take_idle() if server is not None else None
+        if server is None or connection is None:
             return None
-        exchange = Exchange(
-            request,
-            hdrs.METH_GET,
-            outgoing,
-            _NO_BODY,
-            b"",
-            times=self._times,
-            limit=self._max_body,
-            alter=alter,
-            ending=ended,
-            keep_alive=True,
-            is_upgrade=False,
-            excuse=self._pool.excuse,
-        )
+
+        def exchange_at(one: Server, request: web.BaseRequest) -> Exchange:
+            return Exchange(
+                request,
+                hdrs.METH_GET,
+                outgoing,
+                _NO_BODY,
+                b"",
+                times=self._times,
+                limit=self._max_body,
+                alter=alter,
+                ending=ended,
+                keep_alive=True,
+                is_upgrade=False,
+                excuse=one.pool.excuse,
+            )
+
+        exchange = exchange_at(server, request)
         try:
             exchange.depart(connection, on_word)
         except Unavailable:
-            self._pool.give_back(connection, may_be_shared=False)
+            server.pool.give_back(connection, may_be_shared=False)
             return None
-        self._enter(exchange)
-        return Departure(self, exchange, connection)
+        server.enter(asyncio.get_running_loop().time())
+        self._budget.note()
+        self._enter(exchange, server)
+        return Departure(self, exchange, server, connection, affinity, exchange_at)
+
+    async def resume(self, departure: Departure, request: web.BaseRequest) -> RelayedResponse:
+        """Carry on, for the same *request*, with a departure that did not arrive at once; see ``carry``."""
+
+        async def one(server: Server) -> RelayedResponse:
+            if not departure.is_resumed:
+                departure.is_resumed = True
+                return await self._once(departure.exchange, server, departure.connection)
+            exchange = departure.exchange_at(server, request)
+            return await self._once(exchange, server, await server.pool.take(is_repeatable=True))
+
+        return await self._at_one_of_them(one, departure.affinity, departure.server)
+
+    async def _once(self, exchange: Exchange, server: Server, connection: Connection) -> RelayedResponse:
+        """Carry *exchange* over *connection*, and once more over a new one when the kept one had been closed."""
+        try:
+            return await self._run(exchange, server, connection)
+        except Stale as stale:
+            if not self._may_repeat(server):
+                raise _cause(stale) from stale
+            return await self._run(exchange, server, await server.pool.take(fresh=True))
+        except Unavailable as fault:
+            is_untouched = fault.reason is Reason.UPSTREAM_DOWN and not connection.has_received
+            if is_untouched and exchange.is_repeatable:
+                raise UntouchedError(fault) from fault
+            raise
+
+    async def _at_one_of_them(
+        self, one: Callable[[Server], Awaitable[RelayedResponse]], affinity: str, entered: Server | None = None
+    ) -> RelayedResponse:
+        """Run *one* at a server, and at another when that is safe: nothing was sent, or what may be sent twice.
+
+        *entered* is the server that it is under way to already.
+        """
+        tried: list[Server] = []
+        while True:
+            server = entered or self._cluster.enter(affinity, tried)
+            entered = None
+            tried.append(server)
+            try:
+                answer = await one(server)
+            except NoConnectionError as fault:
+                server.fail(fault)
+                if not self._cluster.has_another(tried):
+                    raise
+            except UntouchedError as untouched:
+                server.fail(untouched.fault)
+                if not (self._cluster.has_another(tried) and self._may_repeat(server)):
+                    raise untouched.fault from None
+            except Unavailable as fault:
+                if fault.reason is not Reason.STOPPING:
+                    server.fail(fault)
+                raise
+            else:
+                server.succeed()
+                return answer
+            finally:
+                server.leave()
+
+    def _may_repeat(self, server: Server) -> bool:
+        if not self._budget.spend():
+            return False
+        self._tell(Happening.REPEAT, server.name)
+        return True
+
+    def _addressed(self, head: Head, server: Server) -> Head:
+        if not self._names_server:
+            return head
+        lines = [("Host", server.target.authority) if line[0].lower() == "host" else line for line in head.headers]
+        return Head(head.method, head.target, tuple(lines))
 
     def _at_hand(self, request: web.BaseRequest) -> bytes:
         body = request.content.read_nowait()
@@ -149,6 +249,7 @@ class Upstream:
         *,
         alter: Alter | None = None,
         ended: Ending | None = None,
+        affinity: str = "",
     ) -> RelayedResponse:
         """Open a WebSocket for a request that ``wants_websocket`` and carry it until either side or the session ends.
 
@@ -158,45 +259,42 @@ class Upstream:
         check_handshake(request)
         if self._is_draining:
             raise Unavailable(Reason.STOPPING)
-        exchange = Exchange(
-            request,
-            head.method,
-            compose(head, Framing(), upgrade=True),
-            Framing(),
-            b"",
-            times=self._times,
-            limit=0,
-            alter=alter,
-            ending=ended,
-            keep_alive=False,
-            is_upgrade=True,
-            excuse=self._pool.excuse,
-        )
-        return await self._run(exchange, await self._pool.connect())
 
-    async def _run(self, exchange: Exchange, connection: Connection) -> RelayedResponse:
-        self._enter(exchange)
+        async def one(server: Server) -> RelayedResponse:
+            exchange = Exchange(
+                request,
+                head.method,
+                compose(self._addressed(head, server), Framing(), upgrade=True),
+                Framing(),
+                b"",
+                times=self._times,
+                limit=self._largest_message,
+                alter=alter,
+                ending=ended,
+                keep_alive=False,
+                is_upgrade=True,
+                excuse=server.pool.excuse,
+            )
+            return await self._run(exchange, server, await server.pool.connect())
+
+        return await self._at_one_of_them(one, affinity)
+
+    async def _run(self, exchange: Exchange, server: Server, connection: Connection) -> RelayedResponse:
+        self._enter(exchange, server)
         try:
             return await exchange.over(connection)
         finally:
-            self.leave(exchange, connection)
+            self.leave(exchange, server, connection)
 
-    async def resume(self, exchange: Exchange, connection: Connection) -> RelayedResponse:
-        """Carry on with a departure that did not arrive at once; see ``carry``."""
-        try:
-            return await self._run(exchange, connection)
-        except Stale:
-            return await self._run(exchange, await self._pool.take(fresh=True))
-
-    def _enter(self, exchange: Exchange) -> None:
-        self._live.add(exchange)
+    def _enter(self, exchange: Exchange, server: Server) -> None:
+        self._live[exchange] = server
         if self._tick is None:
             self._schedule()
 
-    def leave(self, exchange: Exchange, connection: Connection) -> None:
+    def leave(self, exchange: Exchange, server: Server, connection: Connection) -> None:
         """Note that *exchange* is over, and keep its connection if that is fit for another one."""
-        self._live.discard(exchange)
-        self._pool.give_back(connection, may_be_shared=exchange.may_be_shared)
+        self._live.pop(exchange, None)
+        server.pool.give_back(connection, may_be_shared=exchange.may_be_shared)
         if self._emptied is not None and not self._live:
             self._emptied.set()
 
@@ -208,30 +306,49 @@ class Upstream:
         now = asyncio.get_running_loop().time()
         for exchange in tuple(self._live):
             exchange.check(now)
-        self._make_way(now)
-        self._pool.expire(now)
+        for server in self.servers:
+            self._make_way(server, now)
+            server.pool.expire(now)
         self._tick = None
-        if self._live or self._pool.idle:
+        if self._live or any(server.pool.idle for server in self.servers):
             self._schedule()
 
-    def _make_way(self, now: float) -> None:
-        """Let the slowest clients give their places to whoever waits for one.
+    def _make_way(self, server: Server, now: float) -> None:
+        """Let the slowest clients of *server* give their places to whoever waits for one.
 
         Else a few hundred that send or read a byte now and then would keep everybody out.
         """
-        waiting = self._pool.waiting
+        waiting = server.pool.waiting
         if not waiting:
             return
-        paces = [(pace, exchange) for exchange in self._live if (pace := exchange.clients_pace(now)) is not None]
+        there = [exchange for exchange, its_server in self._live.items() if its_server is server]
+        paces = [(pace, exchange) for exchange in there if (pace := exchange.clients_pace(now)) is not None]
         for _, exchange in sorted(paces, key=lambda one: one[0])[:waiting]:
             exchange.give_way()
 
-    async def probe(self) -> str:
-        """Connect once and send nothing; a sentence for operators. Raises Unavailable."""
-        connection = await self._pool.connect()
+    async def probe(self, number: int = 0) -> str:
+        """Connect once to the server of that *number*, check its health if told how; a sentence for operators.
+
+        Raises Unavailable.
+        """
+        server = self.servers[number]
+        connection = await server.pool.connect()
         tls = connection.transport and connection.transport.get_extra_info("ssl_object")
         connection.close()
-        return f"{self._target} accepts connections" + (f" ({tls.version()})" if tls else "")
+        said = f"{server.name} accepts connections" + (f" ({tls.version()})" if tls else "")
+        if self._health is None:
+            return said
+        if fault := await check(server, self._health):
+            raise Unavailable(Reason.UPSTREAM_DOWN, f"{said}, but {self._health.path}: {fault}")
+        return f"{said} and is well"
+
+    async def look_after_servers(self) -> None:
+        """Check the servers' health for ever, where the configuration asks for it."""
+        for server in self.servers:
+            self._tell(Happening.UP, server.name)
+        if self._health is not None:
+            await asyncio.gather(*(look_after(server, self._health) for server in self.servers))
+        await asyncio.Event().wait()
 
     def drain(self) -> None:
         """Begin to stop: WebSockets are closed (1001), and answers tell clients to connect anew."""
@@ -249,7 +366,8 @@ class Upstream:
                     await self._emptied.wait()
             except TimeoutError:
                 pass
-        self._pool.close()
+        for server in self.servers:
+            server.pool.close()
         for exchange in tuple(self._live):
             exchange.give_up(Unavailable(Reason.STOPPING))
         if self._tick is not None:
@@ -257,34 +375,13 @@ class Upstream:
             self._tick = None
 
 
-class Departure:
-    """A request that is on its way without a task; whoever sent it calls one of the three."""
+def _tell_nobody(happening: Happening, server: str) -> None:
+    """Stand in where nobody listens."""
 
-    __slots__ = ("_connection", "_exchange", "_upstream")
 
-    def __init__(self, upstream: Upstream, exchange: Exchange, connection: Connection) -> None:
-        """Belong to *upstream*; *exchange* has departed over *connection*."""
-        self._upstream = upstream
-        self._exchange = exchange
-        self._connection = connection
-
-    def arrive(self) -> Arrived | None:
-        """Give the whole answer to the client; None when it takes more, which is up to ``carry_on`` then."""
-        arrived = self._exchange.arrive(self._connection)
-        if arrived is not None:
-            self._upstream.leave(self._exchange, self._connection)
-        return arrived
-
-    async def carry_on(self, request: web.BaseRequest) -> RelayedResponse:
-        """Do for *request*, which is the same one, what ``Upstream.carry`` does once it has sent a request."""
-        self._exchange.resume(request)
-        return await self._upstream.resume(self._exchange, self._connection)
-
-    def abandon(self) -> None:
-        """Forget about it: the client has gone."""
-        self._connection.tell(None)
-        self._exchange.give_up(ClientGone())
-        self._upstream.leave(self._exchange, self._connection)
+def _cause(stale: Stale) -> Unavailable:
+    cause = stale.__cause__
+    return cause if isinstance(cause, Unavailable) else Unavailable(Reason.UPSTREAM_DOWN, "", 502)
 
 
 def _without_expect(request: web.BaseRequest, head: Head) -> Head:

@@ -1,4 +1,4 @@
-"""Certificates made on the fly: one authority, and a certificate of it for 127.0.0.1 and localhost."""
+"""Certificates made on the fly: an authority with a server's certificate, and self-signed ones for SAML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -39,6 +39,33 @@ def make_certificates(directory: Path, *, host: str = "localhost", days: int = 1
     paths = Certificates(directory / "authority.pem", directory / "server.pem", directory / "server.key")
     paths.authority.write_bytes(authority.public_bytes(Encoding.PEM))
     paths.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+    paths.key.touch(mode=0o600)
+    paths.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
+
+
+@dataclass(frozen=True, slots=True)
+class SelfSigned:
+    """Paths of PEM files of an RSA key and of the certificate that it signs itself, as SAML parties use them."""
+
+    certificate: Path
+    key: Path
+
+
+def make_self_signed(directory: Path, name: str, *, days: int = 30) -> SelfSigned:
+    """Write `name.pem` and `name.key` into `directory`."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(name))
+        .issuer_name(_name(name))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=days))
+    )
+    paths = SelfSigned(directory / f"{name}.pem", directory / f"{name}.key")
+    paths.certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     paths.key.touch(mode=0o600)
     paths.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return paths

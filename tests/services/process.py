@@ -111,12 +111,14 @@ class Server:
         account: str | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         environment: dict[str, str] | None = None,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._name = name
         self._command = [*_set_privileges(account, "--pdeathsig", "KILL"), *command]
         self._answers = answers
         self._stop_signal = stop_signal
         self._environment = environment
+        self._start_seconds = start_seconds
         self._log_path = new_directory("sidecar-log") / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -156,10 +158,10 @@ class Server:
         return self
 
     def _wait_until_it_answers(self) -> None:
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + self._start_seconds
         while self.is_running and not self._answers():
             if time.monotonic() > end:
-                raise self._failed(f"did not answer in {START_SECONDS:.0f} s")
+                raise self._failed(f"did not answer in {self._start_seconds:.0f} s")
             time.sleep(0.02)
         # Asked last: another server that took the port after the probe may be what answered.
         if not self.is_running:

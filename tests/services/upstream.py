@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -119,6 +119,8 @@ class Front:
 
     upstream: Upstream
     port: int = 0
+    affinity: str = ""
+    told: list[tuple[str, str]] = field(default_factory=list)
     answers: list[RelayedResponse] = field(default_factory=list)
     problems: list[Exception] = field(default_factory=list)
     ending: Ending = field(default_factory=Ending)
@@ -152,7 +154,7 @@ _PLAN = HeaderPlan(managed=frozenset())
 
 @asynccontextmanager
 async def front(
-    upstream: str,
+    upstream: str | Sequence[str],
     *,
     alter: Alter | None = None,
     body: bytes | None = None,
@@ -164,16 +166,24 @@ async def front(
     for name in ("connect_timeout", "answer_timeout", "idle_timeout"):
         if name in settings:
             settings[name] = timedelta(seconds=settings[name])
-    place = Front(Upstream(App(upstream=upstream, **settings), max_body=max_body))
+    told: list[tuple[str, str]] = []
+    section = App.model_validate({"upstream": upstream, **settings})
+    tell = lambda happening, server: told.append((happening.value, server))  # noqa: E731 - a list's end
+    place = Front(Upstream(section, max_body=max_body, tell=tell), told=told)
+    watch = asyncio.create_task(place.upstream.look_after_servers())
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         lines = (("Host", request.headers["Host"]), *_PLAN.incoming(request.raw_headers))
         head = Head(request.method, request.raw_path, lines)
         try:
             if wants_websocket(request):
-                answer = await place.upstream.tunnel(request, head, alter=alter, ended=place.ending)
+                answer = await place.upstream.tunnel(
+                    request, head, alter=alter, ended=place.ending, affinity=place.affinity
+                )
             else:
-                answer = await place.upstream.carry(request, head, alter=alter, ended=place.ending, body=body)
+                answer = await place.upstream.carry(
+                    request, head, alter=alter, ended=place.ending, body=body, affinity=place.affinity
+                )
         except (Refused, Unavailable) as problem:
             place.problems.append(problem)
             return web.Response(status=problem.status, text=problem.reason.value)
@@ -191,6 +201,7 @@ async def front(
         listener.close()
         for writer in place.writers:
             writer.close()
+        watch.cancel()
         await place.upstream.close()
         await server.shutdown(1)
 

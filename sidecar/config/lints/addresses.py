@@ -6,9 +6,6 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 DATABASES = frozenset(["sqlite", "postgresql", "postgres", "mysql", "mariadb"])
@@ -75,6 +72,9 @@ def listen_problem(text: str, *, takes_unix: bool = True) -> str:
 
 def database_problem(text: str) -> str:
     """What is wrong with the address of a database, without repeating it; "" when nothing is."""
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - only for those who name a database: it is large
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415 - as above
+
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):

@@ -129,12 +129,20 @@ def addresses(config: Config, document: Document) -> Iterator[Problem]:
 
 def linking(config: Config, document: Document) -> Iterator[Problem]:
     """Taking accounts over needs a login that may speak for their addresses."""
-    if config.provision is None or config.provision.account.existing != "link_verified":
+    if config.provision is None:
         return
-    if not any(login.domains for login in config.logins.values()):
+    account = config.provision.account
+    kinds = {"existing": account.existing == "link_verified", "other_login": account.other_login == "join_verified"}
+    asked = [key for key, is_on in kinds.items() if is_on]
+    if not asked:
+        return
+    for key in asked if not any(login.domains for login in config.logins.values()) else ():
         message = "nobody is ever linked, because no login may speak for an e-mail domain"
         fix = "List the domains under logins, such as domains: [example.com]"
-        yield document.warning(("provision", "account", "existing"), message, fix)
+        yield document.warning(("provision", "account", key), message, fix)
+    if kinds["other_login"] and len(config.logins) == 1:
+        fix = "Remove it, or add the other login"
+        yield document.warning(("provision", "account", "other_login"), "there is only one login", fix)
     for name, login in config.logins.items():
         if login.trust_email and login.domains:
             message = "an address that nobody verified is enough to take over an account"

@@ -14,8 +14,10 @@ from sidecar.config.document import Document, Location
 from sidecar.config.lints.addresses import is_host, is_loopback, listen_problem, origin_problem
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
+from sidecar.core.addresses import host_of
 
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_TARGET = re.compile(r"/[!-~]*")
 # A duration of nothing means something here: no tolerance, no waiting.
 _MAY_BE_ZERO = frozenset(["leeway", "drain", "notice"])
 _WIDEST = {4: 8, 6: 32}
@@ -73,17 +75,23 @@ def proxies(config: Config, document: Document) -> Iterator[Problem]:
             yield document.warning(place, "trusts a public network", fix)
 
 
+def proxy_protocol(config: Config, document: Document) -> Iterator[Problem]:
+    """Whoever may announce connections can claim to be anybody's address."""
+    server, place = config.server, ("server", "proxy_protocol")
+    if not server.proxy_protocol:
+        return
+    if not server.trusted_proxies:
+        fix = "List the addresses of your load balancers there"
+        yield document.error(place, "lets nobody in without server.trusted_proxies", fix)
+    if server.listen.startswith("unix:"):
+        yield document.error(place, "needs peers with addresses, and a Unix socket has none", "Listen on host:port")
+
+
 def application(config: Config, document: Document) -> Iterator[Problem]:
     """Where the application is, and how far it is believed."""
-    app, place = config.app, ("app", "upstream")
-    if app.upstream.startswith("unix:"):
-        problem = "" if app.upstream.startswith("unix:/") else "a Unix socket needs an absolute path"
-    else:
-        problem = origin_problem(app.upstream)
-    if problem:
-        yield document.error(place, problem, _DIAL)
+    app = config.app
     tls = app.tls
-    if not app.upstream.startswith("https:") and tls != type(tls)():
+    if not any(one.startswith("https:") for one in app.upstream) and tls != type(tls)():
         yield document.warning(("app", "tls"), "has no effect, because upstream is not https", "Remove it")
     if not tls.verify:
         yield document.warning(("app", "tls", "verify"), "accepts any certificate", "Name the authority with ca")
@@ -93,6 +101,45 @@ def application(config: Config, document: Document) -> Iterator[Problem]:
         problem = origin_problem(origin)
         if problem:
             yield document.error(("app", "websocket_origins", number), problem, "Write https://other.example.com")
+
+
+def servers(config: Config, document: Document) -> Iterator[Problem]:
+    """Each of the application's servers is an address, there once; one of them at least serves."""
+    app = config.app
+    for number, address in enumerate(app.upstream):
+        place = ("app", "upstream", number) if len(app.upstream) > 1 else ("app", "upstream")
+        problem = _dial_problem(address)
+        if problem:
+            yield document.error(place, problem, _DIAL)
+        elif address in app.upstream[:number]:
+            yield document.error(place, "is there twice", "List each server once")
+    for number, address in enumerate(app.draining):
+        if address not in app.upstream:
+            here = ("app", "draining", number)
+            yield document.error(here, "is none of app.upstream", "Write it as it stands there")
+    if set(app.upstream) <= set(app.draining):
+        yield document.error(("app", "draining"), "leaves no server", "Leave one of app.upstream out")
+    if len(app.upstream) == 1 and app.sticky:
+        yield document.warning(("app", "sticky"), "has no effect with one server", "Remove it")
+
+
+def _dial_problem(address: str) -> str:
+    if address.startswith("unix:"):
+        return "" if address.startswith("unix:/") else "a Unix socket needs an absolute path"
+    return origin_problem(address)
+
+
+def health(config: Config, document: Document) -> Iterator[Problem]:
+    """What the servers are asked must be a request."""
+    section, place = config.app.health, ("app", "health")
+    if section is None:
+        return
+    if not _TARGET.fullmatch(section.path):
+        yield document.error((*place, "path"), "must be a path such as /health", "Begin it with /")
+    if section.host is not None and not is_host(host_of(section.host)):
+        yield document.error((*place, "host"), "is no host name", "Without scheme; a port may follow")
+    if section.timeout > section.every:
+        yield document.warning((*place, "timeout"), "is longer than every", "Checks then come later than that")
 
 
 def durations(config: Config, document: Document) -> Iterator[Problem]:

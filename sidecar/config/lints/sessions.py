@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from sqlalchemy.engine import make_url
-
 from sidecar.config.document import Document
 from sidecar.config.lints.addresses import database_problem, is_address, is_host, listen_problem
 from sidecar.config.models import Config
@@ -102,6 +100,10 @@ def lifetimes(config: Config, document: Document) -> Iterator[Problem]:
 
 def directory(config: Config, document: Document) -> Iterator[Problem]:
     """The database that remembers accounts; used only where accounts are made."""
+    if config.provision is None and "directory" not in config.model_fields_set:
+        return
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - only for those who name a database: it is large
+
     url, place = config.directory.url, ("directory", "url")
     problem = database_problem(url.reveal())
     if problem:

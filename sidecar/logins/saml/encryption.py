@@ -7,7 +7,9 @@ public key, so the plain text is a stranger's word until a signature is found in
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import xmlsec
 from lxml import etree
@@ -50,12 +52,27 @@ def _decrypted(holder: etree._Element, pair: KeyPair) -> bytes | None:
             info.append(below)
             part.insert(1, info)
     try:
-        manager = xmlsec.KeysManager()
-        manager.add_key(xmlsec.Key.from_memory(pair.key, xmlsec.KeyFormat.PEM, None))
-        plain = xmlsec.EncryptionContext(manager).decrypt(data)
+        plain = xmlsec.EncryptionContext(_manager(pair)).decrypt(data)
     except xmlsec.Error:
         return None
     return plain if isinstance(plain, bytes) else None
+
+
+class _Kept(threading.local):
+    def __init__(self) -> None:
+        self.managers: dict[KeyPair, Any] = {}
+
+
+_kept = _Kept()
+
+
+def _manager(pair: KeyPair) -> Any:
+    """What holds the key, one for each thread: making it reads all the authorities of the system, which takes 30 ms."""
+    if pair not in _kept.managers:
+        made = xmlsec.KeysManager()
+        made.add_key(xmlsec.Key.from_memory(pair.key, xmlsec.KeyFormat.PEM, None))
+        _kept.managers[pair] = made
+    return _kept.managers[pair]
 
 
 def _in_context(plain: bytes, holder: etree._Element) -> etree._Element:

@@ -73,13 +73,15 @@ KEY_INFO: Final[Mapping[str, frozenset[str]]] = _rules(
 )
 # Anything of others may stand in these, as long as nothing of SAML, signatures or encryption is inside it.
 FOREIGN: Final = frozenset(map(tag, ("p:Extensions", "p:StatusDetail", "a:AttributeValue")))
+# What may stand in place of what.
+ENCRYPTED: Final = {tag("a:EncryptedAssertion"): tag("a:Assertion"), tag("a:EncryptedID"): tag("a:NameID")}
 # How often an element may stand in its parent, where that is not "any number".
 ONCE: Final[Iterable[str]] = tuple(
     map(
         tag,
         (
-            "a:Issuer", "d:Signature", "p:Extensions", "p:Status", "a:Assertion", "a:EncryptedAssertion", "a:Subject",
-            "a:Conditions", "a:AuthnStatement", "a:NameID", "a:EncryptedID", "a:SubjectConfirmationData",
+            "a:Issuer", "d:Signature", "p:Extensions", "p:Status", "a:Assertion", "a:Subject",
+            "a:Conditions", "a:AuthnStatement", "a:NameID", "a:SubjectConfirmationData",
             "a:AuthnContext", "a:AuthnContextClassRef", "p:StatusCode", "p:StatusMessage", "d:SignedInfo",
             "d:SignatureValue", "d:KeyInfo", "d:CanonicalizationMethod", "d:SignatureMethod", "d:Reference",
             "d:Transforms", "d:DigestMethod", "d:DigestValue", "c:InclusiveNamespaces", "x:EncryptedData",

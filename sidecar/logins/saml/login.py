@@ -17,7 +17,7 @@ from sidecar.logins.saml.bench import Bench
 from sidecar.logins.saml.conditions import Expected, Statement, check
 from sidecar.logins.saml.document import decode
 from sidecar.logins.saml.names import NAME_ID_FORMATS
-from sidecar.logins.saml.naming import TRANSIENT, NameId, session_key, subject_of, write_handle
+from sidecar.logins.saml.naming import TRANSIENT, NameId, issuer_of, session_key, subject_of, write_handle
 from sidecar.logins.saml.parties import Binding, IdentityProvider, KeyPair, ProviderMetadata, ServiceProvider
 from sidecar.logins.saml.publishing import published
 from sidecar.logins.saml.request import Wish, ask_for, message, posted, redirected
@@ -211,7 +211,7 @@ class SamlSignIn:
             raise Refused(Reason.IDENTITY_INCOMPLETE, 403, detail)
         else:
             subject = alias
-        return identity_from(self.name, provider.entity_id, {**claims, "sub": subject}, self.plan)
+        return identity_from(self.name, issuer_of(provider.entity_id), {**claims, "sub": subject}, self.plan)
 
     async def refresh(self, session: Session, grant: Grant, now: float) -> SignedIn:
         """Refuse: there is nothing to ask a SAML provider between sign-ins."""

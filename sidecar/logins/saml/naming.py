@@ -32,6 +32,15 @@ def subject_of(name: NameId, provider: str, service: str) -> str:
     return f"{_QUALIFIED}{len(qualifier)}:{qualifier}{len(sp_qualifier)}:{sp_qualifier}{name.value}"
 
 
+def issuer_of(provider: str) -> str:
+    """``Identity.issuer`` of people whom *provider* (entityID) names.
+
+    Some providers, Keycloak for one, call themselves the same in OpenID Connect. There a person's ``sub`` is theirs
+    alone, while a NameID may be a name that somebody chose to be just that ``sub``: they must never be one key.
+    """
+    return f"saml:{provider}"
+
+
 def session_key(subject: str, session_index: str) -> str:
     """``Session.sid`` of the provider's session *session_index* of the person that ``subject_of`` calls *subject*.
 

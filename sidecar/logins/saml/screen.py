@@ -13,7 +13,7 @@ from collections import Counter
 from lxml import etree
 
 from sidecar.logins.saml.document import everything
-from sidecar.logins.saml.grammar import CHILDREN, FOREIGN, KEY_INFO, ONCE, OUR_NAMESPACES, tag
+from sidecar.logins.saml.grammar import CHILDREN, ENCRYPTED, FOREIGN, KEY_INFO, ONCE, OUR_NAMESPACES, tag
 from sidecar.logins.saml.names import ENVELOPED, EXCLUSIVE_C14N, XML
 from sidecar.logins.saml.vocabulary import (
     CBC,
@@ -75,7 +75,9 @@ def _check_children(element: etree._Element) -> None:
             continue
         else:
             raise _misshapen("an element that does not belong there", child)
-    for child, number in Counter(child.tag for child in element).items():
+    # Encrypted or not, there is one of it.
+    plainly = Counter(ENCRYPTED.get(str(child.tag), str(child.tag)) for child in element)
+    for child, number in plainly.items():
         if number > 1 and child in ONCE:
             raise _misshapen(f"{number} of {etree.QName(child).localname}", element)
 

@@ -13,7 +13,7 @@ from sidecar.logins.saml.answer import guarded
 from sidecar.logins.saml.bench import Bench
 from sidecar.logins.saml.carried import opened_message, unpack
 from sidecar.logins.saml.farewell import ANSWER, REQUEST, Terms, ask_to_end, read_answer, read_request, say_ended
-from sidecar.logins.saml.naming import read_handle
+from sidecar.logins.saml.naming import issuer_of, read_handle
 from sidecar.logins.saml.parties import Binding, IdentityProvider, ProviderMetadata, ServiceProvider
 from sidecar.logins.saml.request import posted, redirected
 from sidecar.logins.saml.signing import new_id
@@ -89,7 +89,7 @@ class SamlSignOut:
                 root = opened_message(parcel, REQUEST, provider.certificates, self._section.max_answer, self._weak)
                 goodbye = read_request(root, terms, self._weak)
                 return LogoutAsked(
-                    issuer=provider.entity_id,
+                    issuer=issuer_of(provider.entity_id),
                     alias=goodbye.alias,
                     sids=goodbye.sids,
                     message=goodbye.message_id,

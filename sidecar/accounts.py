@@ -1,0 +1,125 @@
+"""Wire what keeps accounts: directory, people, provisioning, and the SCIM server that tells of people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from sidecar.condition import Accounts, Parts
+from sidecar.config.models import Config
+from sidecar.config.scim import Scim
+from sidecar.core.audit import Event
+from sidecar.directory import Directory
+from sidecar.directory.database import Database
+from sidecar.hooks.hook import StepHook
+from sidecar.model import Person, Unavailable
+from sidecar.people import Changes, People, SourcePlan
+from sidecar.plans import login_domains, roles_plan
+from sidecar.portal.site import Site
+from sidecar.provision import Provisioner
+from sidecar.scim_api import ScimServer
+from sidecar.scim_api.client import client_of
+from sidecar.scim_api.groups import Groups
+from sidecar.scim_api.users import Users
+from sidecar.sessions.keeper import SessionKeeper
+from sidecar.sessions.store import Store
+from sidecar.telemetry.audit import AuditLog
+from sidecar.telemetry.metrics import Metrics
+
+_log = structlog.get_logger("accounts")
+
+
+async def open_accounts(  # noqa: PLR0917 - the parts that it joins
+    config: Config,
+    store: Store,
+    keeper: SessionKeeper,
+    audit: AuditLog,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    parts: Parts,
+) -> Accounts:
+    """Open what ``provision`` asks for; *parts* closes it. Raises Unavailable for a file that cannot be used."""
+    assert config.provision is not None  # noqa: S101 - the caller looked
+    name = config.directory.application
+    database = Database(config.directory.url.reveal(), config.directory.timeout.total_seconds())
+    directory = parts.add(Directory(database, name))
+    hook = parts.add(StepHook(config.provision))
+
+    def record(event: str, fields: Mapping[str, object]) -> None:
+        metrics.accounts.labels(event).inc()
+        audit.record(Event(event), fields)
+
+    async def end_sessions(person: Person) -> None:
+        for key in person.identities:
+            await keeper.end_person(key)
+
+    changes = Changes(store)
+    sources = _source_plans(config)
+    roles, telling = roles_plan(config), _telling_logins(config)
+    people = People(directory, changes, sources, roles, telling, adds=_groups_add_up(config))
+    provisioner = parts.add(
+        Provisioner(
+            config.provision,
+            hook,
+            directory,
+            store,
+            name,
+            clock,
+            login_domains(config),
+            record,
+            end_sessions,
+            people.of if sources else _unheard_of,
+            changes,
+        )
+    )
+    # Without sources nobody needs to be asked who somebody is: the sign-in says it.
+    accounts = Accounts(database, directory, provisioner, people if sources else None, changes)
+    try:
+        await accounts.prepare()
+    except Unavailable as fault:
+        # A file on this machine does not come by itself; a database server may.
+        if database.address.kind == "sqlite":
+            raise
+        _log.error("the directory cannot be used yet", error=str(fault))
+    return accounts
+
+
+async def _unheard_of(_person: Person) -> None:
+    return None
+
+
+def open_scim(  # noqa: PLR0917 - the parts that it joins
+    section: Scim | None, site: Site, accounts: Accounts, store: Store, audit: AuditLog, metrics: Metrics
+) -> ScimServer | None:
+    """The SCIM server, where there are clients."""
+    directory, provisioner, changes = accounts.directory, accounts.provisioner, accounts.changes
+    if section is None or directory is None or provisioner is None or changes is None:
+        return None
+    base = f"{site.origin}{site.prefix}/scim"
+    return ScimServer(
+        prefix=site.prefix,
+        clients={name: client_of(name, client, base) for name, client in section.clients.items()},
+        users=Users(directory, provisioner, changes),
+        groups=Groups(directory, provisioner, changes),
+        store=store,
+        audit=audit,
+        metrics=metrics,
+    )
+
+
+def _source_plans(config: Config) -> tuple[SourcePlan, ...]:
+    """The sources that own people, the strongest first."""
+    clients = config.scim.clients if config.scim is not None else {}
+    return tuple(SourcePlan(f"scim:{name}", client.join) for name, client in clients.items())
+
+
+def _groups_add_up(config: Config) -> bool:
+    """True where the groups of sources are added to those of the sign-in."""
+    return config.scim is None or all(client.groups == "add" for client in config.scim.clients.values())
+
+
+def _telling_logins(config: Config) -> frozenset[str]:
+    """Logins that say groups."""
+    logins = config.logins.items()
+    return frozenset(name for name, login in logins if login.identity.groups or config.identity.groups)

@@ -1,0 +1,84 @@
+"""Check SCIM clients: names, tokens, and how their people are joined to those who sign in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sidecar.config.document import Document, Location
+from sidecar.config.lints.addresses import is_host
+from sidecar.config.lints.templates import CLAIMS, unknown_names
+from sidecar.config.models import Config
+from sidecar.config.problem import Problem
+from sidecar.config.scim import Scim, ScimClient
+from sidecar.config.wording import closest
+
+# It is part of addresses: /-/scim/NAME/v2.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SHORTEST_TOKEN = 24
+_JOIN = frozenset(["claims", "user", "subject"])
+
+
+def clients(config: Config, document: Document) -> Iterator[Problem]:
+    """Each client by itself, and all of them together."""
+    if config.scim is None:
+        return
+    ways = {client.groups for client in config.scim.clients.values()}
+    for name, client in config.scim.clients.items():
+        place: Location = ("scim", "clients", name)
+        if not _NAME.fullmatch(name):
+            yield document.error(place, "the name becomes part of addresses", "Use letters, digits, - and _")
+        if len(ways) > 1:
+            yield document.error((*place, "groups"), "differs between clients", "Write the same for all of them")
+        yield from _people(client, place, document)
+    yield from _tokens(config.scim, document)
+
+
+def _tokens(section: Scim, document: Document) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for name, client in section.clients.items():
+        place: Location = ("scim", "clients", name, "token")
+        for text in (token.reveal() for token in client.token):
+            if 0 < len(text) < _SHORTEST_TOKEN:
+                fix = "Make one with: openssl rand -base64 32"
+                yield document.error(place, f"has fewer than {_SHORTEST_TOKEN} characters", fix)
+            other = seen.setdefault(text, name) if text else name
+            if other != name:
+                yield document.error(place, f"is the token that scim.clients.{other} has", "Give each client its own")
+
+
+def _people(client: ScimClient, place: Location, document: Document) -> Iterator[Problem]:
+    for number, domain in enumerate(client.domains):
+        here = (*place, "domains", number)
+        if not is_host(domain):
+            yield document.error(here, f"{document.quoted(here, domain)} is no domain", "Write example.com")
+    for key in ("username", "email", "name", "groups"):
+        template = getattr(client.identity, key)
+        if template is not None:
+            yield from unknown_names(document, (*place, "identity", key), template, CLAIMS, {})
+
+
+def joins(config: Config, document: Document) -> Iterator[Problem]:
+    """Whoever signs in must be found among the people of a client."""
+    if config.scim is None:
+        return
+    fields = {"user": frozenset(["username", "email"])}
+    for name, client in config.scim.clients.items():
+        place: Location = ("scim", "clients", name, "join")
+        for login, template in client.join.items():
+            here = (*place, login)
+            if login not in config.logins:
+                fix = closest(login, sorted(config.logins), "There are")
+                yield document.error(here, f"there is no login {document.quoted(here, login)}", fix)
+            yield from unknown_names(document, here, template, _JOIN, fields)
+        if not client.join:
+            message = "nobody who signs in is ever one of these people: their groups and their end do not count"
+            fix = f'Add join: {{corp: "{{{{ claims.oid }}}}"}}, the claim that equals {client.on}'
+            yield document.warning(("scim", "clients", name), message, fix)
+
+
+def accounts(config: Config, document: Document) -> Iterator[Problem]:
+    """People are kept in the directory, which is there for accounts."""
+    if config.scim is not None and config.provision is None:
+        message = "people come for the sake of their accounts, and provision is missing"
+        yield document.error(("scim",), message, "Add provision")

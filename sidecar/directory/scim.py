@@ -1,0 +1,280 @@
+"""Keep what SCIM clients say of people, in one transaction with what follows from it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidecar.core.scim.fault import Fault, bad_value, not_there, taken
+from sidecar.core.wanted import folded
+from sidecar.directory.database import Database, Work
+from sidecar.directory.outbox import Owed, add
+from sidecar.directory.profiles import tell, unsay
+from sidecar.directory.scim_query import Condition
+from sidecar.directory.switching import switch_off, switch_on
+from sidecar.directory.tables import digest, scim_email, scim_user, searchable
+from sidecar.model import Duty, Identity
+
+_BATCH = 500
+# A column of MySQL's holds 64 KiB.
+_LARGEST_DOCUMENT = 60_000
+
+T = TypeVar("T")
+Document = dict[str, Any]
+# Who somebody is by their id and document, and the values by which they are joined to those who sign in.
+Describe = Callable[[str, Document], tuple[Identity, Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScimUser:
+    """Somebody as a client sees them. ``id`` is ours and never changes; ``version`` grows with every change."""
+
+    id: str
+    person_id: str
+    active: bool
+    document: Document
+    created: float
+    updated: float
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a change."""
+
+    user: ScimUser
+    has_changed: bool
+    was_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which part of a list: ``count`` after ``start``, or after the key ``after``; ordered by ``by``, then by id."""
+
+    count: int
+    start: int = 0
+    after: tuple[float, str] | None = None
+    by: Column[Any] | None = None
+    descending: bool = False
+
+
+class ScimUsers:
+    """The people of SCIM clients, each a source of its own. Every coroutine raises Unavailable(DIRECTORY_DOWN)."""
+
+    def __init__(self, database: Database, application: str) -> None:
+        """Owe what a change asks for to *application*, as named in the outbox."""
+        self._database = database
+        self._application = application
+
+    async def user(self, source: str, user_id: str) -> ScimUser | None:
+        """Give one by our id."""
+
+        async def work(connection: AsyncConnection) -> ScimUser | None:
+            return await _one(connection, source, user_id)
+
+        return await self._database.read(work)
+
+    async def page(self, source: str, condition: Condition, window: Window) -> tuple[ScimUser, ...]:
+        """Those for whom *condition* holds, in a stable order."""
+        chosen = select(scim_user).where(scim_user.c.source == source, condition.sql)
+        chosen = windowed(chosen, window, scim_user.c.created, scim_user.c.id)
+
+        async def work(connection: AsyncConnection) -> tuple[ScimUser, ...]:
+            return tuple(_user(row) for row in (await connection.execute(chosen)).mappings())
+
+        return await self._database.read(work)
+
+    async def count(self, source: str, condition: Condition) -> int:
+        """How many those are."""
+        chosen = select(func.count()).select_from(scim_user).where(scim_user.c.source == source, condition.sql)
+
+        async def work(connection: AsyncConnection) -> int:
+            return int((await connection.execute(chosen)).scalar_one())
+
+        return await self._database.read(work)
+
+    async def people_of(self, source: str, user_ids: Iterable[str]) -> Mapping[str, str]:
+        """Our ids of people by those of SCIM, as far as they are known."""
+        return await self._pairs(source, scim_user.c.id, scim_user.c.person_id, user_ids)
+
+    async def users_of(self, source: str, person_ids: Iterable[str]) -> Mapping[str, str]:
+        """Ids of SCIM by our ids of people."""
+        return await self._pairs(source, scim_user.c.person_id, scim_user.c.id, person_ids)
+
+    async def _pairs(self, source: str, key: Column[Any], value: Column[Any], keys: Iterable[str]) -> dict[str, str]:
+        wanted = list(dict.fromkeys(keys))
+
+        async def work(connection: AsyncConnection) -> dict[str, str]:
+            found: dict[str, str] = {}
+            for start in range(0, len(wanted), _BATCH):
+                some = select(key, value).where(scim_user.c.source == source, key.in_(wanted[start : start + _BATCH]))
+                found.update((row[0], row[1]) for row in await connection.execute(some))
+            return found
+
+        return await self._database.read(work)
+
+    # Changes
+
+    async def create(self, source: str, document: Document, describe: Describe, now: float) -> Written:
+        """Make somebody, and the person that they are. Raises Fault, and Refused as ``Profiles.told``."""
+        user_id = uuid.uuid4().hex
+        active = bool(document.get("active", True))
+
+        async def work(connection: AsyncConnection) -> Written:
+            await _refuse_taken(connection, source, user_id, document)
+            who, joins = describe(user_id, document)
+            told = await tell(connection, self._application, who, joins, now)
+            same = and_(scim_user.c.source == source, scim_user.c.person_id == told.person_id)
+            if (await connection.execute(select(scim_user.c.id).where(same))).first() is not None:
+                raise taken("the value that joins them to their sign-in")
+            row = {"id": user_id, "source": source, "person_id": told.person_id, "created": now, "version": 1}
+            await connection.execute(insert(scim_user).values(**row, **_columns(document, active, now)))
+            await _write_emails(connection, user_id, document)
+            if not active:
+                await switch_off(connection, self._application, told.person_id, (source, now))
+            return Written(await _present(connection, source, user_id), has_changed=True, was_active=True)
+
+        return await self._unique(work)
+
+    async def change(
+        self, source: str, user_id: str, change: Callable[[ScimUser], Document], describe: Describe, now: float
+    ) -> Written:
+        """Put what *change* makes of somebody in their place; what changes nothing leaves no trace.
+
+        Raises Fault, and Refused(PERSON_DISABLED) when somebody else had switched them off.
+        """
+
+        async def work(connection: AsyncConnection) -> Written:
+            before = await _present(connection, source, user_id, lock=True)
+            document = change(before)
+            if document == before.document:
+                return Written(before, has_changed=False, was_active=before.active)
+            await _refuse_taken(connection, source, user_id, document)
+            active = bool(document.get("active", before.active))
+            values = {**_columns(document, active, now), "version": before.version + 1}
+            await connection.execute(update(scim_user).where(scim_user.c.id == user_id).values(**values))
+            await _write_emails(connection, user_id, document)
+            who, joins = describe(user_id, document)
+            await tell(connection, self._application, who, joins, now)
+            if before.active and not active:
+                await switch_off(connection, self._application, before.person_id, (source, now))
+            elif active and not before.active:
+                await switch_on(connection, self._application, before.person_id, source, now)
+            after = await _present(connection, source, user_id)
+            return Written(after, has_changed=True, was_active=before.active)
+
+        return await self._unique(work)
+
+    async def delete(
+        self, source: str, user_id: str, check: Callable[[ScimUser], None], describe: Describe, now: float
+    ) -> ScimUser:
+        """Forget somebody, and switch the person off for good."""
+
+        async def work(connection: AsyncConnection) -> ScimUser:
+            before = await _present(connection, source, user_id, lock=True)
+            check(before)
+            await connection.execute(delete(scim_email).where(scim_email.c.user_id == user_id))
+            await connection.execute(delete(scim_user).where(scim_user.c.id == user_id))
+            await switch_off(connection, self._application, before.person_id, (source, now), forever=True)
+            once = f"delete:{before.person_id}"
+            await add(connection, self._application, Owed(before.person_id, Duty.DELETE, now, once))
+            await unsay(connection, self._application, describe(user_id, before.document)[0], now)
+            return before
+
+        return await self._database.write(work)
+
+    async def _unique(self, work: Work[T]) -> T:
+        try:
+            return await self._database.write(work)
+        except IntegrityError:
+            # Whoever was faster has it now, and this tells which value it is.
+            try:
+                return await self._database.write(work)
+            except IntegrityError:
+                raise taken("userName or externalId") from None
+
+
+def windowed(chosen: Any, window: Window, created: Column[Any], key: Column[Any]) -> Any:
+    """*chosen* in the order and the part that *window* says."""
+    by = created if window.by is None else window.by
+    orders = [by.desc(), key.desc()] if window.descending else [by, key]
+    if window.after is not None:
+        moment, last = window.after
+        chosen = chosen.where(or_(created > moment, and_(created == moment, key > last)))
+    return chosen.order_by(*orders).limit(window.count).offset(window.start)
+
+
+async def _refuse_taken(connection: AsyncConnection, source: str, user_id: str, document: Document) -> None:
+    others = and_(scim_user.c.source == source, scim_user.c.id != user_id)
+    for attribute, column, value in (
+        ("userName", scim_user.c.name_hash, digest(folded(document["userName"]))),
+        ("externalId", scim_user.c.external_hash, _external(document)),
+    ):
+        if value is None:
+            continue
+        if (await connection.execute(select(scim_user.c.id).where(others, column == value))).first() is not None:
+            raise taken(attribute)
+
+
+async def _one(connection: AsyncConnection, source: str, user_id: str, *, lock: bool = False) -> ScimUser | None:
+    chosen = select(scim_user).where(scim_user.c.id == user_id, scim_user.c.source == source)
+    row = (await connection.execute(chosen.with_for_update() if lock else chosen)).mappings().first()
+    return None if row is None else _user(row)
+
+
+async def _present(connection: AsyncConnection, source: str, user_id: str, *, lock: bool = False) -> ScimUser:
+    found = await _one(connection, source, user_id, lock=lock)
+    if found is None:
+        raise not_there()
+    return found
+
+
+def _external(document: Document) -> str | None:
+    return digest(document["externalId"]) if document.get("externalId") else None
+
+
+def _columns(document: Document, active: bool, now: float) -> dict[str, Any]:  # noqa: FBT001 - a column
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    if len(text.encode()) > _LARGEST_DOCUMENT:
+        raise Fault("invalidValue", "the resource is too large", 413)
+    if not document["userName"] or len(folded(document["userName"])) > 190:
+        raise bad_value("userName is empty or too long")
+    return {
+        "name_hash": digest(folded(document["userName"])),
+        "search_name": searchable(document["userName"]),
+        "external_hash": _external(document),
+        "active": active,
+        "document": text,
+        "updated": now,
+    }
+
+
+async def _write_emails(connection: AsyncConnection, user_id: str, document: Document) -> None:
+    values = [one.get("value") for one in document.get("emails", ())]
+    wanted = {digest(folded(value)) for value in values if value}
+    mine = scim_email.c.user_id == user_id
+    present = set((await connection.execute(select(scim_email.c.value_hash).where(mine))).scalars())
+    if present - wanted:
+        await connection.execute(delete(scim_email).where(mine, scim_email.c.value_hash.in_(present - wanted)))
+    rows = [{"user_id": user_id, "value_hash": value} for value in sorted(wanted - present)]
+    if rows:
+        await connection.execute(insert(scim_email), rows)
+
+
+def _user(row: Mapping[Any, Any]) -> ScimUser:
+    return ScimUser(
+        row["id"],
+        row["person_id"],
+        bool(row["active"]),
+        json.loads(row["document"]),
+        row["created"],
+        row["updated"],
+        row["version"],
+    )

@@ -1,0 +1,72 @@
+"""All servers of the application: which one gets the next request."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from sidecar.model import Reason, Unavailable
+from sidecar.upstream.server import Server
+from sidecar.upstream.target import targets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sidecar.config.service import App
+    from sidecar.upstream.server import Tell
+
+
+class Cluster:
+    """The one with the fewest requests under way serves next, or the one that a session is drawn to."""
+
+    def __init__(self, section: App, tell: Tell) -> None:
+        """Read where the servers are; raises ValueError that names the key of what cannot be used."""
+        self.servers = tuple(Server(target, section, tell) for target in targets_of(section))
+        for address, server in zip(section.upstream, self.servers, strict=True):
+            server.is_draining = address in section.draining
+        self._is_sticky = section.sticky
+        self._turn = 0
+
+    def enter(self, affinity: str, tried: Collection[Server] = ()) -> Server:
+        """Choose a server and count it as busy; say ``leave`` to it. Raises Unavailable(UPSTREAM_DOWN, 503)."""
+        server = self.choose(affinity, tried)
+        if server is None:
+            raise Unavailable(Reason.UPSTREAM_DOWN, "no server is available", 503)
+        server.enter(asyncio.get_running_loop().time())
+        return server
+
+    def choose(self, affinity: str, tried: Collection[Server] = ()) -> Server | None:
+        """Choose a server, or None when there is none; say ``enter`` to it once a request goes there."""
+        now = asyncio.get_running_loop().time()
+        if len(self.servers) == 1:
+            only = self.servers[0]
+            return only if only not in tried and only.may_serve(now) else None
+        return self._choose(affinity, [one for one in self.servers if one.may_serve(now) and one not in tried])
+
+    def has_another(self, tried: Collection[Server]) -> bool:
+        """Whether a server that was not tried may serve."""
+        now = asyncio.get_running_loop().time()
+        return any(one not in tried and one.may_serve(now) for one in self.servers)
+
+    def _choose(self, affinity: str, able: list[Server]) -> Server | None:
+        if len(able) <= 1:
+            return able[0] if able else None
+        if self._is_sticky and affinity:
+            # Rendezvous hashing: all workers and replicas agree without a word, and only the sessions of a server that
+            # is gone move.
+            return max(able, key=lambda one: _draw(affinity, one.name))
+        self._turn += 1
+        start = self._turn % len(able)
+        return min(able[start:] + able[:start], key=lambda one: one.load)
+
+    def says(self) -> str:
+        """How many servers may serve, for operators."""
+        now = asyncio.get_running_loop().time()
+        out = [one.name for one in self.servers if not one.may_serve(now)]
+        said = f"{len(self.servers) - len(out)} of {len(self.servers)} servers available"
+        return f"{said}; out: {', '.join(out)}" if out else said
+
+
+def _draw(affinity: str, name: str) -> bytes:
+    return blake2b(f"{affinity}\0{name}".encode(), digest_size=8).digest()

@@ -1,0 +1,357 @@
+"""A request that is sent on its way without a task is treated as any other: each case runs both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.services.upstream import Caller, RawApplication, raw_application, until
+from tests.world import Running, World
+
+LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+ASKED = (
+    "GET /some/page?of=it&x=%2F HTTP/1.1",
+    "Host: localhost:{port}",
+    "User-Agent: something",
+    "accept: */*",
+    "X-Twice: one",
+    "X-Twice: two",
+    "X-Empty:",
+    "X-App-User: mallory",
+    "X_App_User: mallory",
+    "x-forwarded-for: 10.9.9.9",
+    "X-Utf: \u00e4",
+    "Cookie: own=theirs; sidecar={token}; sidecar-browser={token}; last=one",
+    "Connection: keep-alive",
+)
+
+
+@dataclass
+class Station:
+    """A sidecar before an application that says what it is told, and somebody who has signed in."""
+
+    running: Running
+    application: RawApplication
+    token: str
+    says: list[bytes] = field(default_factory=list)
+    heads: list[bytes] = field(default_factory=list)
+    taken: list[bool] = field(default_factory=list)
+    waits: asyncio.Event = field(default_factory=asyncio.Event)
+    is_closed: bool = False
+
+    def request(self, *lines: str) -> bytes:
+        text = "\r\n".join([*(lines or ASKED), "", ""]).format(port=self.running.port, token=self.token)
+        return text.encode()
+
+    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.running.port)
+
+    async def warm(self) -> None:
+        """Have the session remembered, and a connection to the application idle."""
+        assert b"200 OK" in await self.ask(self.request())
+        self.taken.clear()
+        self.heads.clear()
+
+    async def ask(self, data: bytes) -> bytes:
+        """One request on a connection of its own; the whole answer."""
+        reader, writer = await self.dial()
+        writer.write(data)
+        try:
+            return await (reader.readuntil(b"\r\n\r\n") if data.startswith(b"HEAD") else whole(reader))
+        finally:
+            writer.close()
+
+    def general(self) -> None:
+        """From now on nothing departs at once."""
+        self.running.sidecar.front.express.depart = lambda *_: None  # type: ignore[method-assign]
+
+    @property
+    def is_quiet(self) -> bool:
+        front = self.running.sidecar.front
+        return front.gate.upstream.live == 0 and front.metrics._under_way == 0
+
+
+async def whole(reader: asyncio.StreamReader) -> bytes:
+    """One answer as it is framed; one without a length lasts as long as the connection."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    if match := re.search(rb"\r\ncontent-length: (\d+)", head.lower()):
+        return head + await reader.readexactly(int(match[1]))
+    if b"transfer-encoding: chunked" in head.lower():
+        return head + await reader.readuntil(b"0\r\n\r\n")
+    if head.startswith((b"HTTP/1.1 204", b"HTTP/1.1 304")):
+        return head
+    return head + await reader.read()
+
+
+@pytest.fixture
+def station(world: World) -> Callable[..., Any]:
+    """Make a station; *changes* are those of the configuration."""
+
+    @asynccontextmanager
+    async def make(changes: dict[str, Any] | None = None) -> AsyncIterator[Station]:
+        found: list[Station] = []
+
+        async def script(caller: Caller) -> None:
+            while head := await caller.head():
+                here = found[0] if found else None
+                if here is None:
+                    await caller.say(LENGTH)
+                    continue
+                here.heads.append(head)
+                said = here.says.pop(0) if here.says else LENGTH
+                if said == b"wait":
+                    await here.waits.wait()
+                    said = LENGTH
+                if said == b"hang up":
+                    return
+                for piece in said.split(b"|pause|"):
+                    await caller.say(piece)
+                    await asyncio.sleep(0.02)
+                if said.endswith(b"|pause|"):
+                    return
+
+        async with raw_application(script) as application:
+            app = {"upstream": application.url, **(changes or {}).get("app", {})}
+            running = await world({**(changes or {}), "app": app})
+            async with running.browser() as browser:
+                await browser.sign_in("ada", "/")
+                here = Station(running, application, browser.cookie())
+            found.append(here)
+            express = running.sidecar.front.express
+            depart = express.depart
+
+            def spy(*arguments: Any) -> Any:
+                sent = depart(*arguments)
+                here.taken.append(sent is not None)
+                return sent
+
+            express.depart = spy  # type: ignore[method-assign]
+            await here.warm()
+            yield here
+
+    return make
+
+
+ANSWERS = {
+    "plain": LENGTH,
+    "lines twice, empty and beyond ASCII": b"HTTP/1.1 201 Made\r\nX-A: 1\r\nx-a: 2\r\nX-E:\r\n"
+    b"X-B: \xe4\xff\r\nContent-Length: 1\r\n\r\nx",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "in pieces": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab|pause|cd",
+    "head in pieces": b"HTTP/1.1 200 OK\r\nContent-|pause|Length: 2\r\n\r\nab",
+    "empty": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "not modified": b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n",
+    "cookies": b"HTTP/1.1 200 OK\r\nSet-Cookie: sidecar=stolen\r\nSet-Cookie: theirs=1\r\nContent-Length: 1\r\n\r\nx",
+    "hop by hop": b"HTTP/1.1 200 OK\r\nConnection: x-secret\r\nX-Secret: 1\r\nKeep-Alive: 9\r\n"
+    b"Content-Length: 1\r\n\r\nx",
+    "until the end": b"HTTP/1.1 200 OK\r\n\r\nabc|pause|",
+    "events": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 3\r\n\r\nabc",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "old": b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok|pause|",
+    "an error": b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno",
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
+    "length and coding": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "no HTTP": b"SSH-2.0-x\r\n\r\n",
+    "a switch": b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "control characters": b"HTTP/1.1 200 OK\r\nX-A: a\x01b\r\nContent-Length: 2\r\n\r\nok",
+    "hangs up": b"hang up",
+}
+
+
+def without_reference(answer: bytes) -> bytes:
+    return re.sub(rb"[0-9a-f]{12}", b"REFERENCE", answer)
+
+
+@pytest.mark.parametrize("said", ANSWERS.values(), ids=ANSWERS.keys())
+async def test_the_client_gets_the_same_answer_both_ways(station: Any, said: bytes) -> None:
+    # What hangs up once is asked again; twice, it is a fault.
+    says = [said, said] if said == b"hang up" else [said]
+    async with station() as here:
+        here.says = list(says)
+        express = await here.ask(here.request())
+        assert here.taken == [True]
+        await until(lambda: here.is_quiet)
+        here.general()
+        await here.warm()
+        here.says = list(says)
+        assert without_reference(express) == without_reference(await here.ask(here.request()))
+
+
+async def test_the_application_and_the_audit_see_the_same_both_ways(station: Any) -> None:
+    async with station() as here:
+        await here.ask(here.request())
+        assert here.taken == [True]
+        here.general()
+        await here.ask(here.request())
+        assert here.heads[0] == here.heads[1]
+        assert here.heads[0].count(b"\r\nX-App-User: ") == 1
+        assert b"mallory" not in here.heads[0]
+        assert b"Cookie: own=theirs; last=one\r\n" in here.heads[0]
+        lines = [{**line, "time": "", "reference": ""} for line in here.running.audit() if line["event"] == "decision"]
+        assert lines[-1] == lines[-2]
+        assert lines[-1]["person"] == "ada"
+
+
+async def test_a_path_with_strange_letters_is_written_to_the_audit_as_ever(station: Any) -> None:
+    async with station() as here:
+        target = "/%E2%80%AE%22%7E\u007e%C2%85"
+        await here.ask(here.request(f"GET {target} HTTP/1.1", *ASKED[1:]))
+        assert here.taken == [True]
+        here.general()
+        await here.ask(here.request(f"GET {target} HTTP/1.1", *ASKED[1:]))
+        paths = [line["path"] for line in here.running.audit() if line["event"] == "decision"]
+        assert paths[-1] == paths[-2] == '/\u202e"~~\x85'
+        assert "\u202e".encode() not in here.running.audit_file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("HEAD /a HTTP/1.1", *ASKED[1:]),
+        ("DELETE /a HTTP/1.1", *ASKED[1:]),
+        ("GET /a HTTP/1.0", *ASKED[1:]),
+        ("GET http://localhost:{port}/a HTTP/1.1", *ASKED[1:]),
+        ("GET /-/me HTTP/1.1", *ASKED[1:]),
+        ("GET /a/../b HTTP/1.1", *ASKED[1:]),
+        ("GET /a;x=1/..;/b HTTP/1.1", *ASKED[1:]),
+        ("GET /a HTTP/1.1", "Host: evil.example", *ASKED[2:]),
+        ("GET /a HTTP/1.1", "Host: localhost:{port}", *ASKED[1:]),
+        (*ASKED[:-1], "Connection: close"),
+        (*ASKED[:-1], "Connection: x-twice"),
+        (*ASKED, "Content-Length: 0"),
+        (*ASKED, "Transfer-Encoding: chunked", "", "0"),
+        (*ASKED, "Expect: 100-continue"),
+        (*ASKED, "Authorization: Bearer x"),
+        (*ASKED, "Upgrade: h2c"),
+        (*ASKED[:-2], "Cookie: sidecar={token}; sidecar=" + "A" * 43),
+        (*ASKED[:-2], "Cookie: sidecar={token}; sidecar-form=x"),
+        (*ASKED[:-2], "Cookie: sidecar=" + "A" * 43),
+        (*ASKED[:-2], "Cookie: x=y"),
+    ],
+)
+async def test_what_is_not_ordinary_takes_the_gate(station: Any, lines: tuple[str, ...]) -> None:
+    async with station() as here:
+        await here.ask(here.request(*lines))
+        assert True not in here.taken
+
+
+async def test_whoever_lacks_the_role_is_turned_away_by_the_gate(station: Any) -> None:
+    changes = {"access": [{"path": "/only/**", "allow": {"role": "editor"}}, {"path": "/**", "allow": "signed_in"}]}
+    async with station(changes) as here:
+        assert b"403" in (await here.ask(here.request("GET /only/this HTTP/1.1", *ASKED[1:])))[:20]
+        assert here.taken == [False]
+        assert here.heads == []
+
+
+async def test_a_session_that_has_ended_opens_nothing(station: Any) -> None:
+    async with station() as here:
+        await here.running.sidecar.front.gate.keeper.end(here.token)
+        answer = await here.ask(here.request())
+        assert answer.startswith((b"HTTP/1.1 401", b"HTTP/1.1 302", b"HTTP/1.1 303"))
+        assert here.taken == [False]
+        assert here.heads == []
+
+
+async def test_a_session_that_ends_under_way_cuts_the_answer_short(station: Any) -> None:
+    async with station() as here:
+        here.says = [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsecret|pause|" + b"|pause|" * 500]
+        reader, writer = await here.dial()
+        writer.write(here.request())
+        assert b"secret" in await reader.readuntil(b"secret")
+        assert here.taken == [True]
+        await here.running.sidecar.front.gate.keeper.end(here.token)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(3)
+        writer.close()
+        await until(lambda: here.is_quiet)
+
+
+async def test_requests_that_come_meanwhile_are_answered_in_their_order(station: Any) -> None:
+    async with station() as here:
+        here.says = [b"wait"]
+        reader, writer = await here.dial()
+        writer.write(here.request("GET /1 HTTP/1.1", *ASKED[1:]))
+        await until(lambda: here.heads)
+        writer.write(here.request("GET /2 HTTP/1.1", *ASKED[1:]) + here.request("GET /3 HTTP/1.1", *ASKED[1:])[:20])
+        writer.write(here.request("GET /3 HTTP/1.1", *ASKED[1:])[20:])
+        await asyncio.sleep(0.05)
+        assert len(here.heads) == 1
+        here.waits.set()
+        for _ in range(3):
+            assert (await whole(reader)).endswith(b"ok")
+        writer.close()
+        assert [head.split()[1] for head in here.heads] == [b"/1", b"/2", b"/3"]
+        assert here.taken[0]
+
+
+async def test_a_client_that_goes_away_takes_its_request_along(station: Any) -> None:
+    async with station() as here:
+        here.says = [b"wait"]
+        _, writer = await here.dial()
+        writer.write(here.request())
+        await until(lambda: here.heads)
+        assert here.taken == [True]
+        writer.transport.abort()
+        await until(lambda: here.is_quiet)
+        here.waits.set()
+        # The answer that nobody waited for is nobody else's.
+        assert (await here.ask(here.request("GET /next HTTP/1.1", *ASKED[1:]))).endswith(b"ok")
+        assert here.heads[-1].startswith(b"GET /next ")
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_replaced(station: Any) -> None:
+    async with station() as here:
+        here.says = [b"hang up"]
+        assert (await here.ask(here.request())).endswith(b"ok")
+        assert here.taken == [True]
+        assert len(here.heads) == 2
+
+
+async def test_an_answer_that_does_not_come_in_time_is_a_504(station: Any) -> None:
+    async with station({"app": {"answer_timeout": "200ms"}}) as here:
+        here.says = [b"wait"]
+        answer = await here.ask(here.request())
+        assert here.taken == [True]
+        assert answer.startswith(b"HTTP/1.1 504")
+        await until(lambda: here.is_quiet)
+
+
+async def test_a_second_answer_is_nobodys(station: Any) -> None:
+    async with station() as here:
+        here.says = [LENGTH + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen"]
+        await here.ask(here.request())
+        assert here.taken == [True]
+        assert (await here.ask(here.request())).endswith(b"ok")
+
+
+async def test_what_is_under_way_when_it_stops_is_finished(station: Any) -> None:
+    async with station() as here:
+        here.says = [b"wait"]
+        reader, writer = await here.dial()
+        writer.write(here.request())
+        await until(lambda: here.heads)
+        assert here.taken == [True]
+        sidecar = here.running.sidecar
+        stopping = asyncio.create_task(sidecar._listener.drain(20, sidecar.upstream.close))  # type: ignore[union-attr]
+        await asyncio.sleep(0.1)
+        here.waits.set()
+        assert (await whole(reader)).endswith(b"ok")
+        writer.close()
+        await stopping
+
+
+def test_the_express_remembers_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.express._MOST_KEPT", 3)
+    from sidecar.express import _keep  # noqa: PLC0415 - the patched one
+
+    memo: dict[int, int] = {}
+    for number in range(10):
+        assert _keep(memo, number, number) == number
+        assert len(memo) <= 3
