@@ -57,7 +57,9 @@ class SignIn:
         if login is None:
             return self._chooser(to, email)
         browser = browser_of(visit, self.site)
-        await self.circles.refuse(visit, browser, session, now)
+        # With a session that would do, somebody asks for another sign-in by themselves.
+        if session is None or not ask.is_met_by(session, now):
+            await self.circles.refuse(visit, browser, session, now)
         browser = browser or new_browser()
         state = self.attempts.new_state()
         begin = await login.begin(state, replace(ask, login_hint=email))
