@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config.presets import PRESETS
+from sidecar.config.header_presets import PRESETS
 from sidecar.core.headers import encode_basic
 from sidecar.core.template import Compiler, TemplateError
 from sidecar.model import Reason, Refused
