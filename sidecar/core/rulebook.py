@@ -21,13 +21,21 @@ class _Node:
     starred: list[tuple[re.Pattern[str] | None, str, _Node]] = field(default_factory=list)
 
 
-def _ways(node: _Node, segment: str) -> Sequence[_Node]:
-    """Nodes that *segment* leads to from *node*."""
-    child = node.literal.get(segment)
-    if not node.starred:
-        return () if child is None else (child,)
-    starred = [after for pattern, _, after in node.starred if pattern is None or pattern.fullmatch(segment)]
-    return starred if child is None else [child, *starred]
+def _below(node: _Node, segments: Sequence[str]) -> list[int]:
+    """Numbers of the rules that fit *segments* below *node*, where several ways may lead on from each place."""
+    nodes, found = [node], list[int]()
+    for segment in segments:
+        ways: list[_Node] = []
+        for one in nodes:
+            if segment in one.literal:
+                ways.append(one.literal[segment])
+            ways += [after for pattern, _, after in one.starred if pattern is None or pattern.fullmatch(segment)]
+        for one in ways:
+            found += one.below
+        nodes = ways
+    for one in nodes:
+        found += one.here
+    return found
 
 
 class Rulebook:
@@ -72,13 +80,20 @@ class Rulebook:
 
     def _candidates(self, path: str) -> list[int]:
         """Numbers of the rules whose pattern fits *path*, in order."""
-        nodes = [self._root]
-        found = self._root.below.copy()
-        for segment in path[1:].split("/"):
-            nodes = [after for node in nodes for after in _ways(node, segment)]
-            for node in nodes:
+        segments = path[1:].split("/")
+        node = self._root
+        found = node.below.copy()
+        for depth, segment in enumerate(segments):
+            if node.starred:
+                found += _below(node, segments[depth:])
+                break
+            child = node.literal.get(segment)
+            if child is None:
+                break
+            node = child
+            if node.below:
                 found += node.below
-        for node in nodes:
+        else:
             found += node.here
         if len(found) > 1:
             found.sort()

@@ -28,6 +28,8 @@ class Metadata:
     end_session_endpoint: str = ""
     names_itself: bool = False
     """It puts ``iss`` into every authorization answer (RFC 9207, section 3)."""
+    takes_claims: bool = False
+    """It understands the parameter ``claims`` (OpenID Connect Core 1.0, section 5.5)."""
     challenge_methods: tuple[str, ...] = ()
     client_methods: tuple[str, ...] = ("client_secret_basic",)
 
@@ -51,6 +53,7 @@ def metadata_from(document: Mapping[str, Any], issuer: str) -> Metadata:
         userinfo_endpoint=_address(document, "userinfo_endpoint", needed=False),
         end_session_endpoint=_address(document, "end_session_endpoint", needed=False),
         names_itself=document.get("authorization_response_iss_parameter_supported") is True,
+        takes_claims=document.get("claims_parameter_supported") is True,
         challenge_methods=_texts(document, "code_challenge_methods_supported", ()),
         client_methods=_texts(document, "token_endpoint_auth_methods_supported", ("client_secret_basic",)),
     )

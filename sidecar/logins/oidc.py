@@ -6,6 +6,7 @@ and client authentication; joserfc verifies tokens (tokens.py). The order of che
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import time
@@ -97,6 +98,8 @@ class OpenIdLogin:
             "acr_values": " ".join(ask.acr),
             "login_hint": ask.login_hint,
             "prompt": ask.prompt,
+            # Core 1.0, section 5.5.1.1: acr_values alone is a wish, which a sign-in that is there already may ignore.
+            "claims": _essential(ask) if metadata.takes_claims else "",
         }
         url = prepare_grant_uri(
             _with_parameters(metadata.authorization_endpoint, {**self._section.parameters, **_without_empty(asked)}),
@@ -211,7 +214,10 @@ class OpenIdLogin:
         if "error" in answer:
             if "code" in answer:
                 raise Refused(Reason.LOGIN_ANSWER_INVALID, detail="both a code and an error")
-            raise Refused(Reason.LOGIN_PROVIDER_ERROR, detail=error_code(answer["error"]))
+            code = error_code(answer["error"])
+            # OpenID Connect Core Error Code unmet_authentication_requirements 1.0.
+            unmet = code == "unmet_authentication_requirements"
+            raise Refused(Reason.STEP_UP_UNMET if unmet else Reason.LOGIN_PROVIDER_ERROR, detail=code)
         if issuer is None and (await self.provider.metadata()).names_itself:
             raise Refused(Reason.LOGIN_ISSUER_MIXED, detail="iss is missing, and this provider always sends it")
 
@@ -301,6 +307,10 @@ def _code(answer: Mapping[str, str]) -> str:
     if not _CODE.fullmatch(code):
         raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "no usable code")
     return code
+
+
+def _essential(ask: Ask) -> str:
+    return json.dumps({"id_token": {"acr": {"essential": True, "values": ask.acr}}}) if ask.acr else ""
 
 
 def _smallest(asked: float | None, configured: timedelta | None) -> float | None:

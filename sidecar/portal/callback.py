@@ -71,7 +71,7 @@ class Callback:
         refused = Refused(Reason.STEP_UP_UNMET, 403, detail)
         fields = {"provider": name, "reason": refused.reason.value, "detail": detail, "client": visit.client}
         self.audit.record(Event.LOGIN_FAILED, {**fields, "reference": visit.reference})
-        return self.answers.refused(visit, refused, self.site.login_path(opened.to), opened.cookies)
+        return self.answers.refused(visit, refused, f"{self.site.login_path(opened.to)}&again=1", opened.cookies)
 
     def _failed(self, visit: Visit, name: str, to: str, error: Refused | Unavailable) -> web.Response:
         known = name if self.sign_in.knows(name) else "unknown"

@@ -106,8 +106,9 @@ class Portal:
         if session is not None and "with" not in query and ask.is_met_by(session, now):
             # Somebody who is signed in already and comes here by a stale link or a second tab.
             return self.answers.go(self.site.return_to(query.get("to", "")))
-        if session is not None and not set(ask.amr) <= set(session.amr):
-            # OpenID Connect has no parameter for methods: only a provider that asks anew can use another one.
+        if session is not None and ("again" in query or not set(ask.amr) <= set(session.amr)):
+            # OpenID Connect has no parameter for methods: only a provider that asks anew can use another one. So it is
+            # for one that took the sign-in that was there, although the page asks for a stronger one.
             ask = replace(ask, prompt="login")
         return await self.sign_in.begin(visit, query, ask, session, now)
 
