@@ -70,7 +70,7 @@ def measure(here: Surroundings, report: Report) -> None:
         size = (client.info("memory")["used_memory"] - before) / many
         few, full = uvloop.run(_timed(places))
     finally:
-        client.flushall()
+        client.flushall(asynchronous=True)
         client.close()
         beside.discard()
     rows = [
