@@ -38,9 +38,11 @@ def main() -> None:
     here = Surroundings.start()
     try:
         for name in chosen.scenarios or SCENARIOS:
-            began = time.monotonic()
+            began, before = time.monotonic(), len(report.tables)
             SCENARIOS[name](here, report)
-            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            for table in report.tables[before:]:
+                print(table.text(), file=sys.stderr)
+            print(f"{name} took {time.monotonic() - began:.0f} s\n", file=sys.stderr, flush=True)
         text = report.text(here.versions, here.absent)
     finally:
         here.stop()

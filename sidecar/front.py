@@ -159,7 +159,11 @@ class Trip:
 
         True when the client's connection may serve another request.
         """
-        arrived = self._sent.departure.arrive()
+        try:
+            arrived = self._sent.departure.arrive()
+        except Exception:  # noqa: BLE001 - whatever it trips over, nobody shall wait for ever
+            _log.exception("unexpected fault", reference=self._sent.visit.reference)
+            return None
         if arrived is None:
             return None
         self._front.metrics.became("answered", _CLASSES[arrived.status // 100])

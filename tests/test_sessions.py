@@ -16,7 +16,7 @@ import pytest
 from sidecar.config.service import Sessions
 from sidecar.model import Grant, Identity, Reason, Session, SignedIn, Unavailable
 from sidecar.sessions import keeper as keeper_module
-from sidecar.sessions.codec import read_session, write_session
+from sidecar.sessions.codec import pack, read_session, unpack, write_session
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store
@@ -1020,3 +1020,10 @@ async def test_t58_a_store_that_is_down_is_asked_by_one_of_a_hundred_who_wait(cl
     # Who comes later asks again.
     await wait()
     assert Frozen.asked == 2
+
+
+def test_what_is_packed_comes_back_and_is_small() -> None:
+    raw = b'{"v":1,"p":"corp","i":"https://login.example.com/realms/company","g":["wiki-readers","wiki-editors"]}' * 3
+    assert unpack(pack(raw)) == raw
+    assert len(pack(raw)) < len(raw) / 2
+    assert unpack(raw) == raw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -67,6 +68,8 @@ async def serve(settings: Config, leash: Leash) -> None:
         await sidecar.start()
         _log.info("listening", on=list(sidecar.addresses), public_url=settings.server.public_url, pid=os.getpid())
         leash.say_ready()
+        # What is there now stays: the collector need not look through it again while somebody waits.
+        gc.freeze()
         await stop.wait()
         _log.info("draining", pid=os.getpid())
     finally:

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 from sidecar.model import Grant, Identity, Session
 
 _VERSION = 1
+# Raw deflate (RFC 1951) with 4 KB to look back, and what stands in nearly every session to begin with. Whoever changes
+# these takes another letter, as what was packed before cannot be read any more.
+_PACKED = b"z"
+_LEVEL = 6
+_WINDOW = -12
+_USUAL = (
+    b'"]},"c":{"d":"","a":"urn:","t":[0.0],"g":["admins","users","everyone"],"n":"","e":"@example.com",".com","u":"'
+    b'","s":"","i":"https://login.id.auth/realms/{"v":1,"p":"'
+)
+
+
+def pack(raw: bytes) -> bytes:
+    """Make *raw* smaller: a million sessions are to fit into a gigabyte."""
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, zlib.DEF_MEM_LEVEL, zlib.Z_DEFAULT_STRATEGY, _USUAL)
+    return _PACKED + packer.compress(raw) + packer.flush()
+
+
+def unpack(raw: bytes) -> bytes:
+    """What ``pack`` was given; what was never packed comes back as it is."""
+    if not raw.startswith(_PACKED):
+        return raw
+    return zlib.decompressobj(_WINDOW, _USUAL).decompress(raw[len(_PACKED) :])
 
 
 def write_session(session: Session) -> bytes:

@@ -28,7 +28,7 @@ _NOW = """local time = redis.call('time')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 # The write that a full Redis refuses comes first: after another one it would be let through.
-_ADD = f"""{_NOW}redis.call('zadd', KEYS[1], 'gt', now + ARGV[2], ARGV[1])
+_ADD = f"""{_NOW}redis.call('zadd', KEYS[1], 'gt', math.ceil(now + ARGV[2]), ARGV[1])
 redis.call('zremrangebyscore', KEYS[1], '-inf', now)
 if redis.call('pttl', KEYS[1]) < tonumber(ARGV[2]) then redis.call('pexpire', KEYS[1], ARGV[2]) end return 1"""
 _MEMBERS = f"{_NOW}return redis.call('zrangebyscore', KEYS[1], '(' .. now, '+inf')"

@@ -33,7 +33,7 @@ _MOST_AT_ONCE = 1000
 _STDOUT = 1
 # Made once: json.dumps with options makes one for every line.
 _HOLE = secrets.token_hex(16)
-Form = tuple[str, ...]
+Form = str
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 _RETRY_AFTER = 1.0
 # Seconds that the end waits for a sink that hangs.
@@ -241,15 +241,14 @@ class AuditLog:
         line: dict[str, object] = {"time": _HOLE, "event": event.value}
         line |= {name: value for name, value in fields.items() if value or value == 0}
         line |= dict.fromkeys(holes, _HOLE)
-        return tuple(_written(line).decode().split(f'"{_HOLE}"'))
+        return _written(line).decode().replace("%", "%%").replace(f'"{_HOLE}"', "%s")
 
     def fill(self, form: Form, *values: str) -> None:
         """Note *form* with the *values* of its holes, in the order in which they were named."""
-        told = [f'"{self._time()}"', *map(encode_basestring, values)]
-        text = "".join([part for pair in zip(form, told, strict=False) for part in pair])
+        text = form % (f'"{self._time()}"', *map(encode_basestring, values))
         if not text.isascii() or "\x7f" in text:
             text = text.translate(_DECEIVING)
-        self._put((text + form[-1]).encode(errors="backslashreplace"))
+        self._put(text.encode(errors="backslashreplace"))
 
     def _put(self, text: bytes) -> None:
         for outlet in self._outlets:
