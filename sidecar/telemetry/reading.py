@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 Line = Mapping[str, Any]
 _POLL = 0.25
 _LONGEST = 1024 * 1024
+_PORTION = 64 * 1024
 
 
 def files_of(path: Path) -> Sequence[Path]:
@@ -110,24 +112,33 @@ def instant_of(line: Line) -> float:
 def follow(path: Path) -> Iterator[bytes]:
     """Lines that come to *path* from now on, for ever; through rotations. Raises OSError when it is not there."""
     stream = path.open("rb")
-    stream.seek(0, 2)
+    stream.seek(0, os.SEEK_END)
     rest = b""
     while True:
-        part = stream.read(64 * 1024)
+        # Looked up first: what is read after that is all that the file ever got, if it has been moved away.
+        after = _after(stream, path)
+        part = stream.read(_PORTION)
         if part:
             *whole, rest = (rest + part).split(b"\n")
             yield from whole
-            continue
-        try:
-            is_moved = path.stat().st_ino != _inode(stream)
-        except FileNotFoundError:
-            is_moved = False
-        if is_moved:
+        elif after is not None:
             stream.close()
-            stream, rest = path.open("rb"), b""
-            continue
-        time.sleep(_POLL)
+            stream, rest = after.open("rb"), b""
+        else:
+            time.sleep(_POLL)
 
 
-def _inode(stream: BinaryIO) -> int:
-    return os.fstat(stream.fileno()).st_ino
+def _after(stream: BinaryIO, path: Path) -> Path | None:
+    """The file that followed the one that is open; None when that one is *path* still, or nothing has followed yet."""
+    inode = os.fstat(stream.fileno()).st_ino
+    try:
+        if path.stat().st_ino == inode:
+            return None
+    except FileNotFoundError:
+        return None
+    files = files_of(path)
+    for number, file in enumerate(files[:-1]):
+        with contextlib.suppress(FileNotFoundError):
+            if file.stat().st_ino == inode:
+                return files[number + 1]
+    return path
