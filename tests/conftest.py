@@ -111,7 +111,8 @@ if TYPE_CHECKING:
 
 # Files that take the longest, begun first, so that no worker is left alone with one of them at the end.
 _LONGEST = (
-    "test_upstream_variants.py", "test_journey_saml.py", "test_saml_mutants.py", "test_cli.py", "test_scim_conformance.py",
+    "test_upstream_variants.py", "test_journey_saml.py", "test_saml_mutants.py", "test_cli.py",
+    "test_scim_conformance.py",
     "test_explain.py", "test_directory_migration.py", "test_config_example.py", "test_journey_keycloak.py",
 )  # fmt: skip
 
