@@ -45,7 +45,8 @@ class CedarEngine(_Remembering):
     principal: Text = Field("User", description="type of the entity that the person is")
     id: TemplateText = Field(_USERNAME, description="its id")
     attributes: dict[str, JsonTemplate] = Field(
-        _ATTRIBUTES, description="its attributes; one that is missing for somebody is left out"
+        default_factory=lambda: dict(_ATTRIBUTES),
+        description="its attributes; by default username, email, groups and roles",
     )
     groups: Text = Field("Group", description='type of the groups that it is in; "" for none')
     roles: Text = Field("Role", description='type of the roles that it is in; "" for none')
