@@ -56,7 +56,7 @@ class Cedar:
     async def probe(self) -> str:
         """See Engine."""
         schema = "with a schema" if self._schema is not None else "without a schema"
-        return f"{len(self._policies)} policies {schema}, {len(self._entities)} entities"
+        return f"{len(self._policies)} policies {schema}"
 
     async def close(self) -> None:
         """See Engine; there is nothing to let go of."""
