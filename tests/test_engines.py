@@ -15,7 +15,7 @@ from aiohttp import web
 
 from sidecar.asks import ask_of
 from sidecar.config.access import AccessRule
-from sidecar.config.engines import EngineSection, OpaEngine
+from sidecar.config.engines import EngineSection, OpaEngine, OpenFgaEngine
 from sidecar.core.standing import standing_of
 from sidecar.engines.engines import Engines, Verdict
 from sidecar.engines.opening import open_engine, open_engines
@@ -230,6 +230,20 @@ async def test_whatever_an_engine_does_but_say_yes_nobody_gets_in(world: World, 
             assert (await ada.fetch(f"/documents/no-{number}")).status == 403
         assert len(running.application.seen) == reached
         assert not any(seen.target != "/v1/data/wiki/allow" for seen in oracle.application.seen)
+
+
+@pytest.mark.parametrize("answer", [{}, {"allowed": "true"}, {"allowed": 1}, {"allowed": None}, {"allow": True}])
+async def test_an_answer_of_openfga_that_says_neither_is_no_ruling(oracle: Oracle, answer: dict[str, Any]) -> None:
+    known = {"type": "openfga", "url": oracle.section()["url"], "store": "S", "model": "M"}
+    engine = open_engine("it", OpenFgaEngine.model_validate(known))
+    asked = {"tuple": {"user": "user:a", "relation": "viewer", "object": "document:1"}}
+    oracle.application.answer = says({"allowed": True})
+    assert (await engine.ask(asked)).allowed
+    assert json.loads(oracle.application.seen[0].body) == {"tuple_key": asked["tuple"], "authorization_model_id": "M"}
+    oracle.application.answer = says(answer)
+    with pytest.raises(Unavailable, match="does not say"):
+        await engine.ask(asked)
+    await engine.close()
 
 
 async def test_an_engine_that_goes_and_comes_back_needs_no_restart_of_ours(world: World, oracle: Oracle) -> None:
