@@ -246,6 +246,18 @@ async def test_an_answer_of_openfga_that_says_neither_is_no_ruling(oracle: Oracl
     await engine.close()
 
 
+async def test_a_connection_that_breaks_is_asked_again_once(oracle: Oracle) -> None:
+    async def breaks(request: web.BaseRequest) -> web.StreamResponse:
+        oracle.application.answer = says({"result": True})
+        return await hangs_up(request)
+
+    oracle.application.answer = breaks
+    here = bench(oracle)
+    assert (await here.ask()).ruling.allowed
+    assert len(oracle.asked) == 2
+    await here.engines.close()
+
+
 async def test_an_engine_that_goes_and_comes_back_needs_no_restart_of_ours(world: World, oracle: Oracle) -> None:
     running = await running_with(world, oracle.section(remember="0s"))
     async with running.browser() as ada:
