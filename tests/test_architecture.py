@@ -14,7 +14,7 @@ PACKAGE = ROOT / "sidecar"
 ROOMS = [
     ["__main__"],
     ["cli"],
-    ["probing", "app", "foresight"],
+    ["probing", "app", "foresight", "convert"],
     ["accounts"],
     ["front", "plans", "listening"],
     ["asks"],
