@@ -13,9 +13,10 @@ import pytest
 from yarl import URL
 
 from tests.services.oidc import OidcProvider
+from tests.services.process import free_port
 from tests.services.redis import RedisServer
 from tests.test_journey import users_of, users_table
-from tests.world import Browser, Running, World, free_port, until
+from tests.world import Browser, Running, World, until
 
 
 async def sign_in_for_real(browser: Browser, provider: OidcProvider, login: str, target: str = "/") -> None:
@@ -34,6 +35,8 @@ async def two(
     tmp_path: Path,
     directory: str,
     changes: dict[str, Any] | None = None,
+    *,
+    is_patient: bool = True,
     **secrets: str,
 ) -> tuple[Running, Running, Path]:
     """Two sidecars at one public address: same application, Redis, directory and users table."""
@@ -51,8 +54,9 @@ async def two(
     application = await world.application()
     shared = {
         "server": {"public_url": url},
-        "sessions": {"redis": {"env": "REDIS_URL"}},
-        "directory": directory,
+        # How busy the machine is shall not decide; what a store that is too slow does has tests of its own.
+        "sessions": {"redis": {"env": "REDIS_URL"}, **({"timeout": "20s"} if is_patient else {})},
+        "directory": {"url": directory, "timeout": "30s"},
         "logins": {"corp": {"scopes": ["openid", "profile", "email", "groups"]}},
         **(changes or {}),
     }
@@ -188,7 +192,8 @@ async def test_t31_a_provider_that_is_down_signs_nobody_out_and_one_that_says_no
 async def test_t58_when_redis_is_down_the_answer_is_503_and_it_recovers_by_itself(
     world: World, oidc_provider: OidcProvider, redis_server: RedisServer, redis_url: str, tmp_path: Path
 ) -> None:
-    one, _, _ = await two(world, oidc_provider, redis_url, tmp_path, f"sqlite:///{tmp_path}/shared.db")
+    directory = f"sqlite:///{tmp_path}/shared.db"
+    one, _, _ = await two(world, oidc_provider, redis_url, tmp_path, directory, is_patient=False)
     async with one.browser() as browser:
         await sign_in_for_real(browser, oidc_provider, "ada")
         assert (await asked(browser, one)).status == 200
