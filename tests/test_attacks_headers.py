@@ -66,6 +66,16 @@ async def test_t03_identity_headers_are_stripped_on_public_paths_too(world: Worl
             assert seen.careless(name) == []
 
 
+async def test_t03_whoever_gets_in_as_anyone_may_is_nobody_to_the_application(world: World) -> None:
+    rule = {"path": "/**", "allow": [{"role": "admin"}, {"who": "anyone", "network": "127.0.0.0/8"}]}
+    running = await world({"access": [rule]})
+    async with running.browser() as browser:
+        begun = await browser.follow(await browser.page("/-/login?to=/"))
+        await browser.page((await browser.choose(begun, "alan")).headers["Location"])
+        await asked_with(running, browser, "X-App-User: admin")
+    assert running.application.seen[-1].careless("X-App-User") == []
+
+
 async def test_t04_connection_cannot_name_our_headers_away(world: World) -> None:
     running = await world()
     async with running.browser() as browser:
