@@ -185,6 +185,9 @@ async def test_t24_fifty_unknown_keys_at_once_cause_one_fetch_and_a_new_key_is_f
         fresh = sign(claims, key("next"), typ="at+jwt")
         statuses = await asyncio.gather(*(called(running, browser, token) for token in (*unknown, fresh)))
         assert statuses == [401] * 50 + [200]
+        # Nor does one after the other.
+        for token in unknown[:5]:
+            assert await called(running, browser, token) == 401
         assert forger.requests["/jwks"] - before == 1
 
 

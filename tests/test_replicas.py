@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from joserfc.jwk import ECKey
 from yarl import URL
 
 from tests.services.oidc import OidcProvider
@@ -263,3 +264,36 @@ async def test_a_new_secret_signs_nobody_out_and_an_old_one_that_is_removed_does
         assert (await asked(browser, one)).status == 200
         for names, status in ((("NEW", "OLD"), 200), (("OLD", "NEW"), 200), (("NEW",), 401)):
             assert (await asked(browser, await restarted(*names))).status == status, names
+
+
+async def test_a_client_may_sign_who_it_is(world: World, oidc_provider: OidcProvider) -> None:
+    key = ECKey.generate_key("P-256")
+    port = free_port()
+    url = f"http://localhost:{port}"
+    oidc_provider.client(
+        [f"{url}/-/callback/corp"],
+        client_id="wiki",
+        auth_method="private_key_jwt",
+        jwks={"keys": [{**key.as_dict(private=False), "kid": "k-1", "use": "sig"}]},
+        token_endpoint_auth_signing_alg="ES256",
+    )
+    signing = {"client_secret": None, "private_key": {"env": "KEY"}, "private_key_id": "k-1"}
+    for signer, status in ((ECKey.generate_key("P-256"), 503), (key, 302)):
+        running = await world(
+            {
+                "logins": {"corp": {**signing, "scopes": ["openid", "profile", "email", "groups"]}},
+                "roles": {"reader": "{{ 'staff' in groups }}"},
+            },
+            environment={"KEY": signer.as_pem(private=True).decode()},
+            issuer=oidc_provider.issuer,
+            port=port,
+        )
+        async with running.browser() as browser:
+            begun = await browser.page((await browser.page("/")).headers["Location"])
+            back = await oidc_provider.sign_in(browser.http, begun.headers["Location"], "bob")
+            # A key that the provider does not know is a fault of the setup, not the person's.
+            assert (await browser.page(str(back))).status == status
+            if status == 302:
+                assert (await browser.page("/")).status == 200
+        await running.sidecar.stop()
+        world._closers.remove(running.sidecar.stop)
