@@ -8,6 +8,7 @@ import time
 import pytest
 from yarl import URL
 
+from tests.forger import running_forger
 from tests.sessions_world import signed_in
 from tests.test_paths import CORPUS
 from tests.world import Running, World
@@ -25,6 +26,23 @@ async def test_t19_no_return_target_leads_to_another_site(world: World) -> None:
             if answer.status == 302:
                 landing = URL(running.url).join(URL(answer.headers["Location"], encoded=True))
                 assert (landing.host, landing.port) == ("localhost", running.port), text
+
+
+async def test_t19_no_return_target_leads_to_another_site_after_a_sign_in_either(world: World) -> None:
+    async with running_forger() as forger:
+        running = await world({"limits": {"sign_in": "off", "answers": "off"}}, issuer=forger.issuer)
+        async with running.browser() as browser:
+            for text in CORPUS[::4]:
+                browser.http.cookie_jar.clear()
+                answer = await browser.page(str(URL("/-/login").with_query(to=text)))
+                if answer.status == 400:
+                    continue
+                begun = URL(answer.headers["Location"]).query
+                forger.nonce = begun["nonce"]
+                answer = await browser.page(f"/-/callback/corp?state={begun['state']}&code=c")
+                assert answer.status == 302, text
+                landing = URL(running.url).join(URL(answer.headers["Location"], encoded=True))
+                assert (landing.scheme, landing.host, landing.port) == ("http", "localhost", running.port), text
 
 
 async def test_t20_a_host_that_merely_looks_like_ours_is_another_host(world: World) -> None:
