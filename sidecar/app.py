@@ -42,7 +42,7 @@ from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import site_of
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.sessions.opening import open_store, server_secrets
+from sidecar.sessions.opening import for_site, open_store, server_secrets
 from sidecar.sessions.vault import Vault
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
@@ -146,7 +146,7 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
 async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) -> Sidecar:
     site = site_of(config.server, config.sessions)
     metrics = Metrics()
-    secrets = server_secrets(config.sessions)
+    secrets = for_site(server_secrets(config.sessions), site.shared)
     store = parts.add(open_store(config.sessions, clock))
     keeper = parts.add(SessionKeeper(store, config.sessions, secrets, clock))
     await keeper.start()

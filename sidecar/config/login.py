@@ -134,6 +134,7 @@ class Assertion(Section):
     header: Text = Field("X-Sidecar-Assertion", description="header that carries it")
     audience: Text = Field(description="who it is for (aud)")
     lifetime: Duration = Field(timedelta(minutes=2), description="how long it is valid")
+    max: Size = Field(8192, description="largest header; what does not fit is refused, never cut")
     key: SecretText = Field(description="PEM of an EC P-256, Ed25519 or RSA private key")
     claims: dict[str, TemplateText] = Field(default_factory=dict, description="further claims: name → template")
 
