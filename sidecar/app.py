@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -23,6 +24,7 @@ from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.limits import Limits
 from sidecar.listening import Listener
+from sidecar.logins.login import Authenticator
 from sidecar.logins.opening import open_bearer, open_logins
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.model import Unavailable
@@ -154,22 +156,26 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         prefix=site.prefix,
         support=config.pages.support,
         overrides=config.pages.templates,
+        takes_basic=config.tokens is not None and config.tokens.basic != "never",
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
-    accounts, scim = Accounts(), None
-    if config.provision is not None:
+    accounts, scim, tokens = Accounts(), None, None
+    if config.provision is not None or config.tokens is not None:
         # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts.
-        from sidecar.accounts import open_accounts, open_scim  # noqa: PLC0415 - see above
+        from sidecar.accounts import open_accounts, open_scim, open_tokens  # noqa: PLC0415 - see above
 
         accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
         scim = open_scim(config.scim, site, accounts, store, audit, metrics)
+        tokens = open_tokens(config, accounts, audit)
+        if tokens is not None:
+            parts.add(tokens)
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
     for login in logins.values():
         parts.add(login)
     upstream = parts.add(Upstream(config.app, max_body=config.server.max_body, tell=metrics.of_server))
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
-    bearer = open_bearer(logins, config.logins, site.origin)
+    callers: list[Authenticator] = [one for one in (tokens, open_bearer(logins, config.logins, site.origin)) if one]
     seconds = config.sessions.login.total_seconds()
     memory = config.sessions.absolute.total_seconds() + seconds
     vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
@@ -179,7 +185,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         site=site,
         keeper=keeper,
         renewal=Renewal(logins, keeper, audit.record),
-        authenticators=[bearer] if bearer is not None else [],
+        authenticators=callers,
         forms=forms,
         remembered=accounts.remembered,
         known=accounts.known,
@@ -274,7 +280,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         background=[
             endings.watch_the_clock,
             upstream.look_after_servers,
-            *([accounts.work] if accounts.provisioner is not None else []),
+            *([accounts.work] if accounts.database is not None else []),
+            *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
             *watch.work,
         ],
         parts=parts,

@@ -60,6 +60,7 @@ class Arrival:
             cookies=parse_cookies(headers.getall(hdrs.COOKIE, ())),
             authorization=headers.get(hdrs.AUTHORIZATION, ""),
             wants_page=wants_page(request.method, headers),
+            is_browser="Sec-Fetch-Mode" in headers or "X-Requested-With" in headers,
             reference=self._reference(),
         )
 

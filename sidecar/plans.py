@@ -130,6 +130,7 @@ def identity_plan(config: Config, login: str) -> IdentityPlan:
 def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
     """Everything the gate decides and injects by."""
     names = [*config.headers, *([config.assertion.header] if config.assertion else [])]
+    names += [config.certificates.header] if config.certificates else []
     return GatePlan(
         rules=rulebook_of(config),
         roles=roles_plan(config),
@@ -138,7 +139,8 @@ def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
         incoming=HeaderPlan(
             managed=frozenset(map(collapsed, names)),
             own_cookies=site.own_cookies,
-            keeps_bearer=not any(login.bearer for login in config.oidc_logins.values()),
+            keeps_bearer=config.tokens is None and not any(login.bearer for login in config.oidc_logins.values()),
+            keeps_basic=config.tokens is None or config.tokens.forward_basic,
         ),
         websocket_origins=frozenset([site.origin, *(origin.lower() for origin in config.app.websocket_origins)]),
         public_host_header="" if config.app.host == "public" else upstream_authority,

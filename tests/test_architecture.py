@@ -22,6 +22,7 @@ ROOMS = [
     ["endings", "assertion", "arrival", "condition", "doorway", "limits"],
     ["portal", "scim_api"],
     ["provision"],
+    ["tokens"],
     ["people"],
     ["directory"],
     ["upstream", "logins"],

@@ -9,6 +9,7 @@ from typing import Any
 
 from sidecar.config.login import Bearer, OidcLogin
 from sidecar.core.claims import IdentityPlan, identity_from
+from sidecar.core.credentials import bearer_in
 from sidecar.logins.keys import Keys
 from sidecar.logins.token_claims import (
     ACCESS_TOKEN,
@@ -62,6 +63,9 @@ def accepted_tokens(
 class BearerAuthenticator:
     """Verifies ``Authorization: Bearer`` tokens and remembers the good ones for a while, by their hash."""
 
+    via = "bearer"
+    knows = False
+
     def __init__(self, accepted: Iterable[AcceptedTokens], own_issuer: str = "") -> None:
         """Accept the *accepted* ones, and never one that says *own_issuer*: our assertions to the application.
 
@@ -79,7 +83,7 @@ class BearerAuthenticator:
 
         Raises Refused with status 401 for a bad token, 403 for a good one that names nobody usable; Unavailable.
         """
-        token = _token(visit.authorization)
+        token = bearer_in(visit.authorization)
         if "." not in token:
             return None
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
@@ -140,11 +144,6 @@ def _session(one: AcceptedTokens, claims: Mapping[str, Any], digest: bytes, now:
         amr=methods_claim(claims),
         sid=text_claim(claims, "sid"),
     )
-
-
-def _token(authorization: str) -> str:
-    scheme, _, token = authorization.partition(" ")
-    return token.strip(" ") if scheme.lower() == "bearer" else ""
 
 
 def _plain_type(text: str) -> str:

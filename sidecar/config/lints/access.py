@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sidecar.config.access import AccessRule, Allow, Deny, Require
+from sidecar.config.callers import CERTIFICATES, TOKENS
 from sidecar.config.document import Document, Location
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
@@ -90,7 +91,10 @@ def _names_of(lines: Allow | Deny, place: Location, config: Config, document: Do
     ):
         for item, name in enumerate(given):
             here = (*place, key, item)
-            if name not in known:
+            if key == "bearer" and name in (TOKENS, CERTIFICATES) and name not in config.logins:
+                if getattr(config, name) is None:
+                    yield document.error(here, f"there is no section {name}", f"Add {name}:")
+            elif name not in known:
                 kind = "role" if key == "role" else "login"
                 shown = document.quoted(here, name)
                 fix = closest(name, known, f"There are the {kind}s") or f"Define it under {kind}s"
