@@ -24,12 +24,13 @@ from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.limits import Limits
 from sidecar.listening import Listener
+from sidecar.logins.certificates import CertificateAuthenticator
 from sidecar.logins.login import Authenticator
-from sidecar.logins.opening import open_bearer, open_logins
+from sidecar.logins.opening import open_bearer, open_introspection, open_logins
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
-from sidecar.plans import asks_of, gate_plan, identity_plan
+from sidecar.plans import asks_of, certificate_plan, gate_plan, identity_plan
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
@@ -175,7 +176,10 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     upstream = parts.add(Upstream(config.app, max_body=config.server.max_body, tell=metrics.of_server))
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
-    callers: list[Authenticator] = [one for one in (tokens, open_bearer(logins, config.logins, site.origin)) if one]
+    found = (tokens, open_bearer(logins, config.logins, site.origin), open_introspection(logins, config.logins))
+    callers: list[Authenticator] = [one for one in found if one is not None]
+    if config.certificates is not None:
+        callers.append(CertificateAuthenticator(config.certificates, certificate_plan(config, config.certificates)))
     seconds = config.sessions.login.total_seconds()
     memory = config.sessions.absolute.total_seconds() + seconds
     vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
@@ -255,6 +259,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         is_secure=site.style.secure,
         largest_head=config.server.max_header,
         is_windows=config.app.ignore_case,
+        certificates=config.certificates,
     )
     limits = Limits(config.limits)
     front = Front(

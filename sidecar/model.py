@@ -234,9 +234,8 @@ class Session:
     ``sid`` the provider's own session id ("" when it gave none). ``alias`` is what the provider calls the person in
     messages about the session, where that is not the subject. ``refresh_at`` is when the provider's tokens want
     refreshing, 0.0 when never.
-
-    An API token of ours makes a session, too: ``scope`` are the rules and paths that alone it is good for, none for no
-    such limit, and ``roles`` those that it was given, None where they follow from the identity.
+    ``scope`` are the rules and paths that an API token alone is good for, none for no such limit, ``roles`` those that
+    it was given, None where they follow from the identity.
     """
 
     id: str
@@ -380,9 +379,6 @@ class Result(Enum):
     CREATED = "created"
     UPDATED = "updated"
     CONFLICT = "conflict"
-    CHANGED_MEANWHILE = "changed-meanwhile"
-    SCIM_INVALID = "scim-invalid"
-    SCIM_CLIENT = "scim-client-refused"
     REFUSED = "refused"
     FAILED = "failed"
     UNKNOWN = "unknown"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.config.access import AccessRule, Allow, Deny, Require
+from sidecar.config.callers import CERTIFICATES, Certificates
 from sidecar.config.loader import claims_read
 from sidecar.config.login import HeaderLine, IdentityTemplates
 from sidecar.config.models import Config
@@ -17,6 +18,7 @@ from sidecar.core.policy import Rule, Who, came_in_line, group_line, origin_line
 from sidecar.core.roles import Role
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate
+from sidecar.core.template import Compiler
 from sidecar.gate import GatePlan
 from sidecar.logins.login import Ask
 from sidecar.model import NOTHING_NEEDED, Requirement
@@ -124,6 +126,20 @@ def identity_plan(config: Config, login: str) -> IdentityPlan:
         trust_email=section.trust_email,
         # SAML has no word for "verified".
         email_domains=frozenset(map(str.lower, section.domains)) if section.type == "saml" else frozenset(),
+    )
+
+
+def certificate_plan(config: Config, section: Certificates) -> IdentityPlan:
+    """How identities of callers with certificates are read."""
+    own = section.identity
+    return IdentityPlan(
+        username=own.username or Compiler().compile("{{ claims.sub }}"),
+        email=own.email,
+        name=own.name,
+        groups=own.groups,
+        claims=claims_read(config, CERTIFICATES),
+        # Whoever issues certificates says what stands in them.
+        trust_email=True,
     )
 
 

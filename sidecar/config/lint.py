@@ -74,6 +74,7 @@ CHECKS: tuple[Check, ...] = (
     _check(callers.words, "logins", "tokens", "certificates"),
     _check(callers.use, "access", "tokens", "certificates"),
     _check(callers.tokens, "tokens", "provision"),
+    _check(callers.introspection, "logins"),
     _check(callers.certificates, "certificates"),
     _check(headers.names, "headers", "assertion"),
     _check(headers.values, "headers"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sidecar.config.callers import CERTIFICATES, TOKENS
-from sidecar.config.document import Document
+from sidecar.config.document import Document, Location
+from sidecar.config.lints.addresses import is_loopback, split_url
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 from sidecar.core.headers import is_header_name
@@ -58,3 +59,26 @@ def certificates(config: Config, document: Document) -> Iterator[Problem]:
             yield document.error(("certificates", "proxies", number), message, "Name the proxies' own addresses")
     if section.callers and section.subject is not None:
         yield document.warning(("certificates", "subject"), "has no effect with callers", "Remove it")
+
+
+def introspection(config: Config, document: Document) -> Iterator[Problem]:
+    """One provider is asked about opaque tokens, and knows who asks."""
+    asked = ""
+    for name, login in config.oidc_logins.items():
+        section = login.bearer.introspection if login.bearer is not None else None
+        if section is None:
+            continue
+        place: Location = ("logins", name, "bearer", "introspection")
+        if asked:
+            message = f"logins.{asked} has it, too: nobody could tell whose an opaque token is, and each would see all"
+            yield document.error(place, message, "Keep one")
+        asked = asked or name
+        if login.client_authentication == "none":
+            fix = f"Add client_secret or private_key to logins.{name}"
+            yield document.error(place, "the provider must know who asks", fix)
+        address = split_url(section.endpoint) if section.endpoint is not None else None
+        is_safe = address is not None and (address.scheme == "https" or is_loopback(address.hostname or ""))
+        if section.endpoint is not None and not is_safe:
+            yield document.error(
+                (*place, "endpoint"), "tokens go there, so it must be an https address", "Write https://…"
+            )
