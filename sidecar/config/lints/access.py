@@ -203,6 +203,15 @@ def _part_taken(earlier: AccessRule, later: AccessRule, *, folds: bool) -> str:
     return " ".join(named) or "the ordinary methods"
 
 
+def meet(one: AccessRule, other: AccessRule, *, folds: bool) -> bool:
+    """True when the paths of one of them are among those of the other, at a host of both."""
+    hosts, others = {host.lower() for host in one.host}, {host.lower() for host in other.host}
+    if hosts and others and not hosts & others:
+        return False
+    wide, narrow = _folded(one, other, folds=folds)
+    return _path_covers(wide, narrow) or _path_covers(narrow, wide)
+
+
 def _folded(one: AccessRule, other: AccessRule, *, folds: bool) -> tuple[list[str], list[str]]:
     paths = (one.path.lower(), other.path.lower()) if folds else (one.path, other.path)
     return _segments(paths[0]), _segments(paths[1])

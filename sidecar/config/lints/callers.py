@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sidecar.config.callers import CERTIFICATES, TOKENS
+from sidecar.config.claims import templates_of
 from sidecar.config.document import Document, Location
 from sidecar.config.lints.addresses import is_loopback, split_url
+from sidecar.config.lints.templates import CLAIMS, unknown_names
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 from sidecar.core.headers import is_header_name
@@ -57,6 +59,8 @@ def certificates(config: Config, document: Document) -> Iterator[Problem]:
                 "anybody in there can be whoever they like: they only need to send a certificate, not to have its key"
             )
             yield document.error(("certificates", "proxies", number), message, "Name the proxies' own addresses")
+    for location, template in templates_of({"subject": section.subject, "identity": section.identity}):
+        yield from unknown_names(document, ("certificates", *location), template, CLAIMS, {})
     if section.callers and section.subject is not None:
         yield document.warning(("certificates", "subject"), "has no effect with callers", "Remove it")
 
