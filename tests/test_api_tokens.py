@@ -263,7 +263,8 @@ async def test_a_revoked_token_ends_within_a_second_and_with_it_what_streams(wor
 
 
 async def test_t68_a_token_of_somebody_who_was_switched_off_is_refused_at_once(world: World, tmp_path: Path) -> None:
-    async with started(world, tmp_path) as (running, terminal, caller), ScimClient(running) as scim:
+    changes = {"tokens": {"basic": "any_user"}}
+    async with started(world, tmp_path, **changes) as (running, terminal, caller), ScimClient(running) as scim:
         ada, grace = [await scim.make(name, externalId=SUBJECTS[name]) for name in ("ada", "grace")]
         await sign_in(running, "ada", "grace")
         token, gone = [(await terminal.issue("--person", name))["token"] for name in ("ada", "grace")]
@@ -273,6 +274,7 @@ async def test_t68_a_token_of_somebody_who_was_switched_off_is_refused_at_once(w
         async with caller.http.ws_connect(running.url + "/api/socket", headers=sent) as socket:
             await scim.patch(f"/Users/{ada['id']}", {"op": "replace", "path": "active", "value": False})
             assert await caller.ask(token) == (403, "person-disabled")
+            assert await caller.ask("", Authorization=basic("ada", token)) == (403, "person-disabled")
             assert (await socket.receive(10)).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
         assert (await terminal.run("create", "--name", "x", "--person", "ada")).exit_code == 1
         await scim.patch(f"/Users/{ada['id']}", {"op": "replace", "path": "active", "value": True})
@@ -454,6 +456,52 @@ async def test_the_commands_say_what_is_wrong_and_change_nothing_in_a_dry_run(wo
         listed = await terminal.run("list")
         assert "personal" in listed.stdout
         assert PREFIX not in listed.stdout
+
+
+async def test_without_provision_services_have_tokens_and_nobody_else(world: World, tmp_path: Path) -> None:
+    rules = [{"path": "/api/**", "allow": {"bearer": "tokens", "role": "reader"}}, *RULES[-1:]]
+    running = await world({"tokens": {}, "access": rules})
+    terminal, caller = Terminal(running), Caller(running)
+    try:
+        await sign_in(running, "ada")
+        token = (await terminal.issue("--service", "backup", "--role", "reader"))["token"]
+        assert await caller.ask(token) == (200, "")
+        assert last(running) == ("backup", "reader")
+        assert (await terminal.run("create", "--name", "x", "--person", "ada")).exit_code == 1
+        # Another start finds it again.
+        again = await world({"tokens": {}, "access": rules, "directory": f"sqlite:///{running.folder}/directory.db"})
+        assert (await again.sidecar.condition.readiness())["directory"].startswith("sqlite")
+        other = Caller(again)
+        assert await other.ask(token) == (200, "")
+        await other.http.close()
+    finally:
+        await caller.http.close()
+
+
+async def test_a_token_is_remembered_and_the_directory_is_not_asked_for_each_request(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with started(world, tmp_path) as (running, terminal, caller):
+        await sign_in(running, "ada")
+        token = (await terminal.issue("--person", "ada"))["token"]
+        authenticator: Any = running.sidecar.front.gate.authenticators[0]
+        asked: list[str] = []
+        really = authenticator._tokens.shown
+
+        async def shown(secret_hash: str) -> Any:
+            asked.append(secret_hash)
+            return await really(secret_hash)
+
+        monkeypatch.setattr(authenticator._tokens, "shown", shown)
+        # Changes come from other processes only where the store is shared: here it must ask again each second.
+        assert authenticator._patience == 1.0
+        monkeypatch.setattr("sidecar.tokens.authenticator._UNHEARD", 60.0)
+        for _ in range(5):
+            await caller.ask(token)
+        assert len(asked) == 1
+        monkeypatch.setattr("sidecar.tokens.authenticator._MOST", 1)
+        await caller.ask((await terminal.issue("--person", "ada"))["token"])
+        assert len(authenticator._entries) <= 1
 
 
 # Replicas

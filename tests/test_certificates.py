@@ -27,11 +27,12 @@ from sidecar.core.binding import thumbprint
 from sidecar.core.claims import IdentityPlan
 from sidecar.core.client_certificates import UNREADABLE, certificate_in, is_named
 from sidecar.core.template import Compiler
-from sidecar.logins.certificates import CertificateAuthenticator
-from sidecar.model import Reason, Refused, Session, Visit
+from sidecar.logins.certificates import ISSUER, CertificateAuthenticator
+from sidecar.model import Reason, Refused, Session, Visit, identity_key
 from tests.forger import running_forger, sign
 from tests.services.certificates import make_certificates
 from tests.services.nginx import Nginxes
+from tests.test_journey import users_table
 from tests.world import Running, World, free_port
 
 DAY = timedelta(days=1)
@@ -348,6 +349,22 @@ async def test_a_named_proxy_is_believed_and_nobody_else_in_any_spelling(world: 
     assert await ask(elsewhere, **{"Client-Cert": good}) == 401
     assert await ask(elsewhere, "/public/x", **{"Client-Cert": good}) == 200
     assert not spellings(elsewhere)
+
+
+async def test_t68_a_caller_who_was_switched_off_is_refused_with_a_certificate_too(
+    world: World, tmp_path: Path
+) -> None:
+    good = {"Client-Cert": WAYS["rfc9440"](AUTHORITY.issue())}
+    environment = {"USERS_DB": users_table(tmp_path / "users.db")}
+    running = await world(certificates(tmp_path), environment=environment, provision=True)
+    assert await ask(running, **good) == 200
+    accounts = running.sidecar.condition.accounts
+    assert accounts.directory is not None
+    assert accounts.provisioner is not None
+    person = await accounts.directory.person_by_identity(identity_key(ISSUER, "build"))
+    assert person is not None
+    await accounts.provisioner.disable(person.id, "manual", 1.0)
+    assert await ask(running, **good) == 403
 
 
 async def test_a_jwt_that_is_bound_to_a_certificate_is_good_with_that_one_alone(world: World, tmp_path: Path) -> None:

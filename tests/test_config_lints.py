@@ -659,7 +659,7 @@ CASES = [
     ),
     # Callers
     (access("path: /**, allow: {bearer: [token]}"), "error", "access[0].allow.bearer[0]", "there is no login"),
-    (access("path: /**, allow: {bearer: [tokens]}"), "error", "access[0].allow.bearer[0]", "there is no section tokens"),
+    (access("path: /**, allow: {bearer: [tokens]}"), "error", "access[0].allow.bearer[0]", "there is no section"),
     (tokens(""), "warning", "tokens", "no access rule accepts API tokens"),
     (tokens(""), "warning", "tokens", "tokens of services only"),
     (tokens("lifetime: 91d"), "error", "tokens.lifetime", "longer than tokens.max_lifetime"),

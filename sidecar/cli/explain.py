@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def explain(config: Path, *, as_json: bool, **asked: Any) -> None:
     """
     settings = load_or_leave(config, quiet=True).config
     try:
-        seen = asyncio.run(_foreseen(settings, _question(settings, **asked)))
+        seen = asyncio.run(_foreseen(settings, _question(settings, asked)))
     except Refused as refused:
         if as_json:
             say_json({"refused": refused.reason.value, "detail": refused.detail})
@@ -72,36 +73,24 @@ def explain(config: Path, *, as_json: bool, **asked: Any) -> None:
         raise SystemExit(EXIT_PROBLEMS)
 
 
-def _question(
-    settings: Config,
-    *,
-    method: str,
-    target: str,
-    claims: Path | None,
-    login: str | None,
-    kind: str | None,
-    scope: tuple[str, ...],
-    service: str,
-    roles: tuple[str, ...],
-    client: str,
-    host: str,
-) -> Question:
-    if (kind == "service") != bool(service):
+def _question(settings: Config, asked: Mapping[str, Any]) -> Question:
+    kind, file = asked["kind"], asked["claims"]
+    if (kind == "service") != bool(asked["service"]):
         give_up("--token service and --service NAME go together", EXIT_USAGE)
     if kind == "certificate" and settings.certificates is None:
         give_up("--token certificate: the configuration has no certificates section", EXIT_USAGE)
-    has_login = claims is not None and kind != "certificate"
+    has_login = file is not None and kind != "certificate"
     return Question(
-        login=login_of(settings, login) if has_login else "",
-        claims=None if claims is None else claims_in(claims),
-        method=method.upper(),
-        target=target,
-        host=host,
-        client=client,
+        login=login_of(settings, asked["login"]) if has_login else "",
+        claims=None if file is None else claims_in(file),
+        method=asked["method"].upper(),
+        target=asked["target"],
+        host=asked["host"],
+        client=asked["client"],
         via=_VIA[kind],
-        scope=scope,
-        service=service,
-        roles=roles,
+        scope=asked["scope"],
+        service=asked["service"],
+        roles=asked["roles"],
     )
 
 

@@ -70,6 +70,8 @@ def create(config: Path, *, expires: str | None, dry_run: bool, as_json: bool, *
 
     async def work(desk: _Desk) -> tuple[str, ApiToken, Person | None]:
         order = await _order(desk, lifetime, **wanted)
+        if order.person is not None and not await desk.directory.profiles.of_person(order.person.id):
+            complain("The owner has to sign in once before the token is good: nothing is known of them.", "yellow")
         now, by = time.time(), _operator()
         if dry_run:
             return "", await desk.issuer.plan(order, by, now), order.person
