@@ -26,7 +26,7 @@ from sidecar.model import Person, Reason, Refused, Unavailable
 from sidecar.people import Changes
 from sidecar.plans import rules_of
 from sidecar.sessions.opening import open_store
-from sidecar.telemetry.audit import AuditLog, FileSink
+from sidecar.telemetry.opening import open_audit
 from sidecar.tokens import Issuer, Order
 
 T = TypeVar("T")
@@ -172,15 +172,14 @@ def _run(settings: Config, work: Callable[[_Desk], Awaitable[T]]) -> T:
         give_up(f"refused: {refused.reason.value}: {refused.detail}")
     except Unavailable as fault:
         give_up(f"unavailable: {fault}", EXIT_UNAVAILABLE)
-    except OSError as error:
-        give_up(f"the audit file cannot be written: {error}", EXIT_UNAVAILABLE)
+    except (OSError, ValueError) as error:
+        give_up(f"the audit log cannot be written: {error}", EXIT_UNAVAILABLE)
 
 
 @asynccontextmanager
 async def _desk(settings: Config) -> AsyncIterator[_Desk]:
-    file = settings.audit.file
     # Standard output is for the answer.
-    audit = AuditLog([FileSink(file)] if file is not None else [], time.time)
+    audit = open_audit(settings.audit.model_copy(update={"stdout": False}), time.time)
     store = open_store(settings.sessions, time.time)
     directory = await Directory.open(
         settings.directory.url.reveal(), settings.directory.application, settings.directory.timeout.total_seconds()
