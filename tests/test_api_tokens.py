@@ -23,6 +23,7 @@ from sidecar.cli import main
 from sidecar.core.api_tokens import PREFIX, digest_of, is_intact, is_ours, written
 from sidecar.core.scopes import scope_of
 from sidecar.directory import Directory
+from sidecar.directory.merging import merge
 from sidecar.directory.tokens import SERVICE_ISSUER, ApiToken, Kind
 from sidecar.model import Identity, Reason, Visit, identity_key
 from tests.scim_world import TOKEN, ScimClient, with_scim
@@ -492,12 +493,22 @@ async def test_a_token_is_remembered_and_the_directory_is_not_asked_for_each_req
             asked.append(secret_hash)
             return await really(secret_hash)
 
+        noted: list[str] = []
+
+        async def used(token_id: str, *_: float) -> None:
+            noted.append(token_id)
+
         monkeypatch.setattr(authenticator._tokens, "shown", shown)
+        monkeypatch.setattr(authenticator._tokens, "used", used)
         # Changes come from other processes only where the store is shared: here it must ask again each second.
         assert authenticator._patience == 1.0
         monkeypatch.setattr("sidecar.tokens.authenticator._UNHEARD", 60.0)
         for _ in range(5):
             await caller.ask(token)
+        assert len(asked) == 1
+        assert len(noted) == 1
+        # Nobody is asked about what was never issued.
+        assert await caller.ask(token[:-1] + ("0" if token[-1] != "0" else "1")) == (401, "token-invalid")
         assert len(asked) == 1
         monkeypatch.setattr("sidecar.tokens.authenticator._MOST", 1)
         await caller.ask((await terminal.issue("--person", "ada"))["token"])
@@ -591,3 +602,16 @@ async def test_the_directory_keeps_tokens_of_one_application_apart_from_those_of
     assert shown[1] == robot
     for directory in (wiki, blog):
         await directory.close()
+
+
+async def test_the_tokens_of_two_people_who_are_one_stay_good(sqlite_url: str) -> None:
+    directory = await Directory.open(sqlite_url.replace("+aiosqlite", ""), "wiki", 15)
+    gone = await directory.admit(Identity("corp", "https://id", "1", "ada"), 1.0)
+    kept = await directory.admit(Identity("scim:okta", "scim:okta", "9", "ada"), 1.0)
+    await directory.tokens.add(a_token(kind=Kind.PERSONAL, person_id=gone.id, subject=""), "a" * 64)
+    await directory._database.write(lambda connection: merge(connection, "wiki", gone.id, kept.id, 2.0))
+    found = await directory.tokens.get("t1")
+    assert found is not None
+    assert found[1] is not None
+    assert (found[1].id, found[1].active) == (kept.id, True)
+    await directory.close()

@@ -367,6 +367,12 @@ async def test_t68_a_caller_who_was_switched_off_is_refused_with_a_certificate_t
     assert await ask(running, **good) == 403
 
 
+async def test_bad_certificates_are_limited_as_bad_tokens_are(world: World, tmp_path: Path) -> None:
+    running = await world({**certificates(tmp_path), "limits": {"bad_tokens": "2/1h"}})
+    bad = {"Client-Cert": WAYS["rfc9440"](STRANGER.issue())}
+    assert [await ask(running, **bad) for _ in range(3)] == [401, 401, 429]
+
+
 async def test_a_jwt_that_is_bound_to_a_certificate_is_good_with_that_one_alone(world: World, tmp_path: Path) -> None:
     async with running_forger() as forger:
         changes = certificates(tmp_path)
@@ -414,5 +420,6 @@ async def test_a_real_nginx_passes_the_certificate_of_its_client_on(
 
     assert await through() == (401, 200)
     assert running.application.seen[-1].values("X-App-User") == ["build"]
+    assert not spellings(running)
     # nginx replaces what its client writes there itself.
     assert await through(**{"X-Client-Certificate": quote(pem(AUTHORITY.issue()))}) == (401, 200)
