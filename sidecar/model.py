@@ -37,6 +37,8 @@ class Reason(Enum):
     EXCLUDED = "excluded"
     NETWORK = "network-not-allowed"
     REAUTHENTICATION = "reauthentication-needed"
+    ENGINE_DENIES = "engine-denies"
+    ENGINE_NOT_ASKED = "engine-not-asked"
     # The request itself
     PATH_AMBIGUOUS = "path-ambiguous"
     TARGET_INVALID = "target-invalid"
@@ -101,6 +103,7 @@ class Reason(Enum):
     UPSTREAM_SLOW = "application-slow"
     UPSTREAM_ANSWER = "application-answer-invalid"
     PROVISIONING_DOWN = "provisioning-unavailable"
+    ENGINE_DOWN = "engine-unavailable"
     BUSY = "busy"
     STOPPING = "stopping"
     INTERNAL = "internal"
@@ -234,8 +237,7 @@ class Session:
     ``sid`` the provider's own session id ("" when it gave none). ``alias`` is what the provider calls the person in
     messages about the session, where that is not the subject. ``refresh_at`` is when the provider's tokens want
     refreshing, 0.0 when never.
-    ``scope`` are the rules and paths that an API token alone is good for, none for no such limit, ``roles`` those that
-    it was given, None where they follow from the identity.
+    ``scope`` is what an API token alone is good for, ``roles`` those that it was given (None: they follow otherwise).
     """
 
     id: str
