@@ -187,7 +187,7 @@ class Gate:
         return tokens[0]
 
     async def _identify(self, visit: Visit, now: float) -> Caller | None:
-        """Session cookie first, then the bearer token and its like."""
+        """Session cookie first, then what programs come with."""
         for token in values_of(visit.cookies, self.site.session_cookie):
             session = await self.keeper.find(token, now)
             if session is not None:
@@ -197,7 +197,9 @@ class Gate:
         for authenticator in self.authenticators:
             session = await authenticator.identify(visit, now)
             if session is not None:
-                return await self._known_caller(session, "bearer", "", now)
+                if authenticator.knows:
+                    return self._caller(session, session.identity, authenticator.via, "")
+                return await self._known_caller(session, authenticator.via, "", now)
         return None
 
     async def _known_caller(self, session: Session, via: str, token: str, now: float) -> Caller:
@@ -212,7 +214,7 @@ class Gate:
         opened = session
         if who is not session.identity:
             session = replace(session, identity=who)
-        roles = roles_of(session.identity, self.plan.roles)
+        roles = roles_of(session.identity, self.plan.roles) if session.roles is None else session.roles
         caller = Caller(session, standing_of(session, via, roles), roles, token)
         if len(self._callers) >= _REMEMBERED:
             self._callers.clear()

@@ -36,7 +36,7 @@ async def probe(config: Config) -> dict[str, Finding]:
         **{f"logins.{name}": _login(config, name) for name in config.logins},
     }
     probes |= {f"engines.{name}": _engine(config, name) for name in config.engines}
-    if config.provision is not None:
+    if config.provision is not None or config.tokens is not None:
         probes["directory"] = lambda: _directory(config)
     found = await asyncio.gather(*(_tried(one) for one in probes.values()))
     findings = dict(zip(probes, found, strict=True))

@@ -23,6 +23,7 @@ ROOMS = [
     ["endings", "assertion", "arrival", "condition", "doorway", "limits"],
     ["portal", "scim_api"],
     ["provision", "engines"],
+    ["tokens"],
     ["people"],
     ["directory"],
     ["upstream", "logins"],

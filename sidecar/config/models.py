@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
+from sidecar.config.callers import Certificates, Tokens
 from sidecar.config.engines import EngineSection
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
@@ -61,6 +62,8 @@ class Config(Section):
     assertion: Assertion | None = Field(None, description="a signed statement about the person, as a header")
     provision: Provision | None = Field(None, description="the account inside the application")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
+    tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
+    certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"
