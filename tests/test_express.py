@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.express import _keep
 from tests.services.upstream import Caller, RawApplication, raw_application, until
 from tests.world import Running, World
 
@@ -348,11 +349,8 @@ async def test_what_is_under_way_when_it_stops_is_finished(station: Any) -> None
         await stopping
 
 
-def test_the_express_remembers_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.express._MOST_KEPT", 3)
-    from sidecar.express import _keep  # noqa: PLC0415 - the patched one
-
+def test_the_express_remembers_only_so_much() -> None:
     memo: dict[int, int] = {}
     for number in range(10):
-        assert _keep(memo, number, number) == number
+        assert _keep(memo, number, number, 3) == number
         assert len(memo) <= 3
