@@ -7,7 +7,7 @@ to the gate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from aiohttp.http import HttpVersion11
 from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_simple_start
+from sidecar.core.regulars import varies, without_varying
 from sidecar.gate import Admission, Gate
 from sidecar.limits import Limits
 from sidecar.model import Refused, Visit
@@ -39,8 +40,11 @@ class Regular:
 
     __slots__ = ("admission", "ended", "lines", "tail", "visit")
 
-    def __init__(self, visit: Visit, lines: bytes) -> None:
-        """Remember a *visit*, and its *lines* for the application but for those about the person."""
+    def __init__(self, visit: Visit, lines: Sequence[bytes]) -> None:
+        """Remember a *visit*, and its *lines* for the application but for those about the person.
+
+        Between two of the *lines* there is room for a value that differs each time.
+        """
         self.visit = visit
         self.lines = lines
         self.admission: Admission | None = None
@@ -51,6 +55,16 @@ class Regular:
         """True when what is written is what *admission* asks for."""
         last = self.admission
         return last is not None and last.lines is admission.lines and last.caller is admission.caller
+
+    def written(self, target: bytes, values: Sequence[bytes]) -> bytes:
+        """Write the whole request."""
+        start = b"GET %b HTTP/1.1\r\n" % target
+        if not values:
+            return start + self.tail
+        pieces = [start]
+        for line, value in zip(self.lines, values, strict=False):
+            pieces += (line, value)
+        return b"".join((*pieces, self.tail))
 
 
 class Express:
@@ -84,13 +98,16 @@ class Express:
             lines = self._lines(request, visit)
             if lines is None:
                 return None
+            values = [value for name, value in request.raw_headers if varies(name, value)]
             regular = Regular(visit, lines)
-            sent = self._sent(client, regular, visit, target.raw.encode(), now)
+            sent = self._sent(client, regular, visit, target.raw.encode(), values, now)
         except Refused:
             # The gate refuses it, too, and says so.
             return None
         if sent is not None and seen is not None and len(seen[0]) <= _LONGEST_HEAD:
-            _keep(self._regulars, seen, regular, _MOST_REGULARS)
+            head, found = without_varying(seen[0])
+            if found == values:
+                _keep(self._regulars, (head, seen[1]), regular, _MOST_REGULARS)
         return sent
 
     def again(self, client: Client, data: bytes, origin: Whence, now: float) -> Sent | None:
@@ -99,18 +116,24 @@ class Express:
         None, and nothing has happened, when they were not, or when its target takes a second look.
         """
         start = read_simple_start(data)
-        regular = self._regulars.get((data[start.size :], origin)) if start is not None else None
-        if start is None or regular is None or self._is_ours(start.path):
+        if start is None:
             return None
-        visit = self._arrival.again(regular.visit, start.path)
+        target, path, size = start
+        head, values = without_varying(data[size - 2 :])
+        regular = self._regulars.get((head, origin))
+        if regular is None or self._is_ours(path):
+            return None
+        visit = self._arrival.again(regular.visit, path)
         if visit is None:
             return None
         try:
-            return self._sent(client, regular, visit, start.raw, now)
+            return self._sent(client, regular, visit, target, values, now)
         except Refused:
             return None
 
-    def _sent(self, client: Client, regular: Regular, visit: Visit, target: bytes, now: float) -> Sent | None:
+    def _sent(  # noqa: PLR0917 - the parts of one request
+        self, client: Client, regular: Regular, visit: Visit, target: bytes, values: Sequence[bytes], now: float
+    ) -> Sent | None:
         """Let *visit* in and send it, if neither takes any waiting. Raises Refused."""
         gate = self._gate
         admission = gate.admit(visit, now)
@@ -121,7 +144,7 @@ class Express:
         caller = admission.caller
         departure = gate.upstream.depart(
             client,
-            b"GET %b HTTP/1.1\r\n%b" % (target, regular.tail),
+            regular.written(target, values),
             alter=self._alter,
             ended=regular.ended,
             affinity=caller.session.id if caller is not None else "",
@@ -139,21 +162,31 @@ class Express:
         if person.binds:
             return False
         _, forwarding = self._lines_about(regular.visit)
-        regular.tail = b"%b%b%b\r\n" % (regular.lines, forwarding, person.data)
+        regular.tail = b"%b%b%b\r\n" % (regular.lines[-1], forwarding, person.data)
         regular.ended = partial(self._gate.endings.of_late, caller.session) if caller is not None else None
         regular.admission = admission
         return True
 
-    def _lines(self, request: web.BaseRequest, visit: Visit) -> bytes | None:
-        """What becomes of the lines that came; None when they depend on one another, or sign in the connection."""
-        host, _ = self._lines_about(visit)
-        blocks = [host]
+    def _lines(self, request: web.BaseRequest, visit: Visit) -> list[bytes] | None:
+        """What becomes of the lines that came; None when they depend on one another, or sign in the connection.
+
+        They are parted where a value differs each time.
+        """
+        block, _ = self._lines_about(visit)
+        blocks: list[bytes] = []
         for pair in request.raw_headers:
+            name, value = pair
             kept = self._incoming.get(pair) or self._lines_of(pair)
             if kept is None:
                 return None
-            blocks.append(kept.data)
-        return b"".join(blocks)
+            if not varies(name, value):
+                block += kept.data
+            elif kept.data == b"%b: %b\r\n" % pair:
+                blocks.append(block + name + b": ")
+                block = b"\r\n"
+            else:
+                return None
+        return [*blocks, block]
 
     def _lines_about(self, visit: Visit) -> tuple[bytes, bytes]:
         """Host line for the application, and what it is told about where *visit* comes from."""

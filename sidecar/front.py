@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -57,20 +56,22 @@ class Front:
         *client* is told when the trip may ``arrive``. *seen* is what the header lines are known by from now on.
         """
         began = self.clock()
-        return self._trip(partial(self.express.depart, client, request, seen, began), began)
+        try:
+            sent = self.express.depart(client, request, seen, began)
+        except Exception:  # noqa: BLE001 - whatever it trips over, the gate trips over it, too, and answers
+            return None
+        return None if sent is None else self._trip(sent, began)
 
     def again(self, client: Client, data: bytes, origin: Whence) -> Trip | None:
         """As ``depart`` for a whole request whose header lines came before from the same *origin*."""
         began = self.clock()
-        return self._trip(partial(self.express.again, client, data, origin, began), began)
-
-    def _trip(self, depart: Callable[[], Sent | None], began: float) -> Trip | None:
         try:
-            sent = depart()
-        except Exception:  # noqa: BLE001 - whatever it trips over, the gate trips over it, too, and answers
+            sent = self.express.again(client, data, origin, began)
+        except Exception:  # noqa: BLE001 - as above
             return None
-        if sent is None:
-            return None
+        return None if sent is None else self._trip(sent, began)
+
+    def _trip(self, sent: Sent, began: float) -> Trip:
         self.metrics.began()
         return Trip(self, *sent, began)
 

@@ -300,8 +300,8 @@ class _Connection(RequestHandler):
 
 
 def _lines_of(data: bytes) -> bytes:
-    """Header lines and the empty line of *data* if that is one GET without a body, b"" when it is anything else."""
-    start = data.find(b"\r\n") + 2
+    """All of *data* after its first line if that is one GET without a body, b"" when it is anything else."""
+    start = data.find(b"\r\n")
     is_alone = data.startswith(b"GET ") and data.find(b"\r\n\r\n") == len(data) - 4
     return data[start:] if is_alone else b""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from sidecar.model import Reason, Refused
@@ -63,21 +62,14 @@ def read_target(raw: str) -> Target:
     return Target(raw, stripped, literal, query, authority)
 
 
-class SimpleStart(NamedTuple):
-    """First line of a GET: the target as it came, its path, and how many bytes the line takes."""
+def read_simple_start(head: bytes) -> tuple[bytes, str, int] | None:
+    """Read the first line of *head*: the target as it came, its path, and how many bytes the line takes.
 
-    raw: bytes
-    path: str
-    size: int
-
-
-def read_simple_start(head: bytes) -> SimpleStart | None:
-    """Read the first line of *head*; None when it is anything but a GET for a path that cannot be read two ways.
-
-    ``read_target`` comes to the same path for it, and refuses nothing of it.
+    None when it is anything but a GET for a path that cannot be read two ways: ``read_target`` comes to the same path
+    for it, and refuses nothing of it.
     """
     match = _SIMPLE_START.match(head)
-    return None if match is None else SimpleStart(match[1], match[2].decode(), match.end())
+    return None if match is None else (match[1], match[2].decode(), match.end())
 
 
 def _from_absolute(raw: str) -> tuple[str, str]:
