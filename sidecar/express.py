@@ -20,7 +20,7 @@ from sidecar.core.paths import read_simple_start
 from sidecar.core.regulars import varies, without_varying
 from sidecar.gate import Admission, Gate
 from sidecar.limits import Limits
-from sidecar.model import Refused, Visit
+from sidecar.model import Visit
 from sidecar.upstream import Client, Departure, Ending, Outgoing, written
 
 _MOST_KEPT = 4096
@@ -85,25 +85,23 @@ class Express:
     def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None, now: float) -> Sent | None:
         """Send *request* to the application; None, and nothing has happened, when it takes the gate to do so.
 
+        So with Refused: the gate refuses it, too, and says so.
+
         *seen* is what its header lines are known by from now on, None when they shall not be remembered.
         """
         if not _is_ordinary(request):
             return None
-        try:
-            target = self._arrival.target(request)
-            visit = self._arrival.visit(request, target)
-            if target.authority or self._is_ours(visit.path):
-                return None
-            self._arrival.refuse_strange_hosts(visit, request)
-            lines = self._lines(request, visit)
-            if lines is None:
-                return None
-            values = [value for name, value in request.raw_headers if varies(name, value)]
-            regular = Regular(visit, lines)
-            sent = self._sent(client, regular, visit, target.raw.encode(), values, now)
-        except Refused:
-            # The gate refuses it, too, and says so.
+        target = self._arrival.target(request)
+        visit = self._arrival.visit(request, target)
+        if target.authority or self._is_ours(visit.path):
             return None
+        self._arrival.refuse_strange_hosts(visit, request)
+        lines = self._lines(request, visit)
+        if lines is None:
+            return None
+        values = [value for name, value in request.raw_headers if varies(name, value)]
+        regular = Regular(visit, lines)
+        sent = self._sent(client, regular, visit, target.raw.encode(), values, now)
         if sent is not None and seen is not None and len(seen[0]) <= _LONGEST_HEAD:
             head, found = without_varying(seen[0])
             if found == values:
@@ -126,10 +124,7 @@ class Express:
         visit = self._arrival.again(regular.visit, path)
         if visit is None:
             return None
-        try:
-            return self._sent(client, regular, visit, target, values, now)
-        except Refused:
-            return None
+        return self._sent(client, regular, visit, target, values, now)
 
     def _sent(  # noqa: PLR0917 - the parts of one request
         self, client: Client, regular: Regular, visit: Visit, target: bytes, values: Sequence[bytes], now: float

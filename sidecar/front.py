@@ -58,7 +58,7 @@ class Front:
         began = self.clock()
         try:
             sent = self.express.depart(client, request, seen, began)
-        except Exception:  # noqa: BLE001 - whatever it trips over, the gate trips over it, too, and answers
+        except Exception:  # noqa: BLE001 - whatever it trips over or refuses, the gate does, too, and answers
             return None
         return None if sent is None else self._trip(sent, began)
 

@@ -1,7 +1,8 @@
 """One table of what a proxy must carry, asked of the sidecar and, as the reference, of nginx.
 
-Each case is a request, an answer, and what must have reached the other side. It is asked three times: of the sidecar
-with the whole request at once, of the sidecar piece by piece (so that bodies are streamed), and of a real nginx. Where
+Each case is a request, an answer, and what must have reached the other side. It is asked four times: of the sidecar
+with the whole request at once, of the sidecar piece by piece (so that bodies are streamed), of the sidecar on a
+connection where it came twice before, and of a real nginx. Where
 nginx does something else, the case says so, and which of the two is right.
 """
 
@@ -17,6 +18,7 @@ import pytest
 
 from tests.services.nginx import Nginxes
 from tests.services.upstream import Caller, RawApplication, raw_application
+from tests.station import whole
 from tests.world import World
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -289,6 +291,7 @@ class Place:
     port: int
     host: str
     piecewise: bool = False
+    repeats: bool = False
     statuses: list[bytes] = field(default_factory=list)
 
     async def ask(self, sent: bytes) -> bytes:
@@ -299,6 +302,8 @@ class Place:
         if b"\r\nConnection: keep-alive, X-Hop" in data:
             data = data.replace(b"Connection: close\r\n", b"").replace(b"keep-alive, X-Hop", b"close, X-Hop")
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        if self.repeats:
+            return await self._ask_again(reader, writer, data.replace(b"Connection: close\r\n", b"", 1))
         try:
             head, _, body = data.partition(b"\r\n\r\n")
             pieces = [head + b"\r\n\r\n", body[:3], body[3:]] if self.piecewise else [data]
@@ -312,8 +317,23 @@ class Place:
         finally:
             writer.close()
 
+    async def _ask_again(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bytes:
+        """The same three times over, as long as the connection stays: what the last one gets."""
+        came = b""
+        try:
+            async with asyncio.timeout(8):
+                for _ in range(3):
+                    writer.write(data)
+                    came = await whole(reader, is_head=data.startswith(b"HEAD"))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            # It was the last one on this connection.
+            pass
+        finally:
+            writer.close()
+        return came
 
-KINDS = ("sidecar, at hand", "sidecar, streamed", "nginx")
+
+KINDS = ("sidecar, at hand", "sidecar, streamed", "sidecar, again", "nginx")
 
 
 @asynccontextmanager
@@ -324,7 +344,7 @@ async def before(application: RawApplication, kind: str, world: World, nginxes: 
         return
     rules = [{"path": "/**", "allow": "anyone", "methods": UNUSUAL}, {"path": "/**", "allow": "anyone"}]
     running = await world({"app": {"upstream": application.url}, "access": rules})
-    yield Place(running.port, running.url.removeprefix("http://"), "streamed" in kind)
+    yield Place(running.port, running.url.removeprefix("http://"), "streamed" in kind, "again" in kind)
 
 
 def split(came: bytes) -> tuple[int, bytes, bytes]:

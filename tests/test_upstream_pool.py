@@ -357,3 +357,17 @@ async def was_cut(reader: asyncio.StreamReader) -> bool:
         return await reader.read() == b""
     except ConnectionError:
         return True
+
+
+async def test_t61_a_trailer_of_one_answer_is_no_line_of_the_next() -> None:
+    async def script(caller: Caller) -> None:
+        while await caller.head():
+            body = b"2\r\nok\r\n0\r\nX-A: 1\r\nSet-Cookie: a=b\r\n\r\n"
+            await caller.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+
+    async with raw_application(script) as application, front(application.url) as place:
+        for _ in range(3):
+            answer = await place.get()
+            assert b"\r\n2\r\nok\r\n" in answer
+            assert b"Set-Cookie" not in answer
+        assert len(application.callers) == 1

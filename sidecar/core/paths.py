@@ -69,7 +69,7 @@ def read_simple_start(head: bytes) -> tuple[bytes, str, int] | None:
     for it, and refuses nothing of it.
     """
     match = _SIMPLE_START.match(head)
-    return None if match is None else (match[1], match[2].decode(), match.end())
+    return None if match is None or match.end() > _LONGEST else (match[1], match[2].decode(), match.end())
 
 
 def _from_absolute(raw: str) -> tuple[str, str]:

@@ -150,6 +150,9 @@ class Connection(BaseProtocol):
         self._on_word = None
         self._message = self.payload = None
         self.has_served = True
+        if message is not None and message.chunked:
+            # aiohttp's parser in C would take the last line of a trailer for the first one of the next answer's head.
+            self._for_others = None
         if is_fit and not _has_leftover(parser) and self.is_open:
             return True
         if is_complete:
