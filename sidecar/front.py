@@ -44,6 +44,8 @@ class Front:
     clock: Callable[[], float]
     limits: Limits
     scim: ScimServer | None = None
+    # Nothing is done that could not be written down.
+    must_audit: bool = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -55,6 +57,8 @@ class Front:
 
         *client* is told when the trip may ``arrive``. *seen* is what the header lines are known by from now on.
         """
+        if self.must_audit and self.audit.is_failing:
+            return None
         began = self.clock()
         try:
             sent = self.express.depart(client, request, seen, began)
@@ -109,6 +113,8 @@ class Front:
     ) -> web.StreamResponse:
         if not self.portal.is_health(visit.path):
             self.arrival.refuse_strange_hosts(visit, request)
+            if self.must_audit and self.audit.is_failing:
+                raise Unavailable(Reason.AUDIT_DOWN)
         if self.scim is not None and self.scim.owns(visit.path):
             return await self.scim.handle(request, visit, now)
         if self.portal.owns(visit.path):

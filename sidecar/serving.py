@@ -112,8 +112,7 @@ class _Connection(RequestHandler):
         self._waiter = None
         super().data_received(data)
         self._waiter = waiter
-        if self._request_count != requests:
-            self._make_chunked_the_last()
+        self._make_last()
         if waiter is None or self._request_count != requests:
             self._head_bytes = 0
             self._stop_waiting()
@@ -129,16 +128,14 @@ class _Connection(RequestHandler):
             # A whole head in one piece, as nearly always, needs no timer.
             self._head_timer = self._loop.call_later(self._head_timeout, self.force_close)
 
-    def _make_chunked_the_last(self) -> None:
-        """Have the connection close after a request whose body is chunked.
+    def _make_last(self) -> None:
+        """Nothing is served after a chunked request: aiohttp's parser makes its trailers lines of the next head.
 
-        aiohttp's parser in C takes the last line of a trailer for the first header line of the request that follows:
-        a Content-Length or a cookie that somebody else's request would get, where a load balancer mixes them.
+        Whoever shares a connection of a front proxy with others could plant cookies into their requests.
         """
         for number, (message, payload) in enumerate(self._messages):
-            if isinstance(message, RawRequestMessage) and message.chunked:
-                last: Any = message._replace(should_close=True)
-                self._messages[number] = last, payload
+            if isinstance(message, RawRequestMessage) and message.chunked and not message.should_close:
+                self._messages[number] = message._replace(should_close=True), payload
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:

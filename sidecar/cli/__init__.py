@@ -16,6 +16,8 @@ _COMMANDS = {
     "explain": ("Say rule by rule why a request is let in or refused.", "sidecar.cli.explain"),
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
+    "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
+    "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),
     "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),
 }

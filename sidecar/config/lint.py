@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sidecar.config.document import Document
-from sidecar.config.lints import access, headers, logins, provision, saml, scim, service, sessions, steps, templates
+from sidecar.config.lints import (
+    access,
+    audit,
+    headers,
+    logins,
+    provision,
+    saml,
+    scim,
+    service,
+    sessions,
+    steps,
+    templates,
+)
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
@@ -34,7 +46,7 @@ CHECKS: tuple[Check, ...] = (
     _check(service.servers, "app"),
     _check(service.health, "app"),
     _check(service.durations, *Config.model_fields),
-    _check(service.audit, "audit"),
+    _check(audit.audit, "audit"),
     _check(sessions.store, "server", "sessions"),
     _check(sessions.redis, "sessions"),
     _check(sessions.sentinel, "sessions"),

@@ -27,6 +27,7 @@ class Event(Enum):
     PROVISIONING_FAILED = "provisioning-failed"
     SCIM_CHANGED = "scim-changed"
     SCIM_REFUSED = "scim-refused"
+    AUDIT_ANCHOR = "audit-anchor"
     SERVICE_STARTED = "service-started"
     SERVICE_STOPPED = "service-stopped"
     CONFIGURATION_LOADED = "configuration-loaded"
