@@ -163,7 +163,7 @@ class Express:
         return True
 
     def _lines(self, request: web.BaseRequest, visit: Visit) -> list[bytes] | None:
-        """What becomes of the lines that came; None when they depend on one another, or sign in the connection.
+        """What becomes of the lines that came; None when they depend on one another.
 
         They are parted where a value differs each time.
         """
@@ -197,9 +197,8 @@ class Express:
         plan = self._gate.plan.incoming
         if not plan.stands_alone(*pair):
             return None
+        # Nothing here signs in the connection: a request with credentials is not ordinary.
         lines = written(plan.incoming((pair,)))
-        if lines.binds:
-            return None
         return _keep(self._incoming, pair, lines) if len(pair[1]) <= _LONGEST_KEPT else lines
 
 
@@ -209,7 +208,6 @@ def _is_ordinary(request: web.BaseRequest) -> bool:
         request.method == hdrs.METH_GET
         and request.version == HttpVersion11
         and request.keep_alive
-        and request.content.is_eof()
         and hdrs.UPGRADE not in headers
         and hdrs.EXPECT not in headers
         and hdrs.AUTHORIZATION not in headers

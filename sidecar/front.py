@@ -57,7 +57,7 @@ class Front:
 
         *client* is told when the trip may ``arrive``. *seen* is what the header lines are known by from now on.
         """
-        if self.must_audit and self.audit.is_failing:
+        if self._must_not:
             return None
         began = self.clock()
         try:
@@ -68,12 +68,19 @@ class Front:
 
     def again(self, client: Client, data: bytes, origin: Whence) -> Trip | None:
         """As ``depart`` for a whole request whose header lines came before from the same *origin*."""
+        if self._must_not:
+            return None
         began = self.clock()
         try:
             sent = self.express.again(client, data, origin, began)
         except Exception:  # noqa: BLE001 - as above
             return None
         return None if sent is None else self._trip(sent, began)
+
+    @property
+    def _must_not(self) -> bool:
+        """True while nothing may pass, because it could not be noted."""
+        return self.must_audit and self.audit.is_failing
 
     def _trip(self, sent: Sent, began: float) -> Trip:
         self.metrics.began()

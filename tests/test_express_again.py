@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.telemetry.audit import AuditLog
 from tests.services.upstream import until
 from tests.station import ASKED, LENGTH, Link, Station, station_of, whole
 from tests.world import World
@@ -179,6 +180,7 @@ async def test_too_many_are_turned_away(station: Any) -> None:
         said = [await status(link, here.request()) for _ in range(6)]
         assert said[0] == b"200"
         assert said[-1] == b"429"
+        await asyncio.sleep(0.1)
         assert len(here.heads) == said.count(b"200")
 
 
@@ -198,13 +200,35 @@ async def test_what_is_told_of_a_person_is_told_anew_when_it_changes(station: An
 
 
 async def test_credentials_that_sign_in_the_connection_take_the_gate(station: Any) -> None:
-    async with station({"headers": {"Authorization": "Negotiate {{ user.username }}"}}) as here:
+    rules = [{"path": "/public/**", "allow": "anyone"}, {"path": "/**", "allow": "signed_in"}]
+    changes = {"access": rules, "headers": {"Authorization": "Negotiate {{ user.username }}"}}
+    async with station(changes) as here:
         link = Link(*await here.dial())
         for _ in range(3):
+            # Leaves a connection idle that is nobody's.
+            await link.ask(here.request("GET /public/x HTTP/1.1", *ASKED[1:]))
+            here.forget()
             await link.ask(here.request())
             assert b"Authorization: Negotiate ada\r\n" in here.heads[-1]
-        assert True not in here.taken + here.again
+            assert True not in here.taken + here.again
         link.writer.close()
+
+
+async def test_a_varying_line_in_an_odd_spelling_is_kept(station: Any) -> None:
+    async with station() as here:
+        link = Link(*await here.dial())
+        for _ in range(3):
+            await link.ask(here.request(*ASKED, "Referer:  http://localhost/odd"))
+            assert here.heads[-1].count(b"\r\nReferer: http://localhost/odd\r\n") == 1
+            assert b"X-Twice: one\r\n" in here.heads[-1]
+        link.writer.close()
+
+
+async def test_while_nothing_can_be_noted_nobody_gets_in(station: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with station({"audit": {"on_failure": "refuse"}}) as here, here.regular() as link:
+        monkeypatch.setattr(AuditLog, "is_failing", property(lambda _: True))
+        assert await status(link, here.request()) == b"503"
+        assert here.heads == []
 
 
 # What is only safe between two requests
