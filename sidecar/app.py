@@ -27,8 +27,7 @@ from sidecar.limits import Limits
 from sidecar.listening import Listener
 from sidecar.logins.certificates import CertificateAuthenticator
 from sidecar.logins.login import Authenticator
-from sidecar.logins.opening import open_bearer, open_introspection, open_logins
-from sidecar.logins.saml.login import SamlSignIn
+from sidecar.logins.opening import open_bearer, open_introspection, open_logins, saml_logins_of
 from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, certificate_plan, gate_plan, identity_plan
@@ -223,7 +222,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         answers=answers,
         app_cookies=config.app.sign_out_cookies,
     )
-    saml_logins = {name: login for name, login in logins.items() if isinstance(login, SamlSignIn)}
+    saml_logins = saml_logins_of(logins, config.logins)
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
     condition = Condition(store, accounts, upstream.says, watch.complaints)
     portal = Portal(

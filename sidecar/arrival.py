@@ -14,13 +14,22 @@ from sidecar.core.addresses import Network, client_address, host_of, is_trusted
 from sidecar.core.callers import wants_page
 from sidecar.core.client_certificates import certificate_in, is_named
 from sidecar.core.cookies import parse_cookies
-from sidecar.core.paths import Target, read_target, refuse_windows_names
+from sidecar.core.paths import Target, is_shortened, read_target, refuse_windows_names
 from sidecar.core.policy import REFUSED_METHODS
 from sidecar.model import Reason, Refused, Visit
 
+# Where a connection comes from: address of its other side, and whether it is TLS.
+Whence = tuple[str, bool]
+# Header lines of a whole request as they came, and where from.
+Seen = tuple[bytes, Whence]
 _NOWHERE = Target("", "", "", "")
 # Fetched at once: a call of the system for each request costs more than all else about its name.
 _REFERENCES = 512
+
+
+def whence(request: web.BaseRequest) -> Whence:
+    """Where *request* comes from."""
+    return request.remote or "", request.secure
 
 
 class Arrival:
@@ -75,6 +84,28 @@ class Arrival:
         if section is None or section.header not in request.headers or not is_named(peer, section.proxies):
             return b""
         return certificate_in(request.headers.getall(section.header), section.format)
+
+    def again(self, before: Visit, path: str) -> Visit | None:
+        """Visit of somebody who came with the same lines before, now to a *path* that is simple.
+
+        None when the application could read that path in another way.
+        """
+        if self._is_windows and is_shortened(path):
+            return None
+        return Visit(
+            before.method,
+            path,
+            before.host,
+            before.client,
+            before.scheme,
+            before.cookies,
+            before.authorization,
+            path,
+            before.wants_page,
+            self._reference(),
+            before.certificate,
+            before.is_browser,
+        )
 
     def _scheme(self, request: web.BaseRequest, peer: str) -> str:
         """Scheme in the address bar; believed are our own listener, then trusted proxies, then the browser itself."""

@@ -83,6 +83,11 @@ class SessionKeeper:
         if not is_open:
             self._tell_ended(session_id)
 
+    def ask_again(self, session_id: str) -> None:
+        """Tell whoever wants to hear of it should that session have ended, unless it is known to be open."""
+        if self._cache.get(session_id) is None:
+            self._in_background(self._tell_if_ended(session_id))
+
     def _tell_ended(self, session_id: str) -> None:
         for is_wanted, ended in self._enders:
             if is_wanted(session_id):
