@@ -172,6 +172,12 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
 
         accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
         scim = open_scim(config.scim, site, accounts, store, audit, metrics)
+    signals = None
+    if config.signals is not None:
+        from sidecar.signals.opening import open_signals  # noqa: PLC0415 - for those who hear of others
+
+        both = accounts.directory, accounts.provisioner
+        signals = parts.add(open_signals(config, site.origin, site.prefix, store, keeper, both, audit, metrics, clock))
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
     for login in logins.values():
         parts.add(login)
@@ -271,6 +277,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         clock=clock,
         limits=limits,
         scim=scim,
+        signals=signals.server if signals is not None else None,
     )
     return Sidecar(
         config=config,
@@ -284,6 +291,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             upstream.look_after_servers,
             *([accounts.work] if accounts.provisioner is not None else []),
             *watch.work,
+            *(signals.work if signals is not None else []),
         ],
         parts=parts,
     )

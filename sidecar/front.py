@@ -23,6 +23,7 @@ from sidecar.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from sidecar.scim_api import ScimServer
+    from sidecar.signals.push import SignalServer
 
 _log = structlog.get_logger("front")
 _UNREADABLE = frozenset([Reason.HEADERS_INVALID, Reason.TARGET_INVALID])
@@ -43,6 +44,7 @@ class Front:
     clock: Callable[[], float]
     limits: Limits
     scim: ScimServer | None = None
+    signals: SignalServer | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -100,6 +102,8 @@ class Front:
             self.arrival.refuse_strange_hosts(visit, request)
         if self.scim is not None and self.scim.owns(visit.path):
             return await self.scim.handle(request, visit, now)
+        if self.signals is not None and self.signals.owns(visit.path):
+            return await self.signals.handle(request, visit, now)
         if self.portal.owns(visit.path):
             self.limits.page(self.portal.page_of(visit.path), visit, now)
             return await self.portal.handle(request, visit, now)

@@ -51,6 +51,9 @@ class Reason(Enum):
     CHANGED_MEANWHILE = "changed-meanwhile"
     SCIM_INVALID = "scim-invalid"
     SCIM_CLIENT = "scim-client-refused"
+    SIGNAL_INVALID = "signal-invalid"
+    SIGNAL_SENDER = "signal-sender-refused"
+    SIGNAL_STATE = "signal-state-unknown"
     # Credentials
     SESSION_EXPIRED = "session-expired"
     TOKEN_INVALID = "token-invalid"

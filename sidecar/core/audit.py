@@ -27,6 +27,8 @@ class Event(Enum):
     PROVISIONING_FAILED = "provisioning-failed"
     SCIM_CHANGED = "scim-changed"
     SCIM_REFUSED = "scim-refused"
+    SIGNAL_RECEIVED = "signal-received"
+    SIGNAL_REFUSED = "signal-refused"
     SERVICE_STARTED = "service-started"
     SERVICE_STOPPED = "service-stopped"
     CONFIGURATION_LOADED = "configuration-loaded"
