@@ -51,7 +51,7 @@ class Sender:
         """Its issuer, with a path, so that the well-known address is put together in earnest."""
         return f"http://localhost:{self.port}/tenant"
 
-    def claims(self, events: Mapping[str, Any], subject: Any = None, **changes: Any) -> dict[str, Any]:
+    def claims(self, events: Mapping[str, Any], subject: Any = None, /, **changes: Any) -> dict[str, Any]:
         """Claims of an event token; None takes a claim away."""
         claims = {
             "iss": self.issuer,
@@ -100,7 +100,13 @@ class Sender:
             return web.json_response(KeySet(list(self.keys)).as_dict(private=False))
         if request.headers.get("Authorization") != f"Bearer {ACCESS}":
             return web.json_response({"error": "invalid_token"}, status=401)
-        return await getattr(self, "_" + request.path.strip("/"))(request)
+        pages = {
+            "/poll": self._poll,
+            "/configuration": self._configuration,
+            "/status": self._status,
+            "/verification": self._verification,
+        }
+        return await pages[request.path](request)
 
     async def _poll(self, request: web.BaseRequest) -> web.Response:
         asked = await request.json()

@@ -81,6 +81,16 @@ def saml(rest: str = "", base: str = SAML) -> dict[str, str]:
     return {"logins": f"logins:\n  partners: {{{base}{', ' if rest else ''}{rest}}}"}
 
 
+SPEAKER = "issuer: https://id.example.com, login: corp"
+PUSHES = "token: {env: SIGNALS_TOKEN}"
+AT_CORP = "signals.transmitters.corp"
+
+
+def signals(rest: str, name: str = "corp", **others: str) -> dict[str, str]:
+    lines = [f"    {one}: {{{section}}}" for one, section in {name: rest, **others}.items()]
+    return {**accounts(), "signals": "signals:\n  transmitters:\n" + "\n".join(lines)}
+
+
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
     # SAML
@@ -141,6 +151,22 @@ CASES = [
     (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
      "scim.clients.b.groups", "the same"),
     ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
+    # signals
+    (signals(f"{SPEAKER}, {PUSHES}", "a b"), "error", "signals.transmitters.a b", "part of addresses"),
+    (signals(SPEAKER), "error", AT_CORP, "neither token"),
+    (signals(f"{SPEAKER}, poll: {{}}"), "error", f"{AT_CORP}.poll", "without access"),
+    (signals(f"{SPEAKER}, token: {{env: OIDC_SECRET}}"), "error", f"{AT_CORP}.token", "openssl rand"),
+    (signals(f"{SPEAKER}, {PUSHES}", b=f"{SPEAKER}, {PUSHES}"), "error", "signals.transmitters.b.token", "corp has"),
+    (signals(f"issuer: 'http://id.example.com', login: corp, {PUSHES}"), "error", f"{AT_CORP}.issuer", "https"),
+    (signals(f"{SPEAKER}, {PUSHES}, discovery: 'https://me@x'"), "error", f"{AT_CORP}.discovery", "https"),
+    (signals(f"{SPEAKER}, access: {{env: S}}, poll: {{endpoint: 'ftp://x'}}"), "error", f"{AT_CORP}.poll.endpoint",
+     "http"),
+    (signals(f"issuer: https://id.example.com, login: crop, {PUSHES}"), "error", f"{AT_CORP}.login", "corp"),
+    ({**signals(f"issuer: https://id.example.com, login: partners, {PUSHES}"), **saml()}, "error", f"{AT_CORP}.login",
+     "type oidc"),
+    ({**signals(f"{SPEAKER}, {PUSHES}"), "provision": ""}, "warning", AT_CORP, "switches nobody off"),
+    ({**signals(f"{SPEAKER}, {PUSHES}, subjects: email"), "provision": ""}, "error", f"{AT_CORP}.subjects",
+     "directory"),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),

@@ -27,7 +27,11 @@ READ = Subject("iss_sub", issuer="https://id.example.com", subject="ada")
             Subject("iss_sub", READ.issuer, "ada", session="s1", members=frozenset(["user", "session"])),
         ),
         (
-            {"format": "complex", "session": {"format": "opaque", "id": "s1"}, "tenant": {"format": "opaque", "id": "t"}},
+            {
+                "format": "complex",
+                "session": {"format": "opaque", "id": "s1"},
+                "tenant": {"format": "opaque", "id": "t"},
+            },
             Subject(session="s1", members=frozenset(["session", "tenant"])),
         ),
     ],
