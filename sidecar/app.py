@@ -24,16 +24,19 @@ from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.limits import Limits
 from sidecar.listening import Listener
+from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import open_bearer, open_logins
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, gate_plan, identity_plan
+from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.forms import KeptForms
+from sidecar.portal.front_channel import FrontChannel
 from sidecar.portal.handover import Handover
 from sidecar.portal.portal import Portal
 from sidecar.portal.renewal import Renewal
@@ -189,13 +192,32 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     memory = config.sessions.absolute.total_seconds() + seconds
     vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
     forms = KeptForms(*vaults, site, config.sessions.keep_post, seconds, memory)
+    plan = gate_plan(config, site, upstream.authority)
+    application = ApplicationSession(
+        config.app,
+        plan.incoming,
+        site.style,
+        upstream.ask,
+        lambda client, host: gate.lines_about(client, host),  # noqa: PLW0108 - made below
+    )
+    farewells = Farewells(Vault(store, secrets, "farewell"))
+    sign_out = SignOut(
+        site=site,
+        logins=logins,
+        keeper=keeper,
+        store=store,
+        farewells=farewells,
+        answers=answers,
+        application=application,
+    )
     gate = Gate(
-        plan=gate_plan(config, site, upstream.authority),
+        plan=plan,
         site=site,
         keeper=keeper,
         renewal=Renewal(logins, keeper, audit.record),
         authenticators=[bearer] if bearer is not None else [],
         forms=forms,
+        sign_out=sign_out,
         remembered=accounts.remembered,
         known=accounts.known,
         ensure=accounts.ensure,
@@ -214,17 +236,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         circles=Circles(site, store),
         keeper=keeper,
         forms=forms,
+        application=application,
         answers=answers,
-    )
-    farewells = Farewells(Vault(store, secrets, "farewell"))
-    sign_out = SignOut(
-        site=site,
-        logins=logins,
-        keeper=keeper,
-        store=store,
-        farewells=farewells,
-        answers=answers,
-        app_cookies=config.app.sign_out_cookies,
     )
     saml_logins = {name: login for name, login in logins.items() if isinstance(login, SamlSignIn)}
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
@@ -247,6 +260,16 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             attempts=attempts,
             farewells=farewells,
             sign_out=sign_out,
+            answers=answers,
+            audit=audit,
+        ),
+        front_channel=FrontChannel(
+            parties={
+                name: login
+                for name, login in logins.items()
+                if isinstance(login, OpenIdLogin) and login.takes_front_channel
+            },
+            keeper=keeper,
             answers=answers,
             audit=audit,
         ),

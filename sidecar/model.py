@@ -231,7 +231,8 @@ class Session:
     absolutely, ``seen`` is the last use (coalesced), ``auth_time`` when the provider authenticated the person,
     ``sid`` the provider's own session id ("" when it gave none). ``alias`` is what the provider calls the person in
     messages about the session, where that is not the subject. ``refresh_at`` is when the provider's tokens want
-    refreshing, 0.0 when never.
+    refreshing, 0.0 when never. ``foreign`` are marks of cookies (core.cookies) that the application had set for
+    somebody else in the same browser: they never reach it again.
     """
 
     id: str
@@ -245,6 +246,7 @@ class Session:
     sid: str = ""
     refresh_at: float = 0.0
     alias: str = ""
+    foreign: tuple[str, ...] = ()
 
     @property
     def provider(self) -> str:

@@ -219,6 +219,13 @@ CASES = [
     (app("upstream: https://h, tls: {ca: config.yaml}"), "error", "app.tls.ca", "holds no certificate"),
     (app("upstream: https://h, tls: {certificate: config.yaml, key: config.yaml}"), *NO_PAIR),
     (app("upstream: http://h, websocket_origins: [board]"), "error", "app.websocket_origins[0]", "http:// or https://"),
+    (app("upstream: http://h, sign_out_cookies: 'a b'"), "error", "app.sign_out_cookies", "no name"),
+    (app("upstream: http://h, sign_out_cookies: '*'"), "warning", "app.sign_out_cookies", "every cookie"),
+    (app("upstream: http://h, logout: {}"), "error", "app.logout", "says nothing"),
+    (app("upstream: http://h, logout: {path: logout}"), "error", "app.logout.path", "Begin it"),
+    (app("upstream: http://h, logout: {path: /**}"), "warning", "app.logout.path", "every such page"),
+    (app("upstream: http://h, logout: {call: {path: logout}}"), "error", "app.logout.call.path", "Begin it"),
+    (app("upstream: http://h, logout: {path: /logout, then: take_over}"), "warning", "app.logout.then", "nothing ends"),
     # sessions
     (sessions("redis: redis://r"), "error", "sessions.secrets", "openssl rand"),
     (sessions(f"redis: http://r, {SECRETS}"), "error", "sessions.redis", "redis://"),

@@ -45,6 +45,8 @@ CHECKS: tuple[Check, ...] = (
     _check(service.application, "app"),
     _check(service.servers, "app"),
     _check(service.health, "app"),
+    _check(service.application_cookies, "app"),
+    _check(service.application_logout, "app"),
     _check(service.durations, *Config.model_fields),
     _check(service.audit, "audit"),
     _check(sessions.store, "server", "sessions"),

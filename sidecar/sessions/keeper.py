@@ -104,8 +104,13 @@ class SessionKeeper:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def open(self, signed_in: SignedIn, now: float, previous: str | None = None) -> tuple[str, Session]:
-        """Open a session: (token for the cookie, session). The token is always new; *previous* ends."""
+    async def open(
+        self, signed_in: SignedIn, now: float, previous: str | None = None, foreign: tuple[str, ...] = ()
+    ) -> tuple[str, Session]:
+        """Open a session: (token for the cookie, session). The token is always new; *previous* ends.
+
+        *foreign* as in ``Session``.
+        """
         token = Vault.token()
         session = Session(
             id=Vault.id_of(token),
@@ -119,6 +124,7 @@ class SessionKeeper:
             sid=signed_in.sid,
             refresh_at=signed_in.refresh_at,
             alias=signed_in.alias,
+            foreign=foreign,
         )
         # Index first: a session that the index does not know could not be ended by its person.
         for index in _indexes(session):
