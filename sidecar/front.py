@@ -45,6 +45,8 @@ class Front:
     limits: Limits
     scim: ScimServer | None = None
     signals: SignalServer | None = None
+    # Nothing is done that could not be written down.
+    must_audit: bool = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -56,6 +58,8 @@ class Front:
 
         *on_word* is called when the trip may ``arrive``.
         """
+        if self.must_audit and self.audit.is_failing:
+            return None
         began = self.clock()
         try:
             sent = self.express.depart(request, began, on_word)
@@ -100,6 +104,8 @@ class Front:
     ) -> web.StreamResponse:
         if not self.portal.is_health(visit.path):
             self.arrival.refuse_strange_hosts(visit, request)
+            if self.must_audit and self.audit.is_failing:
+                raise Unavailable(Reason.AUDIT_DOWN)
         if self.scim is not None and self.scim.owns(visit.path):
             return await self.scim.handle(request, visit, now)
         if self.signals is not None and self.signals.owns(visit.path):

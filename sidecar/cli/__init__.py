@@ -17,6 +17,8 @@ _COMMANDS = {
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
+    "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
+    "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),
     "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),
 }

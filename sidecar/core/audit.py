@@ -29,6 +29,7 @@ class Event(Enum):
     SCIM_REFUSED = "scim-refused"
     SIGNAL_RECEIVED = "signal-received"
     SIGNAL_REFUSED = "signal-refused"
+    AUDIT_ANCHOR = "audit-anchor"
     SERVICE_STARTED = "service-started"
     SERVICE_STOPPED = "service-stopped"
     CONFIGURATION_LOADED = "configuration-loaded"

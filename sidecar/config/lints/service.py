@@ -164,12 +164,6 @@ def _durations(value: Any, place: Location) -> Iterator[tuple[Location, timedelt
             yield from _durations(part, (*place, number))
 
 
-def audit(config: Config, document: Document) -> Iterator[Problem]:
-    """Nobody should find out after an incident that nothing was written."""
-    if config.audit.file is None and not config.audit.stdout:
-        yield document.warning(("audit",), "no audit lines are kept", "Set audit.file, or audit.stdout: true")
-
-
 def application_cookies(config: Config, document: Document) -> Iterator[Problem]:
     """What is dropped must be a cookie."""
     for number, name in enumerate(config.app.sign_out_cookies):
