@@ -159,6 +159,8 @@ CASES = [
     (signals(f"{SPEAKER}, {PUSHES}", "a b"), "error", "signals.transmitters.a b", "part of addresses"),
     (signals(SPEAKER), "error", AT_CORP, "neither token"),
     (signals(f"{SPEAKER}, poll: {{}}"), "error", f"{AT_CORP}.poll", "without access"),
+    (signals(f"{SPEAKER}, {PUSHES}, access: {{env: SIGNALS_ACCESS}}, scopes: x"), "warning", f"{AT_CORP}.scopes",
+     "one of"),
     (signals(f"{SPEAKER}, token: {{env: OIDC_SECRET}}"), "error", f"{AT_CORP}.token", "openssl rand"),
     (signals(f"{SPEAKER}, {PUSHES}", b=f"{SPEAKER}, {PUSHES}"), "error", "signals.transmitters.b.token", "corp has"),
     (signals(f"issuer: 'http://id.example.com', login: corp, {PUSHES}"), "error", f"{AT_CORP}.issuer", "https"),

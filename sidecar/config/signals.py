@@ -48,6 +48,9 @@ class SignalTransmitter(Section):
     access: SecretText | None = Field(
         None, description="bearer token that we show to fetch events and manage the stream"
     )
+    scopes: Texts = Field(
+        (), description="in place of access: a token with these scopes, given to the login's own client at its provider"
+    )
     algorithms: Annotated[tuple[Algorithm, ...], OneOrMany] = Field(
         ("RS256",), min_length=1, description="accepted signatures of events"
     )

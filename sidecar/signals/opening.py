@@ -41,7 +41,7 @@ def transmitters_of(config: Config, origin: str, clock: Callable[[], float]) -> 
     """The transmitters of *config* by name; *origin* is whom their events are for by default."""
     sections = config.signals.transmitters if config.signals is not None else {}
     return {
-        name: Transmitter(name, section, origin, config.oidc_logins[section.login].issuer, clock)
+        name: Transmitter(name, section, origin, config.oidc_logins[section.login], clock)
         for name, section in sections.items()
     }
 

@@ -125,9 +125,7 @@ class Poller:
             asked["ack"] = answered.done
         if answered.refused:
             asked["setErrs"] = answered.refused
-        access = self._transmitter.section.access
-        token = "" if access is None else access.reveal()
-        answer = await self._transmitter.http.send("POST", await self._place(), asked, token)
+        answer = await self._transmitter.asked("POST", await self._place(), asked)
         if answer.status != HTTPStatus.OK:
             raise Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: status {answer.status}")
         return _sets(answer.json_object(), answer.place, self._section.most)

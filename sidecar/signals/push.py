@@ -94,7 +94,7 @@ class SignalServer:
         if isinstance(fault, Unavailable):
             self._log(visit, fault)
         fields = {"transmitter": name, "way": "push", "reason": fault.reason.value, "detail": fault.detail[:200]}
-        self.audit.record(Event.SIGNAL_REFUSED, {**fields, "address": visit.client, "reference": visit.reference})
+        self.audit.record(Event.SIGNAL_REFUSED, {**fields, "client": visit.client, "reference": visit.reference})
 
     def _log(self, visit: Visit, fault: Unavailable) -> None:
         _log.warning("unavailable", reason=fault.reason.value, detail=fault.detail, reference=visit.reference)

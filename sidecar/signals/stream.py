@@ -21,10 +21,8 @@ class Streams:
     """Every coroutine raises Unavailable with what the transmitter answered."""
 
     def __init__(self, transmitter: Transmitter) -> None:
-        """Speak to *transmitter* with the token that its section names as ``access``."""
+        """Speak to *transmitter* with the token that it gave us."""
         self._transmitter = transmitter
-        access = transmitter.section.access
-        self._token = "" if access is None else access.reveal()
 
     async def ours(self, *, polled: bool) -> dict[str, Any] | None:
         """Our stream: for our audience, delivered in that way; None when there is none."""
@@ -87,7 +85,7 @@ class Streams:
     async def _asked(
         self, method: str, place: str, value: Mapping[str, Any] | None, due: HTTPStatus = HTTPStatus.OK
     ) -> dict[str, Any]:
-        answer = await self._transmitter.http.send(method, place, value, self._token)
+        answer = await self._transmitter.asked(method, place, value)
         if answer.status != due:
             raise self._bad(f"{method} {place.partition('?')[0][:200]!a} is answered {answer.status}")
         if due is HTTPStatus.NO_CONTENT:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from sidecar.config.login import OidcLogin
 from sidecar.config.signals import SignalTransmitter
 from sidecar.core.addresses import is_trusted
 from sidecar.core.signals import Consequence, Signal, Subject, signals_of
 from sidecar.logins.discovery import Discovery, address_in
-from sidecar.logins.http import ProviderHttp
+from sidecar.logins.http import Answer, ProviderHttp
 from sidecar.logins.keys import Keys
+from sidecar.logins.provider import Provider
 from sidecar.logins.token_claims import SECURITY_EVENT, Expected, check, text_claim, time_claim
 from sidecar.logins.tokens import verify
 from sidecar.model import Reason, Refused, Unavailable, Visit
+from sidecar.signals.access import Access
 
 _TYPES = ("secevent+jwt", "application/secevent+jwt")
 # Parts of a complex subject that are looked at; an event about anything else that the transmitter calls critical is not
@@ -77,15 +81,16 @@ class Transmitter:
     """One transmitter as it was configured. Belongs to the event loop that first uses it."""
 
     def __init__(
-        self, name: str, section: SignalTransmitter, audience: str, issuer: str, clock: Callable[[], float]
+        self, name: str, section: SignalTransmitter, audience: str, login: OidcLogin, clock: Callable[[], float]
     ) -> None:
-        """Believe *section*'s issuer about the people of the login whose *issuer* that is; no network is used yet.
+        """Believe *section*'s issuer about the people of that *login*; no network is used yet.
 
         *audience* is what its events are for unless the section says it. Raises ValueError for an unusable CA file.
         """
         self.name = name
         self.section = section
-        self.people = issuer
+        self.people = login.issuer
+        self.access = Access(section, Provider(name, login, clock), clock)
         self.audience = section.audience or (audience,)
         self.http = ProviderHttp(name, section.timeout.total_seconds(), section.ca, _ANSWER_LIMIT)
         address = section.discovery or well_known(section.issuer)
@@ -127,6 +132,13 @@ class Transmitter:
         unknown = subject.members & (await self.discovery.metadata()).critical - _UNDERSTOOD
         return f"critical, and not known here: {', '.join(sorted(unknown))[:200]!a}" if unknown else ""
 
+    async def asked(self, method: str, url: str, value: Mapping[str, Any] | None) -> Answer:
+        """What the transmitter answers when it is asked with our token; raises Unavailable."""
+        answer = await self.http.send(method, url, value, await self.access.token())
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            self.access.forget()
+        return answer
+
     async def probe(self) -> str:
         """Fetch metadata and keys and describe them in a line; raises Unavailable."""
         await self.discovery.fetch()
@@ -140,4 +152,5 @@ class Transmitter:
         """Let go of connections and background work."""
         await self.discovery.close()
         await self._keys.close()
+        await self.access.close()
         await self.http.close()

@@ -63,9 +63,11 @@ def _delivery(section: SignalTransmitter, place: Location, document: Document) -
     if not section.token and section.poll is None:
         message = "no event can come: neither token (it pushes) nor poll (we fetch)"
         yield document.error(place, message, "Add token or poll")
-    if section.poll is not None and section.access is None:
+    if section.poll is not None and section.access is None and not section.scopes:
         message = "without access nobody answers a poll"
-        yield document.error((*place, "poll"), message, "Add access: the token that the transmitter gave you")
+        yield document.error((*place, "poll"), message, "Add access (a token), or scopes (to be given one)")
+    if section.access is not None and section.scopes:
+        yield document.warning((*place, "scopes"), "has no effect beside access", "Remove one of the two")
 
 
 def people(config: Config, document: Document) -> Iterator[Problem]:
