@@ -20,7 +20,7 @@ help: ## Say what can be made
 demo: $(VENV)/installed ## Run the sidecar in front of a small application, with a small identity provider
 	@$(BIN)/sidecar demo
 
-test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
+test: $(VENV)/installed-for-development system-packages keycloak engines $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
@@ -48,6 +48,10 @@ system-packages:
 .PHONY: keycloak
 keycloak: system-packages
 	@tools/keycloak
+
+.PHONY: engines
+engines:
+	@tools/engines
 
 # A stamp that is older than pyproject.toml is made again.
 $(VENV)/installed: pyproject.toml

@@ -18,6 +18,7 @@ from sidecar.config.models import Config
 from sidecar.core.audit import Event
 from sidecar.core.headers import Line
 from sidecar.endings import Endings
+from sidecar.engines.opening import open_engines
 from sidecar.express import Express
 from sidecar.front import Front
 from sidecar.gate import Gate
@@ -211,6 +212,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         sign_out=sign_out,
         remembered=accounts.remembered,
         known=accounts.known,
+        engines=parts.add(open_engines(config.engines, metrics, accounts.changes)),
         ensure=accounts.ensure,
         at_hand=accounts.at_hand,
         assertion=signer or _nothing_asserted,

@@ -13,11 +13,12 @@ from sidecar.core.callers import is_from_elsewhere
 from sidecar.core.cookies import values_of, without_marked
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
-from sidecar.core.policy import Standing, decide, is_open
+from sidecar.core.policy import Rule, Standing, decide, is_open
 from sidecar.core.roles import Role, roles_of
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.endings import Endings
+from sidecar.engines.engines import Engines, Verdict
 from sidecar.logins.login import Authenticator
 from sidecar.model import Account, Decision, Effect, Identity, Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
@@ -111,6 +112,7 @@ class Gate:
     sign_out: SignOut
     remembered: Remembered
     known: Known
+    engines: Engines
     ensure: Ensure
     at_hand: AtHand
     assertion: Assert
@@ -136,7 +138,10 @@ class Gate:
             visit = replace(visit, method="POST")
             rules = self.plan.rules.about(visit)
         decision = decide(rules, visit, caller.standing if caller else None, now)
-        self._say(decision, visit, caller)
+        verdict = await self._ruling(decision, rules, visit, caller, now)
+        if verdict is not None and not verdict.ruling.allowed:
+            decision = Decision(Effect.DENY, verdict.reason, decision.rule)
+        self._say(decision, visit, caller, verdict)
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
         if decision.is_public:
@@ -198,7 +203,8 @@ class Gate:
         if caller is None and not is_for_all:
             return None
         decision = decide(rules, visit, caller.standing if caller else None, now)
-        if decision.effect is not Effect.ALLOW:
+        if decision.effect is not Effect.ALLOW or rules[-1].ask is not None:
+            # An engine may have to be waited for, and what it said belongs into the audit line.
             return None
         if caller is None or decision.is_public:
             return Admission(decision, None, ())
@@ -263,8 +269,21 @@ class Gate:
             del self._callers[name]
             self._lines.pop(name, None)
 
-    def _say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
+    async def _ruling(
+        self, decision: Decision, rules: Sequence[Rule], visit: Visit, caller: Caller | None, now: float
+    ) -> Verdict | None:
+        """What the engine says that the rule names, once the rule itself has let somebody in; None when it names none.
+
+        Raises Refused and Unavailable.
+        """
+        # The last of the rules about a request is the one that lets in: those before it only deny.
+        if decision.effect is not Effect.ALLOW or rules[-1].ask is None or caller is None:
+            return None
+        return await self.engines.rule_on(rules[-1].ask, caller.session, caller.standing, visit, now)
+
+    def _say(self, decision: Decision, visit: Visit, caller: Caller | None, verdict: Verdict | None) -> None:
         fields = {**_told(decision, visit, caller), "path": visit.path, "reference": visit.reference}
+        fields |= verdict.told() if verdict is not None else {}
         self.audit.record(Event.DECISION, fields)
 
     def say_again(self, admission: Admission, visit: Visit) -> None:

@@ -36,6 +36,8 @@ class Reason(Enum):
     EXCLUDED = "excluded"
     NETWORK = "network-not-allowed"
     REAUTHENTICATION = "reauthentication-needed"
+    ENGINE_DENIES = "engine-denies"
+    ENGINE_NOT_ASKED = "engine-not-asked"
     # The request itself
     PATH_AMBIGUOUS = "path-ambiguous"
     TARGET_INVALID = "target-invalid"
@@ -100,6 +102,7 @@ class Reason(Enum):
     UPSTREAM_SLOW = "application-slow"
     UPSTREAM_ANSWER = "application-answer-invalid"
     PROVISIONING_DOWN = "provisioning-unavailable"
+    ENGINE_DOWN = "engine-unavailable"
     BUSY = "busy"
     STOPPING = "stopping"
     INTERNAL = "internal"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
+from sidecar.asks import ask_of
 from sidecar.config.access import AccessRule, Allow, Deny, Require
+from sidecar.config.engines import EngineSection
 from sidecar.config.loader import claims_read
 from sidecar.config.login import HeaderLine, IdentityTemplates
 from sidecar.config.models import Config
@@ -22,8 +25,12 @@ from sidecar.logins.login import Ask
 from sidecar.model import NOTHING_NEEDED, Requirement
 from sidecar.portal.site import Site
 
+_NO_ENGINES: Mapping[str, EngineSection] = MappingProxyType({})
 
-def rule_of(section: AccessRule, number: int, *, ignore_case: bool = False) -> Rule:
+
+def rule_of(
+    section: AccessRule, number: int, *, ignore_case: bool = False, engines: Mapping[str, EngineSection] = _NO_ENGINES
+) -> Rule:
     """Compile one access rule; *number* counts from 1 and names a rule that has no name."""
     return Rule(
         name=section.name or f"{number}: {section.path}",
@@ -35,6 +42,7 @@ def rule_of(section: AccessRule, number: int, *, ignore_case: bool = False) -> R
         allow=tuple(_who_passes(one) for one in section.alternatives),
         deny=tuple(_who_is_refused(one) for one in section.deny),
         require=_required(section.require),
+        ask=ask_of(section, engines, ignore_case=ignore_case),
     )
 
 
@@ -67,15 +75,20 @@ def _who_is_refused(deny: Deny) -> Who:
     return Who(tuple(lines), deny.network)
 
 
-def rules_of(sections: Sequence[AccessRule], *, ignore_case: bool = False) -> tuple[Rule, ...]:
+def rules_of(
+    sections: Sequence[AccessRule], *, ignore_case: bool = False, engines: Mapping[str, EngineSection] = _NO_ENGINES
+) -> tuple[Rule, ...]:
     """Compile all access rules, in their order."""
-    return tuple(rule_of(section, number, ignore_case=ignore_case) for number, section in enumerate(sections, 1))
+    return tuple(
+        rule_of(section, number, ignore_case=ignore_case, engines=engines) for number, section in enumerate(sections, 1)
+    )
 
 
 def rulebook_of(config: Config) -> Rulebook:
     """The access rules of *config*, compiled and indexed."""
     ignore_case = config.app.ignore_case
-    return Rulebook(rules_of(config.access, ignore_case=ignore_case), ignore_case=ignore_case)
+    rules = rules_of(config.access, ignore_case=ignore_case, engines=config.engines)
+    return Rulebook(rules, ignore_case=ignore_case)
 
 
 def roles_plan(config: Config) -> tuple[Role, ...]:

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from sidecar.config.models import Config
 from sidecar.directory import Directory
+from sidecar.engines.opening import open_engine
 from sidecar.hooks.hook import StepHook
 from sidecar.logins.opening import open_logins
 from sidecar.model import Unavailable
@@ -29,7 +30,7 @@ class Finding(TypedDict):
 
 
 async def probe(config: Config) -> dict[str, Finding]:
-    """Probe store, providers, directory, application and hook connections, all at once."""
+    """Probe store, providers, engines, directory, application and hook connections, all at once."""
     probes: dict[str, Callable[[], Awaitable[str]]] = {
         "sessions": lambda: _store(config),
         **{where: _application(config, number) for number, where in enumerate(_servers(config))},
@@ -37,6 +38,7 @@ async def probe(config: Config) -> dict[str, Finding]:
     }
     if config.signals is not None:
         probes |= {f"signals.transmitters.{name}": _transmitter(config, name) for name in config.signals.transmitters}
+    probes |= {f"engines.{name}": _engine(config, name) for name in config.engines}
     if config.provision is not None:
         probes["directory"] = lambda: _directory(config)
     found = await asyncio.gather(*(_tried(one) for one in probes.values()))
@@ -101,6 +103,17 @@ def _transmitter(config: Config, name: str) -> Callable[[], Awaitable[str]]:
             return await transmitter.probe()
         finally:
             await transmitter.close()
+
+    return one
+
+
+def _engine(config: Config, name: str) -> Callable[[], Awaitable[str]]:
+    async def one() -> str:
+        engine = open_engine(name, config.engines[name])
+        try:
+            return await engine.probe()
+        finally:
+            await engine.close()
 
     return one
 

@@ -21,6 +21,7 @@ SECRETS = {
     "SCIM_TOKEN": "leak-scim-token-that-is-long-enough",
     "SIGNALS_TOKEN": "leak-signals-token-that-is-long-enough",
     "SIGNALS_ACCESS": "leak-signals-access",
+    "OPENFGA_TOKEN": "leak-openfga-token",
     "DIRECTORY_URL": "mysql://sidecar:leak-directory-password@db/sidecar",
 }
 # Stand for the real ones, which are slow by design.

@@ -35,6 +35,17 @@ def access(*rules: str) -> dict[str, str]:
     return {"access": "access:\n" + "\n".join(f"  - {{{rule}}}" for rule in rules)}
 
 
+TUPLE = "tuple: {user: 'user:x', relation: r, object: 'd:x'}"
+
+
+def fga(asked: str, *, allow: str = "signed_in", name: str = "e", **changes: str) -> dict[str, str]:
+    """A rule that asks an engine e, which is an OpenFGA."""
+    section = {"type": "openfga", "url": "http://fga:8080", "store": "S", "model": "M", **changes}
+    lines = ", ".join(f"{key}: {value}" for key, value in section.items())
+    rule = f"path: /d/*/**, allow: {allow}, engine: {{name: {name}, {asked}}}"
+    return {"engines": f"engines: {{e: {{{lines}}}}}", **access(rule, CLOSED)}
+
+
 def sessions(rest: str) -> dict[str, str]:
     return {"sessions": f"sessions: {{{rest}}}"}
 
@@ -141,6 +152,54 @@ CASES = [
         "access[0].allow.bearer",
         "does not accept bearer",
     ),
+    # engines
+    (fga(TUPLE, url="ftp://h"), "error", "engines.e.url", "http or https"),
+    (fga(TUPLE, url="http://u:p@h"), "error", "engines.e.url", "user name"),
+    (fga(TUPLE, store="a/b"), "error", "engines.e.store", "must be an id"),
+    (fga(TUPLE, token="{env: OIDC_SECRET}"), "warning",
+     "engines.e.url", "in the clear"),
+    (fga("tuple: {user: '{{ claims.sub }}', relation: r, object: 'd:x'}"), "error",
+     "access[0].engine.tuple.user", "begin with its type"),
+    (fga("tuple: {user: 'user:x', relation: r, object: '{{ request.path }}'}"), "error",
+     "access[0].engine.tuple.object", "begin with its type"),
+    (fga("tuple: {user: 'user:{{ usr }}', relation: r, object: 'd:x'}"), "error",
+     "access[0].engine.tuple.user", "Did you mean `user`?"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:{{ request.query }}'}"), "error",
+     "access[0].engine.tuple.object", "request has no `query`"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:{{ request.captured[2] }}'}"), "error",
+     "access[0].engine.tuple.object", "2 star(s)"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:{{ item }}'}"), "error",
+     "access[0].engine.tuple.object", "beside each"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:x'}, "
+         "contextual: {user: 'user:x', relation: r, object: 'd:{{ item }}'}"), "error",
+     "access[0].engine.contextual", "has no each"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:x'}, "
+         "contextual: {each: 'a', user: 'user:x', relation: r, object: 'd:x'}"), "error",
+     "access[0].engine.contextual.each", "one expression"),
+    (fga("input: {}"), "error", "access[0].engine.input", "not for an engine of type openfga"),
+    (fga("input: {}"), "error", "access[0].engine", "tuple is missing"),
+    (fga(TUPLE, allow="nobody"), "error",
+     "access[0].engine", "no effect"),
+    (fga(TUPLE, allow="anyone"), "error",
+     "access[0].engine", "anyone may be nobody"),
+    (fga(TUPLE,
+         allow="[signed_in, {who: anyone, network: 10.0.0.0/8}]"), "error",
+     "access[0].engine", "anyone may be nobody"),
+    (fga(TUPLE, name="f"), "error",
+     "access[0].engine.name", "There are: e"),
+    (fga(TUPLE, ca="config.yaml"), "warning", "engines.e.ca", "over http"),
+    ({"engines": "engines: {e: {type: opa, url: https://h, path: a/b}}"}, "warning", "engines.e", "no rule asks it"),
+    ({"engines": "engines: {e: {type: opa, url: https://h, path: a/../b}}"}, "error", "engines.e.path", "below data"),
+    ({"engines": "engines: {e: {type: opa, url: https://h, path: a, timeout: 0s}}"}, "error",
+     "engines.e.timeout", "longer than nothing"),
+    ({"engines": "engines: {e: {type: cedar, policies: nowhere.cedar}}"}, "error",
+     "engines.e.policies[0]", "cannot be read"),
+    ({"engines": "engines: {e: {type: cedar, policies: config.yaml, principal: a b}}"}, "error",
+     "engines.e.principal", "no type of Cedar"),
+    ({"engines": "engines: {e: {type: cedar, policies: config.yaml, id: x}}"}, "error",
+     "engines.e.id", "the same for everybody"),
+    ({"engines": 'engines: {e: {type: cedar, policies: config.yaml, attributes: {a: ["{{ usr }}"]}}}'}, "error",
+     "engines.e.attributes.a[0]", "no `usr`"),
     # scim
     (scim(f"{TOKEN}, {JOIN}", "a b"), "error", "scim.clients.a b", "part of addresses"),
     (scim(f"token: {{env: OIDC_SECRET}}, {JOIN}"), "error", "scim.clients.okta.token", "openssl rand"),

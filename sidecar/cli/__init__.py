@@ -19,6 +19,7 @@ _COMMANDS = {
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
+    "convert": ("Begin with the configuration of another proxy.", "sidecar.cli.convert"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),
     "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),
 }

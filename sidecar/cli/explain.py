@@ -36,16 +36,18 @@ _STYLE = {True: "green", False: "red", None: "yellow"}
 @click.option("--token", is_flag=True, help="The claims are those of an access token, not of a sign-in.")
 @click.option("--client", default="", help="Address that the request comes from, for rules by network.")
 @click.option("--host", default="", help="Host that is asked for; the one of public_url by default.")
+@click.option("--offline", is_flag=True, help="Ask no engine over the network; say what it would be asked.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-def explain(config: Path, *, as_json: bool, **asked: Any) -> None:
+def explain(config: Path, *, as_json: bool, offline: bool, **asked: Any) -> None:
     """Print every rule that is considered for METHOD TARGET, which criterion holds, which rule decides, and why.
 
-    Also the roles with the reason for each, and the headers that the application would get. Nothing is called.
+    Also the roles with the reason for each, and the headers that the application would get. Nothing is called but the
+    engine that the rule names.
     Exit code 0: allowed. 1: refused, or to be signed in first.
     """
     settings = load_or_leave(config, quiet=True).config
     try:
-        seen = asyncio.run(_foreseen(settings, _question(settings, **asked)))
+        seen = asyncio.run(_foreseen(settings, _question(settings, **asked), asks=not offline))
     except Refused as refused:
         if as_json:
             say_json({"refused": refused.reason.value, "detail": refused.detail})
@@ -82,12 +84,12 @@ def _question(
     )
 
 
-async def _foreseen(settings: Config, question: Question) -> Foresight:
+async def _foreseen(settings: Config, question: Question, *, asks: bool) -> Foresight:
     try:
-        return await foresee(settings, question, lookup=False)
+        return await foresee(settings, question, lookup=False, engines=asks)
     except Unavailable:
         # The decision does not depend on the account; only headers that name it are missing then.
-        return await foresee(settings, question, lookup=False, accounts=False)
+        return await foresee(settings, question, lookup=False, accounts=False, engines=asks)
 
 
 def _as_data(seen: Foresight) -> dict[str, Any]:

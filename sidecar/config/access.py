@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from sidecar.config.engines import EngineAsk
 from sidecar.config.section import Section
 from sidecar.config.values import Duration, Network, OneOrMany, TemplateText, Text, Texts
 
@@ -76,6 +77,7 @@ class AccessRule(Section):
     ) = Field(None, description="anyone, signed_in, nobody, or who; of a list, one is enough")
     deny: Annotated[tuple[Deny, ...], OneOrMany] = Field((), description="who is refused all the same")
     require: Require = Field(Require(), description="how fresh or strong the sign-in must be")
+    engine: EngineAsk | None = Field(None, description="an engine that must say yes, too")
     name: Text = Field("", description="what audit lines call this rule; number and path when left out")
 
     @property

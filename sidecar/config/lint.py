@@ -9,6 +9,7 @@ from sidecar.config.document import Document
 from sidecar.config.lints import (
     access,
     audit,
+    engines,
     headers,
     logins,
     provision,
@@ -73,6 +74,8 @@ CHECKS: tuple[Check, ...] = (
     _check(access.order, "access", "app"),
     _check(access.depth, "access", "app"),
     _check(access.bearer_use, "access", "logins"),
+    _check(engines.sections, "engines", "logins"),
+    _check(engines.questions, "engines", "access"),
     _check(headers.names, "headers", "assertion"),
     _check(headers.values, "headers"),
     _check(headers.assertion, "assertion"),

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
+from sidecar.config.engines import EngineSection
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.provision import Provision
@@ -52,6 +53,9 @@ class Config(Section):
         default_factory=dict, description="role → condition on user, groups, claims; the strongest first"
     )
     access: tuple[AccessRule, ...] = Field(min_length=1, description="who may go where; the first that fits decides")
+    engines: dict[str, EngineSection] = Field(
+        default_factory=dict, description="name → an engine of fine-grained policy, for rules to ask"
+    )
     headers: Annotated[
         dict[str, Annotated[HeaderLine, Shorthand(_as_line, _LINE_SCHEMA)]], Presets(expanded, PRESETS)
     ] = Field(default_factory=dict, description="name → what the application is told; `preset` → names it knows")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sidecar.core.addresses import Network, parse_address
 from sidecar.core.conditions import Answer, Facts, answer
 from sidecar.core.template import Template
 from sidecar.model import NOTHING_NEEDED, Decision, Effect, Reason, Requirement, Visit
+
+if TYPE_CHECKING:
+    from sidecar.core.asking import Ask
 
 # A method outside this list never passes by a line that is open to anyone, unless the rule names it.
 ORDINARY_METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
@@ -73,7 +77,7 @@ class Rule:
     """One compiled rule. ``pattern`` is a full match; empty sets of methods and hosts do not restrict.
 
     With no ``allow`` and not ``nobody`` it only denies, and leaves everybody else to the rules after it. ``spoken`` are
-    the methods that it is about, None for all.
+    the methods that it is about, None for all. ``ask`` is what an engine must say yes to besides.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Rule:
     allow: tuple[Who, ...] = ()
     deny: tuple[Who, ...] = ()
     require: Requirement = NOTHING_NEEDED
+    ask: Ask | None = None
     # Worked out once, since every request asks for them.
     only_denies: bool = field(init=False)
     is_public: bool = field(init=False)
@@ -92,7 +97,13 @@ class Rule:
     let_in: Decision = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work out whether it lets anybody in, and whether without a sign-in; the methods that it speaks of."""
+        """Work out whether it lets anybody in, and whether without a sign-in; the methods that it speaks of.
+
+        Raises ValueError when an engine is to be asked about nobody.
+        """
+        if self.ask is not None and any(who.anyone for who in self.allow):
+            message = f"{self.name}: an engine is asked about people, and anyone may be nobody"
+            raise ValueError(message)
         is_public = bool(self.allow) and all(who.anyone for who in self.allow)
         object.__setattr__(self, "only_denies", not self.allow and not self.nobody)
         object.__setattr__(self, "is_public", is_public)

@@ -83,6 +83,8 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "Sign in again to go on.",
         Way.SIGN_IN,
     ),
+    Reason.ENGINE_DENIES: _closed("You are signed in, but this page is not open to you.", another=True),
+    Reason.ENGINE_NOT_ASKED: _closed("It cannot be found out whether this page is open to you.", another=True),
     # The request itself
     Reason.PATH_AMBIGUOUS: _strange("The address can be read in more than one way, so it is not safe to open."),
     Reason.TARGET_INVALID: _strange("The address is too long, or has characters that do not belong in one."),
@@ -219,6 +221,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.UPSTREAM_SLOW: _down("The application takes too long to answer.", _SENT),
     Reason.UPSTREAM_ANSWER: _down("The application's answer could not be understood.", _SENT),
     Reason.PROVISIONING_DOWN: _down("Your account in the application could not be prepared right now."),
+    Reason.ENGINE_DOWN: _down("It cannot be found out right now whether this page is open to you."),
     Reason.BUSY: _down("Too many people are signing in at this moment."),
     Reason.STOPPING: _down("The service is being restarted."),
     Reason.INTERNAL: Explanation("Something went wrong", "There is a fault on our side.", _TELL_IF, Way.AGAIN),
