@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.services.process import HOST, Server, ServiceMissingError
+import pytest
+
+from tests.services.process import HOST, Server
 
 BUILT = Path(__file__).parents[2] / ".cache" / "engines"
 KEY = "a preshared key"
@@ -16,8 +18,8 @@ KEY = "a preshared key"
 
 def _program(name: str) -> str:
     if not (BUILT / name).exists():
-        message = f"{name} is not built; `make test` builds it, or run tools/engines"
-        raise ServiceMissingError(message)
+        # Building them takes a Go compiler and minutes; everything else is tested without them.
+        pytest.skip(f"{name} is not built: run tools/engines")
     return str(BUILT / name)
 
 
