@@ -27,15 +27,18 @@ from sidecar.limits import Limits
 from sidecar.listening import Listener
 from sidecar.logins.certificates import CertificateAuthenticator
 from sidecar.logins.login import Authenticator
+from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import open_bearer, open_introspection, open_logins, saml_logins_of
 from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, certificate_plan, gate_plan, identity_plan
+from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.forms import KeptForms
+from sidecar.portal.front_channel import FrontChannel
 from sidecar.portal.handover import Handover
 from sidecar.portal.portal import Portal
 from sidecar.portal.renewal import Renewal
@@ -170,6 +173,12 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         tokens = open_tokens(config, accounts, audit)
         if tokens is not None:
             parts.add(tokens)
+    signals = None
+    if config.signals is not None:
+        from sidecar.signals.opening import open_signals  # noqa: PLC0415 - for those who hear of others
+
+        both = accounts.directory, accounts.provisioner
+        signals = parts.add(open_signals(config, site.origin, site.prefix, store, keeper, both, audit, metrics, clock))
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
     for login in logins.values():
         parts.add(login)
@@ -184,13 +193,32 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     memory = config.sessions.absolute.total_seconds() + seconds
     vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
     forms = KeptForms(*vaults, site, config.sessions.keep_post, seconds, memory)
+    plan = gate_plan(config, site, upstream.authority)
+    application = ApplicationSession(
+        config.app,
+        plan.incoming,
+        site.style,
+        upstream.ask,
+        lambda client, host: gate.lines_about(client, host),  # noqa: PLW0108 - made below
+    )
+    farewells = Farewells(Vault(store, secrets, "farewell"))
+    sign_out = SignOut(
+        site=site,
+        logins=logins,
+        keeper=keeper,
+        store=store,
+        farewells=farewells,
+        answers=answers,
+        application=application,
+    )
     gate = Gate(
-        plan=gate_plan(config, site, upstream.authority),
+        plan=plan,
         site=site,
         keeper=keeper,
         renewal=Renewal(logins, keeper, audit.record),
         authenticators=callers,
         forms=forms,
+        sign_out=sign_out,
         remembered=accounts.remembered,
         known=accounts.known,
         engines=parts.add(open_engines(config.engines, metrics, accounts.changes)),
@@ -210,17 +238,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         circles=Circles(site, store),
         keeper=keeper,
         forms=forms,
+        application=application,
         answers=answers,
-    )
-    farewells = Farewells(Vault(store, secrets, "farewell"))
-    sign_out = SignOut(
-        site=site,
-        logins=logins,
-        keeper=keeper,
-        store=store,
-        farewells=farewells,
-        answers=answers,
-        app_cookies=config.app.sign_out_cookies,
     )
     saml_logins = saml_logins_of(logins, config.logins)
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
@@ -243,6 +262,16 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             attempts=attempts,
             farewells=farewells,
             sign_out=sign_out,
+            answers=answers,
+            audit=audit,
+        ),
+        front_channel=FrontChannel(
+            parties={
+                name: login
+                for name, login in logins.items()
+                if isinstance(login, OpenIdLogin) and login.takes_front_channel
+            },
+            keeper=keeper,
             answers=answers,
             audit=audit,
         ),
@@ -274,6 +303,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         clock=clock,
         limits=limits,
         scim=scim,
+        signals=signals.server if signals is not None else None,
         must_audit=config.audit.on_failure == "refuse",
     )
     return Sidecar(
@@ -289,6 +319,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             *([accounts.work] if accounts.database is not None else []),
             *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
             *watch.work,
+            *(signals.work if signals is not None else []),
         ],
         parts=parts,
     )

@@ -8,7 +8,7 @@ from sidecar.model import Reason, Refused, Visit
 
 # Pages of ours that cost something, or at which something could be guessed.
 _SIGN_IN = frozenset(["login"])
-_ANSWERS = frozenset(["callback", "backchannel", "saml"])
+_ANSWERS = frozenset(["callback", "backchannel", "frontchannel", "saml"])
 
 
 class Limits:

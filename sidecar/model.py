@@ -54,6 +54,9 @@ class Reason(Enum):
     CHANGED_MEANWHILE = "changed-meanwhile"
     SCIM_INVALID = "scim-invalid"
     SCIM_CLIENT = "scim-client-refused"
+    SIGNAL_INVALID = "signal-invalid"
+    SIGNAL_SENDER = "signal-sender-refused"
+    SIGNAL_STATE = "signal-state-unknown"
     # Credentials
     SESSION_EXPIRED = "session-expired"
     TOKEN_INVALID = "token-invalid"
@@ -238,6 +241,8 @@ class Session:
     messages about the session, where that is not the subject. ``refresh_at`` is when the provider's tokens want
     refreshing, 0.0 when never.
     ``scope`` is what an API token alone is good for, ``roles`` those that it was given (None: they follow otherwise).
+    ``foreign`` are marks of cookies (core.cookies) that the application had set for
+    somebody else in the same browser: they never reach it again.
     """
 
     id: str
@@ -253,6 +258,7 @@ class Session:
     alias: str = ""
     scope: tuple[str, ...] = ()
     roles: tuple[str, ...] | None = None
+    foreign: tuple[str, ...] = ()
 
     @property
     def provider(self) -> str:

@@ -21,7 +21,7 @@ ROOMS = [
     ["express", "serving"],
     ["gate"],
     ["endings", "assertion", "arrival", "condition", "doorway", "limits"],
-    ["portal", "scim_api"],
+    ["portal", "scim_api", "signals"],
     ["provision", "engines"],
     ["tokens"],
     ["people"],

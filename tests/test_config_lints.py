@@ -107,6 +107,16 @@ def callers(rest: str, proxies: str = "[10.0.0.5/32, unix]") -> dict[str, str]:
 ASKED = "bearer: {audience: x, introspection: {cache: 5s}}"
 
 
+SPEAKER = "issuer: https://id.example.com, login: corp"
+PUSHES = "token: {env: SIGNALS_TOKEN}"
+AT_CORP = "signals.transmitters.corp"
+
+
+def signals(rest: str, name: str = "corp", **others: str) -> dict[str, str]:
+    lines = [f"    {one}: {{{section}}}" for one, section in {name: rest, **others}.items()]
+    return {**accounts(), "signals": "signals:\n  transmitters:\n" + "\n".join(lines)}
+
+
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
     # SAML
@@ -215,6 +225,24 @@ CASES = [
     (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
      "scim.clients.b.groups", "the same"),
     ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
+    # signals
+    (signals(f"{SPEAKER}, {PUSHES}", "a b"), "error", "signals.transmitters.a b", "part of addresses"),
+    (signals(SPEAKER), "error", AT_CORP, "neither token"),
+    (signals(f"{SPEAKER}, poll: {{}}"), "error", f"{AT_CORP}.poll", "without access"),
+    (signals(f"{SPEAKER}, {PUSHES}, access: {{env: SIGNALS_ACCESS}}, scopes: x"), "warning", f"{AT_CORP}.scopes",
+     "one of"),
+    (signals(f"{SPEAKER}, token: {{env: OIDC_SECRET}}"), "error", f"{AT_CORP}.token", "openssl rand"),
+    (signals(f"{SPEAKER}, {PUSHES}", b=f"{SPEAKER}, {PUSHES}"), "error", "signals.transmitters.b.token", "corp has"),
+    (signals(f"issuer: 'http://id.example.com', login: corp, {PUSHES}"), "error", f"{AT_CORP}.issuer", "https"),
+    (signals(f"{SPEAKER}, {PUSHES}, discovery: 'https://me@x'"), "error", f"{AT_CORP}.discovery", "https"),
+    (signals(f"{SPEAKER}, access: {{env: S}}, poll: {{endpoint: 'ftp://x'}}"), "error", f"{AT_CORP}.poll.endpoint",
+     "http"),
+    (signals(f"issuer: https://id.example.com, login: crop, {PUSHES}"), "error", f"{AT_CORP}.login", "corp"),
+    ({**signals(f"issuer: https://id.example.com, login: partners, {PUSHES}"), **saml()}, "error", f"{AT_CORP}.login",
+     "type oidc"),
+    ({**signals(f"{SPEAKER}, {PUSHES}"), "provision": ""}, "warning", AT_CORP, "switches nobody off"),
+    ({**signals(f"{SPEAKER}, {PUSHES}, subjects: email"), "provision": ""}, "error", f"{AT_CORP}.subjects",
+     "directory"),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),
@@ -267,6 +295,13 @@ CASES = [
     (app("upstream: https://h, tls: {ca: config.yaml}"), "error", "app.tls.ca", "holds no certificate"),
     (app("upstream: https://h, tls: {certificate: config.yaml, key: config.yaml}"), *NO_PAIR),
     (app("upstream: http://h, websocket_origins: [board]"), "error", "app.websocket_origins[0]", "http:// or https://"),
+    (app("upstream: http://h, sign_out_cookies: 'a b'"), "error", "app.sign_out_cookies", "no name"),
+    (app("upstream: http://h, sign_out_cookies: '*'"), "warning", "app.sign_out_cookies", "every cookie"),
+    (app("upstream: http://h, logout: {}"), "error", "app.logout", "says nothing"),
+    (app("upstream: http://h, logout: {path: logout}"), "error", "app.logout.path", "Begin it"),
+    (app("upstream: http://h, logout: {path: /**}"), "warning", "app.logout.path", "every such page"),
+    (app("upstream: http://h, logout: {call: {path: logout}}"), "error", "app.logout.call.path", "Begin it"),
+    (app("upstream: http://h, logout: {path: /logout, then: take_over}"), "warning", "app.logout.then", "nothing ends"),
     # sessions
     (sessions("redis: redis://r"), "error", "sessions.secrets", "openssl rand"),
     (sessions(f"redis: http://r, {SECRETS}"), "error", "sessions.redis", "redis://"),

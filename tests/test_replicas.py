@@ -145,12 +145,19 @@ async def test_t30_a_sign_out_at_the_provider_ends_the_session_at_both(
     world: World, oidc_provider: OidcProvider, redis_url: str, tmp_path: Path
 ) -> None:
     one, other, _ = await two(world, oidc_provider, redis_url, tmp_path, f"sqlite:///{tmp_path}/shared.db")
-    async with one.browser() as browser:
+    async with one.browser() as browser, aiohttp.ClientSession() as http:
         await sign_in_for_real(browser, oidc_provider, "ada")
         assert (await asked(browser, one)).status == 200
         assert (await asked(browser, other)).status == 200
-        sent = await oidc_provider.end_sessions("ada")
-        assert sent
+        headers = {"Host": one.url.removeprefix("http://"), "Cookie": f"sidecar={browser.cookie()}", "Origin": one.url}
+        async with http.ws_connect(at(other, "/ws"), headers=headers) as socket:
+            await socket.send_str("x")
+            assert (await socket.receive()).data == "echo x"
+            # The provider tells the first replica; the socket is the second's.
+            sent = await oidc_provider.end_sessions("ada")
+            assert sent
+            closed = await asyncio.wait_for(socket.receive(), 3)
+            assert (closed.type, closed.data, closed.extra) == (aiohttp.WSMsgType.CLOSE, 1008, "session ended")
         for running in (one, other):
             await until(partial(answers_with, 401, browser, running), within=3)
     assert any(line["event"] == "provider-logout" and line["ended"] == 1 for line in one.audit())

@@ -16,6 +16,7 @@ _COMMANDS = {
     "explain": ("Say rule by rule why a request is let in or refused.", "sidecar.cli.explain"),
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
+    "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
     "tokens": ("Issue API tokens, look at them, end them.", "sidecar.cli.tokens"),

@@ -19,6 +19,7 @@ from sidecar.config.lints import (
     scim,
     service,
     sessions,
+    signals,
     steps,
     templates,
 )
@@ -48,6 +49,8 @@ CHECKS: tuple[Check, ...] = (
     _check(service.application, "app"),
     _check(service.servers, "app"),
     _check(service.health, "app"),
+    _check(service.application_cookies, "app"),
+    _check(service.application_logout, "app"),
     _check(service.durations, *Config.model_fields),
     _check(audit.audit, "audit"),
     _check(sessions.store, "server", "sessions"),
@@ -96,6 +99,9 @@ CHECKS: tuple[Check, ...] = (
     _check(scim.clients, "scim"),
     _check(scim.joins, "scim", "logins"),
     _check(scim.accounts, "scim", "provision"),
+    _check(signals.transmitters, "signals"),
+    _check(signals.people, "signals", "logins"),
+    _check(signals.accounts, "signals", "provision"),
 )
 
 

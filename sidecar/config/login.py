@@ -110,6 +110,9 @@ class OidcLogin(Section):
     max_login_age: Duration | None = Field(None, description="ask for a sign-in at the provider not older than this")
     refresh: bool = Field(default=True, description="keep claims fresh with the refresh token, when there is one")
     sign_out: bool = Field(default=True, description="also sign out at the provider")
+    front_channel: bool = Field(
+        default=False, description="take the provider's sign-outs through the browser, which nobody signs"
+    )
     groups_source: GroupsSource | None = Field(None, description="where to fetch groups that overflow the token")
     bearer: Bearer | None = Field(None, description="also accept access tokens from API callers")
     ca: FilePath | None = Field(None, description="PEM file of the authorities to trust; the system's when left out")

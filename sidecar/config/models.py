@@ -19,6 +19,7 @@ from sidecar.config.scim import Scim
 from sidecar.config.section import Section
 from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.shorthand import Presets
+from sidecar.config.signals import Signals
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
 LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
@@ -64,6 +65,7 @@ class Config(Section):
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
     tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
     certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
+    signals: Signals | None = Field(None, description="who tells of ended sessions and disabled accounts")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

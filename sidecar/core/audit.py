@@ -27,6 +27,8 @@ class Event(Enum):
     PROVISIONING_FAILED = "provisioning-failed"
     SCIM_CHANGED = "scim-changed"
     SCIM_REFUSED = "scim-refused"
+    SIGNAL_RECEIVED = "signal-received"
+    SIGNAL_REFUSED = "signal-refused"
     AUDIT_ANCHOR = "audit-anchor"
     TOKEN_CREATED = "token-created"
     TOKEN_REVOKED = "token-revoked"

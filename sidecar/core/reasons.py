@@ -120,6 +120,9 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.CHANGED_MEANWHILE: _strange("It was changed by somebody else meanwhile."),
     Reason.SCIM_INVALID: _strange("A message about people could not be understood."),
     Reason.SCIM_CLIENT: _strange("This address is for the program that manages people."),
+    Reason.SIGNAL_INVALID: _strange("A security event could not be understood."),
+    Reason.SIGNAL_SENDER: _strange("This address is for the program that reports security events."),
+    Reason.SIGNAL_STATE: _strange("A verification came that nobody here asked for."),
     Reason.NOT_FOUND: Explanation("Page not found", "There is no page at this address.", _START, Way.START),
     # Credentials
     Reason.SESSION_EXPIRED: _ended("Your session has ended."),

@@ -122,6 +122,17 @@ class Login(Protocol):
         """Let go of connections."""
 
 
+class Framing(Protocol):
+    """An OpenID provider that tells of sign-outs through a frame in the browser."""
+
+    @property
+    def issuer(self) -> str:
+        """What it calls itself."""
+
+    async def frames(self) -> tuple[str, ...]:
+        """Origins whose pages may frame ours; raises nothing."""
+
+
 class SamlParty(Protocol):
     """What a SAML login does besides, for pages that only SAML has. Raises as Login does."""
 

@@ -13,7 +13,7 @@ from authlib.oauth2.rfc6749.parameters import prepare_token_request  # type: ign
 
 from sidecar.config.login import OidcLogin
 from sidecar.logins.client_auth import ClientCredentials
-from sidecar.logins.discovery import Discovery, Metadata
+from sidecar.logins.discovery import Discovery, Metadata, discovery_address, metadata_from
 from sidecar.logins.http import Answer, ProviderHttp
 from sidecar.logins.keys import Keys
 from sidecar.model import Reason, Refused, Unavailable
@@ -51,7 +51,8 @@ class Provider:
         self.name = name
         self.issuer = section.issuer
         self.http = ProviderHttp(name, section.timeout.total_seconds(), section.ca)
-        self.discovery = Discovery(self.http, section.issuer, section.discovery, clock)
+        address = section.discovery or discovery_address(section.issuer)
+        self.discovery = Discovery(self.http, section.issuer, address, metadata_from, clock)
         self.keys = Keys(self.http, self.discovery, clock)
         self._credentials = ClientCredentials(section)
 

@@ -28,7 +28,10 @@ _SAFETY: tuple[tuple[str, str], ...] = (
     ("X-Frame-Options", "DENY"),
 )
 # No scripts, nothing from elsewhere.
-_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+_NONE = "'none'"
+_NO_FRAMES = "frame-ancestors 'none'"
+_POLICY = f"default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; {_NO_FRAMES}"
+_NOT_IN_SOURCES = re.compile(r"[^A-Za-z0-9.:/\[\]_-]")
 # Chromium holds a form's redirects to form-action too, and these two forms are answered with a redirect to whatever
 # provider the person has, whose end-session address only its metadata tells: https, or http on this machine.
 _FORM_POLICY = f"{_POLICY}; form-action 'self' https: http://localhost:* http://127.0.0.1:*"
@@ -67,6 +70,16 @@ class Answers:
         text = self._templates.render(template, {**_MAY_BE_LEFT_OUT.get(template, {}), **values})
         answer = web.Response(text=text, status=status, content_type="text/html")
         return _with(answer, cookies, _POLICIES.get(template, _STRICT_POLICY))
+
+    def framed(self, template: str, values: Mapping[str, Any], origins: Sequence[str]) -> web.Response:
+        """Page that pages of *origins*, and no others, may show in a frame."""
+        answer = self.page(template, 200, values)
+        frames = " ".join(one for one in origins if not _NOT_IN_SOURCES.search(one))
+        policy = answer.headers["Content-Security-Policy"]
+        answer.headers["Content-Security-Policy"] = policy.replace(_NO_FRAMES, f"frame-ancestors {frames or _NONE}")
+        # It knows no list; browsers heed the policy where there is one, but some look at both.
+        del answer.headers["X-Frame-Options"]
+        return answer
 
     def post_on(self, url: str, fields: Mapping[str, str], cookies: Sequence[str] = ()) -> web.Response:
         """Page that posts *fields* to *url*, which the caller vouches for, by itself or by its button."""
