@@ -27,7 +27,7 @@ from sidecar.logins.opening import open_bearer, open_logins
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
-from sidecar.plans import asks_of, gate_plan, identity_plan
+from sidecar.plans import asks_of, forward_auth_of, gate_plan, identity_plan
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
@@ -263,6 +263,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         limits=limits,
         scim=scim,
         must_audit=config.audit.on_failure == "refuse",
+        forward_auth=forward_auth_of(config, site, arrival, gate, answers),
     )
     return Sidecar(
         config=config,

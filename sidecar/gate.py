@@ -139,10 +139,19 @@ class Gate:
         if decision.is_public:
             # Nothing was decided about who it is.
             caller = None
-        self._refuse_foreign_websockets(request)
-        lines = await self._identity_lines(caller, now) if caller else ()
+        if wants_websocket(request):
+            self.refuse_foreign_websocket(request.headers.get("Origin"))
+        lines = await self.identity_lines(caller, now) if caller else ()
         head = self._head(request, visit, target, form, lines)
         return await self._carry(request, head, form, caller)
+
+    async def judge(self, visit: Visit, now: float) -> tuple[Decision, Caller | None]:
+        """Who it is and whether they may, for a request that somebody else carries. Raises Refused, Unavailable."""
+        rules = self.plan.rules.about(visit)
+        caller = None if is_open(rules, visit) else await self._identify(visit, now)
+        decision = decide(rules, visit, caller.standing if caller else None, now)
+        self._say(decision, visit, caller)
+        return decision, None if decision.is_public else caller
 
     def admit(self, visit: Visit, now: float) -> Admission | None:
         """The same up to the headers, for whoever gets in without anything to wait for; None says nothing.
@@ -254,15 +263,13 @@ class Gate:
         # A page, not a redirect: browsers hold redirects after a form against the application's form-action policy.
         return self.answers.page("onward", 200, {"to": to, "note": note}, cookies or ())
 
-    def _refuse_foreign_websockets(self, request: web.BaseRequest) -> None:
+    def refuse_foreign_websocket(self, origin: str | None) -> None:
         """Refuse handshakes from other sites: browsers send cookies along, and no preflight protects them."""
-        if not wants_websocket(request):
-            return
-        origin = request.headers.get("Origin")
         if origin is not None and origin.lower() not in self.plan.websocket_origins:
             raise Refused(Reason.ORIGIN_FOREIGN, 403, "WebSocket from another origin")
 
-    async def _identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
+    async def identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
+        """Header lines about somebody who may enter, once they have their account. Raises Refused, Unavailable."""
         return self._lines_of(caller, await self.ensure(caller.session.identity, caller.roles, now), now)
 
     def _lines_of(self, caller: Caller, account: Account | None, now: float) -> tuple[Line, ...]:

@@ -42,6 +42,7 @@ class Reason(Enum):
     METHOD_REFUSED = "method-refused"
     HOST_UNKNOWN = "host-unknown"
     ORIGIN_FOREIGN = "origin-foreign"
+    FRONT_UNKNOWN = "front-proxy-unknown"
     HEADERS_INVALID = "headers-invalid"
     HEADER_VALUE = "header-value"
     BODY_TOO_LARGE = "body-too-large"

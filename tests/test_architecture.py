@@ -17,7 +17,7 @@ ROOMS = [
     ["probing", "app", "foresight"],
     ["accounts"],
     ["front", "plans", "listening"],
-    ["express", "serving"],
+    ["express", "serving", "forward_auth"],
     ["gate"],
     ["endings", "assertion", "arrival", "condition", "doorway", "limits"],
     ["portal", "scim_api"],

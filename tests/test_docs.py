@@ -16,7 +16,7 @@ from sidecar.hooks.passwords import FILTERS
 from tests.world import merged
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
 BASE = """
 server: {public_url: https://wiki.example.com}
 app: {upstream: http://127.0.0.1:3000}
@@ -32,7 +32,7 @@ connections: {db: {sql: {env: S}}}
 lookup: {sql: {on: db, query: "SELECT id FROM users WHERE login = :login", params: {login: "{{ account.key }}"}}}
 """
 SECTIONS = {"server", "app", "logins", "identity", "roles", "access", "headers", "assertion", "provision", "sessions"}
-SECTIONS |= {"directory", "audit", "log", "pages", "scim"}
+SECTIONS |= {"directory", "audit", "log", "pages", "scim", "forward_auth"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from sidecar.config.document import Document
 from sidecar.config.lints import (
     access,
     audit,
+    forward_auth,
     headers,
     logins,
     provision,
@@ -82,6 +83,9 @@ CHECKS: tuple[Check, ...] = (
     _check(provision.changes, "provision"),
     _check(provision.connections, "provision"),
     _check(steps.steps, "provision"),
+    _check(forward_auth.peers, "forward_auth", "server"),
+    _check(forward_auth.own_pages, "forward_auth", "server"),
+    _check(forward_auth.headers, "forward_auth", "headers"),
     _check(scim.clients, "scim"),
     _check(scim.joins, "scim", "logins"),
     _check(scim.accounts, "scim", "provision"),

@@ -164,6 +164,10 @@ class HeaderPlan:
             kept = [line for line in kept if not _is_bearer(line)]
         return kept
 
+    def drops(self, name: bytes) -> bool:
+        """True for a header line that never passes."""
+        return self.fate(name) is _Fate.DROP
+
     def stands_alone(self, name: bytes, value: bytes) -> bool:
         """True when what becomes of the line, and of the others, depends on nothing but itself."""
         fate = self.fate(name)
