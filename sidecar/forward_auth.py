@@ -169,6 +169,8 @@ class ForwardAuth:
             if not _is_text(value):
                 raise Refused(Reason.HEADER_VALUE, 403, f"{name}: only UTF-8 can be handed to a front proxy")
             answer.headers.add(name, value)
+        if self.dialect.wants_all:
+            answer.headers.update(dict.fromkeys(self._absent(told), ""))
         if self.dialect.names_removals:
             answer.headers["X-Envoy-Auth-Headers-To-Remove"] = ",".join(self._absent(told))
         return _ours(answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sidecar.core.headers import HeaderPlan
 from sidecar.model import Reason, Refused
@@ -31,6 +31,7 @@ class Dialect:
 
     ``takes_three``: only 200, 401 and 403 are understood, so that the whole answer has to be fetched by a second
     question. ``names_removals``: a header of the answer lists what has to be taken out of the request.
+    ``wants_all``: what the answer does not have is not taken out, so that it has everything, if with an empty value.
     """
 
     method: str
@@ -38,13 +39,15 @@ class Dialect:
     host: str
     takes_three: bool = False
     names_removals: bool = False
+    wants_all: bool = False
 
 
 _FORWARDED = Dialect("X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Host")
 DIALECTS: Mapping[str, Dialect] = {
     "nginx": Dialect("X-Original-Method", "X-Original-URI", "X-Forwarded-Host", takes_three=True),
     "traefik": _FORWARDED,
-    "caddy": _FORWARDED,
+    # Version 2.6 hands the name of its own placeholder to the application instead.
+    "caddy": replace(_FORWARDED, wants_all=True),
     "haproxy": _FORWARDED,
     "envoy": Dialect("", "", "", names_removals=True),
 }
