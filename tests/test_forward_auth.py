@@ -3,168 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
-import yaml
 
-from tests.services.fronts import EXAMPLES, Places, front
-from tests.test_journey import users_table
-from tests.world import Browser, Running, Seen, World, free_port
-
-KINDS = ["nginx", "haproxy", "caddy", "traefik", "envoy"]
-PAGE = {**Browser.PAGE}
-FETCH = {"Sec-Fetch-Mode": "cors", "Accept": "application/json"}
-TOLD = ["X-Remote-User", "X-Remote-Email", "X-Remote-Roles"]
-RULES = [
-    {"path": "/health", "allow": "anyone"},
-    {"path": "/public/**", "allow": "anyone"},
-    {"path": "/lan/**", "allow": {"who": "anyone", "network": "203.0.113.0/24"}},
-    {"path": "/here/**", "allow": {"who": "anyone", "network": "127.0.0.0/8"}},
-    {"path": "/strong/**", "allow": "signed_in", "require": {"acr": "urn:demo:strong"}},
-    {"path": "/closed/**", "allow": "nobody"},
-    {"path": "/admin/**", "allow": {"role": "admin"}},
-    {"path": "/save/**", "methods": ["GET", "POST"], "allow": {"role": ["admin", "editor"]}},
-    {"path": "/save/**", "allow": "nobody"},
-    {"path": "/**", "allow": {"role": ["admin", "editor"]}},
-]
-
-
-@dataclass
-class Site:
-    """A sidecar, a front proxy before its application, and browsers of people who signed in through that proxy."""
-
-    kind: str
-    running: Running
-    front: str
-    cookies: dict[str, str]
-    browsers: list[Browser] = field(default_factory=list)
-
-    async def seen(self, base: str, case: Case) -> tuple[Answer, list[Seen]]:
-        """Ask at *base*: the answer, and what the application saw of it."""
-        before = len(self.running.application.seen)
-        answer = await ask(base, case, self.cookies.get(case.who, ""))
-        return answer, self.running.application.seen[before:]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One request: who asks, how, for what."""
-
-    target: str
-    who: str = ""
-    method: str = "GET"
-    headers: dict[str, str] = field(default_factory=lambda: FETCH)
-    body: bytes = b""
-
-    def __str__(self) -> str:
-        kind = "page" if self.headers.get("Sec-Fetch-Mode") == "navigate" else "fetch"
-        return f"{self.method} {self.target} {self.who or 'nobody'} {kind}"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    lines: list[tuple[str, str]]
-    text: str
-
-    def values(self, name: str) -> list[str]:
-        """Values of all lines of that name."""
-        return [value for key, value in self.lines if key.lower() == name.lower()]
-
-    def one(self, name: str) -> str:
-        """The only value of that name, "" when there is none."""
-        values = self.values(name)
-        assert len(values) <= 1, (name, values)
-        return values[0] if values else ""
-
-    @property
-    def reason(self) -> str:
-        """Code of a refusal, on a page or in JSON."""
-        if self.text and self.one("Content-Type").startswith("application/json"):
-            return str(json.loads(self.text).get("error", ""))
-        found = re.search(r"<code>([a-z-]+)</code>", self.text)
-        return found[1] if found else ""
-
-    @property
-    def told(self) -> tuple[object, ...]:
-        """What the client is told, whoever carries the request."""
-        if self.status == 200 and "onward" not in self.text and "Please sign in first" not in self.text:
-            return ("passed",)
-        location = urlsplit(self.one("Location"))
-        if "Please sign in first" in self.text or (self.status == 401 and "<html" in self.text):
-            return ("sign in first",)
-        return (self.status, self.reason, location.path, location.query, bool(self.values("WWW-Authenticate")))
-
-
-async def ask(base: str, case: Case, cookie: str = "") -> Answer:
-    """Send the request as it is written: no client tidies its path."""
-    where = urlsplit(base)
-    lines = [f"{case.method} {case.target} HTTP/1.1", f"Host: {where.netloc}", "Connection: close"]
-    lines += [f"{name}: {value}" for name, value in case.headers.items()]
-    lines += [f"Cookie: {cookie}"] if cookie else []
-    lines += [f"Content-Length: {len(case.body)}"] if case.body or case.method in ("POST", "PUT") else []
-    reader, writer = await asyncio.open_connection("127.0.0.1", where.port)
-    try:
-        writer.write("\r\n".join([*lines, "", ""]).encode() + case.body)
-        async with asyncio.timeout(15):
-            raw = await reader.read()
-    finally:
-        writer.close()
-    head, _, body = raw.partition(b"\r\n\r\n")
-    first, *rest = head.decode("latin-1").split("\r\n")
-    parted = [line.partition(":") for line in rest]
-    found = [(name, value.strip()) for name, _, value in parted]
-    if ("transfer-encoding", "chunked") in [(name.lower(), value) for name, value in found]:
-        body = b"".join(re.split(rb"(?:^|\r\n)[0-9a-fA-F]+\r\n", body))
-    return Answer(int(first.split()[1]), found, body.decode(errors="replace"))
-
-
-def sections(kind: str) -> dict[str, Any]:
-    """What the example says to the sidecar about this kind of front proxy."""
-    example = yaml.safe_load((EXAMPLES / "config.yaml").read_text())
-    return {"headers": example["headers"], "forward_auth": {**example["forward_auth"], "dialect": kind}}
-
-
-@asynccontextmanager
-async def a_site(
-    world: World, tmp_path: Path, kind: str, *people: str, changes: Mapping[str, Any] | None = None
-) -> AsyncIterator[Site]:
-    port = free_port()
-    url = f"http://localhost:{port}"
-    config = {
-        "server": {"public_url": url, "trusted_proxies": ["127.0.0.1"], "hosts": ["other.example"]},
-        "access": RULES,
-        **sections(kind),
-        **(changes or {}),
-    }
-    users = users_table(tmp_path / f"{kind}.db")
-    environment = {"USERS_DB": users}
-    running = await world(config, provider=await world.provider(url), provision=True, environment=environment)
-    places = Places(port, running.port, running.application.port)
-    started = await front(kind, places).start()
-    site = Site(kind, running, url, {})
-    try:
-        for person in people:
-            browser = replace(running, url=url).browser()
-            site.browsers.append(browser)
-            await browser.sign_in(person, "/page")
-            site.cookies[person] = "; ".join(f"{one.key}={one.value}" for one in browser.http.cookie_jar)
-        yield site
-    finally:
-        for browser in site.browsers:
-            await browser.http.close()
-        await started.stop()
-
+from tests.fronts_world import FETCH, KINDS, PAGE, REAL, TOLD, Case, a_site, ask
+from tests.services.fronts import Places, front
+from tests.test_journey import users_of
+from tests.world import World, free_port
 
 SAME = [
     *[Case(target) for target in ("/health", "/public/x?y=/admin", "/page", "/admin/x", "/closed/x", "/strong/x")],
@@ -205,3 +52,79 @@ async def test_each_front_proxy_lets_pass_and_says_what_the_gate_does(world: Wor
                 assert "sidecar" not in "".join(one.values("Cookie")), str(case)
         assert len(kinds) >= 6, kinds
         assert {"ada", "grace"} <= {line.get("person") for line in site.running.audit()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_people_sign_in_step_up_and_sign_out_through_each_front_proxy(
+    world: World, tmp_path: Path, kind: str
+) -> None:
+    async with a_site(world, tmp_path, kind, "ada", "mallory") as site:
+        # Whoever may not enter gets no account; the others have theirs before the application sees them.
+        assert [row[0] for row in users_of(tmp_path / f"{kind}.db")] == ["ada", "root"]
+        browser = site.browsers[0]
+        stronger = await browser.page("/strong/x")
+        assert stronger.status == 302
+        assert stronger.headers["Location"].startswith(f"{site.front}/-/login?to=/strong/x")
+        assert (await browser.page("/-/me")).status == 200
+        refused = await browser.page("/closed/x")
+        assert (refused.status, "rule-denies" in await refused.text()) == (403, True)
+        style = await browser.fetch("/-/style.css")
+        assert style.status == 200
+        out = await browser.follow(await browser.page("/-/logout"))
+        assert (out.status, "signed-out" in str(out.url)) == (200, True)
+        assert (await browser.fetch("/page")).status == 401
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_page_says_what_is_down_through_each_front_proxy(world: World, tmp_path: Path, kind: str) -> None:
+    async with a_site(world, tmp_path, kind, "ada", changes={"limits": {"requests": "40/1h"}}) as site:
+        before = len(site.running.application.seen)
+        # Somebody whose account was never made.
+        (tmp_path / f"{kind}.db").write_bytes(b"no database")
+        await site.sign_in("grace")
+        down = await site.ask(Case("/page", "grace", headers=PAGE))
+        assert (down.status, down.reason) == (503, "provisioning-unavailable"), down
+        assert len(site.running.application.seen) == before
+        statuses = [(await site.ask(Case("/page"))).status for _ in range(45)]
+        assert (statuses[0], statuses[-1]) == (401, 429)
+        assert len(site.running.application.seen) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_nothing_passes_while_the_sidecar_is_gone(world: World, kind: str) -> None:
+    application = await world.application()
+    port = free_port()
+    started = await front(kind, Places(port, free_port(), application.port)).start()
+    try:
+        for target in ("/page", "/-/login"):
+            assert (await ask(f"http://localhost:{port}", Case(target, headers=PAGE))).status >= 500
+    finally:
+        await started.stop()
+    assert not application.seen
+
+
+def handshake(origin: str) -> dict[str, str]:
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
+    return {"Origin": origin, "Upgrade": "websocket", **key}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_web_sockets_are_for_people_and_pages_from_here(world: World, tmp_path: Path, kind: str) -> None:
+    async with a_site(world, tmp_path, kind, "ada") as site:
+        before = len(site.running.application.seen)
+        foreign = await site.ask(Case("/page", "ada", headers=handshake("https://evil.example")))
+        assert (foreign.status, foreign.reason) == (403, "origin-foreign")
+        stranger = await site.ask(Case("/page", headers=handshake(site.front)))
+        assert (stranger.status, stranger.reason) == (401, "not-signed-in")
+        assert len(site.running.application.seen) == before
+        if kind not in REAL:
+            return
+        headers = {"Cookie": site.cookies["ada"], "Origin": site.front}
+        async with (
+            aiohttp.ClientSession() as http,
+            asyncio.timeout(10),
+            http.ws_connect(f"{site.front}/page", headers=headers) as socket,
+        ):
+            await socket.send_str("hello")
+            assert await socket.receive_str() == "echo hello"
+        assert site.running.application.seen[-1].values("X-Remote-User") == ["ada"]
