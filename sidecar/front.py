@@ -106,8 +106,7 @@ class Front:
     ) -> web.StreamResponse:
         if not self.portal.is_health(visit.path):
             self.arrival.refuse_strange_hosts(visit, request)
-            if self.must_audit and self.audit.is_failing:
-                raise Unavailable(Reason.AUDIT_DOWN)
+            self._refuse_unwritten()
         if self.scim is not None and self.scim.owns(visit.path):
             return await self.scim.handle(request, visit, now)
         if self.portal.owns(visit.path):
@@ -116,12 +115,17 @@ class Front:
         self.limits.request(visit, now)
         return await self.gate.handle(request, visit, target, now)
 
+    def _refuse_unwritten(self) -> None:
+        if self.must_audit and self.audit.is_failing:
+            raise Unavailable(Reason.AUDIT_DOWN)
+
     async def _asked(
         self, desk: ForwardAuth, request: web.BaseRequest, visit: Visit, target: Target, now: float
     ) -> web.StreamResponse:
         """Tell a front proxy whether a request may pass; what is refused is refused in its dialect."""
         try:
             visit, asked = desk.told(request, visit, target)
+            self._refuse_unwritten()
             self.limits.request(visit, now)
             answer = await desk.decide(request, visit, asked, target, now)
         except Refused as refused:
