@@ -98,7 +98,7 @@ CASES = [
     (asking("[10.0.0.1, unix]"), "error", "forward_auth.from[1]", "no Unix socket"),
     (asking("[unix, 10.0.0.1]", "unix:/run/s"), "error", "forward_auth.from[1]", "no addresses"),
     (asking("[10.0.0.1, 192.168.0.1]"), "warning", "forward_auth.from[1]", "server.trusted_proxies"),
-    (asking("unix", "unix:/run/s", "metrics: ':9090'"), "warning", "forward_auth.from[0]", "server.trusted_proxies"),
+    (asking("[unix]", "unix:/run/s", "metrics: ':9090'"), "warning", "forward_auth.from[0]", "server.trusted_proxies"),
     (asking("10.0.0.1", rest="proxy_protocol: true, trusted_proxies: 10.0.0.0/8"), "error", "forward_auth", "proxy"),
     (
         {**asking("10.0.0.1"), **headers('X-Name: {value: "{{ user.name }}", encoding: latin-1}')},
