@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -18,16 +19,19 @@ from sidecar.config.models import Config
 from sidecar.core.audit import Event
 from sidecar.core.headers import Line
 from sidecar.endings import Endings
+from sidecar.engines.opening import open_engines
 from sidecar.express import Express
 from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.limits import Limits
 from sidecar.listening import Listener
-from sidecar.logins.opening import open_bearer, open_logins
+from sidecar.logins.certificates import CertificateAuthenticator
+from sidecar.logins.login import Authenticator
+from sidecar.logins.opening import open_bearer, open_introspection, open_logins
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
-from sidecar.plans import asks_of, forward_auth_of, gate_plan, identity_plan
+from sidecar.plans import asks_of, certificate_plan, forward_auth_of, gate_plan, identity_plan
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
@@ -41,7 +45,7 @@ from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import site_of
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.sessions.opening import open_store, server_secrets
+from sidecar.sessions.opening import for_site, open_store, server_secrets
 from sidecar.sessions.vault import Vault
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
@@ -145,7 +149,7 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
 async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) -> Sidecar:
     site = site_of(config.server, config.sessions)
     metrics = Metrics()
-    secrets = server_secrets(config.sessions)
+    secrets = for_site(server_secrets(config.sessions), site.shared)
     store = parts.add(open_store(config.sessions, clock))
     keeper = parts.add(SessionKeeper(store, config.sessions, secrets, clock))
     await keeper.start()
@@ -154,22 +158,29 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         prefix=site.prefix,
         support=config.pages.support,
         overrides=config.pages.templates,
+        takes_basic=config.tokens is not None and config.tokens.basic != "never",
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
-    accounts, scim = Accounts(), None
-    if config.provision is not None:
+    accounts, scim, tokens = Accounts(), None, None
+    if config.provision is not None or config.tokens is not None:
         # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts.
-        from sidecar.accounts import open_accounts, open_scim  # noqa: PLC0415 - see above
+        from sidecar.accounts import open_accounts, open_scim, open_tokens  # noqa: PLC0415 - see above
 
         accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
         scim = open_scim(config.scim, site, accounts, store, audit, metrics)
+        tokens = open_tokens(config, accounts, audit)
+        if tokens is not None:
+            parts.add(tokens)
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
     for login in logins.values():
         parts.add(login)
     upstream = parts.add(Upstream(config.app, max_body=config.server.max_body, tell=metrics.of_server))
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
-    bearer = open_bearer(logins, config.logins, site.origin)
+    found = (tokens, open_bearer(logins, config.logins, site.origin), open_introspection(logins, config.logins))
+    callers: list[Authenticator] = [one for one in found if one is not None]
+    if config.certificates is not None:
+        callers.append(CertificateAuthenticator(config.certificates, certificate_plan(config, config.certificates)))
     seconds = config.sessions.login.total_seconds()
     memory = config.sessions.absolute.total_seconds() + seconds
     vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
@@ -179,10 +190,11 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         site=site,
         keeper=keeper,
         renewal=Renewal(logins, keeper, audit.record),
-        authenticators=[bearer] if bearer is not None else [],
+        authenticators=callers,
         forms=forms,
         remembered=accounts.remembered,
         known=accounts.known,
+        engines=parts.add(open_engines(config.engines, metrics, accounts.changes)),
         ensure=accounts.ensure,
         at_hand=accounts.at_hand,
         assertion=signer or _nothing_asserted,
@@ -249,6 +261,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         is_secure=site.style.secure,
         largest_head=config.server.max_header,
         is_windows=config.app.ignore_case,
+        certificates=config.certificates,
     )
     limits = Limits(config.limits)
     front = Front(
@@ -275,7 +288,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         background=[
             endings.watch_the_clock,
             upstream.look_after_servers,
-            *([accounts.work] if accounts.provisioner is not None else []),
+            *([accounts.work] if accounts.database is not None else []),
+            *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
             *watch.work,
         ],
         parts=parts,

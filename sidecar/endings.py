@@ -40,6 +40,10 @@ class Endings:
             ending = self._live[session.id] = _Timed(session.expires)
         return ending
 
+    def live(self) -> tuple[str, ...]:
+        """Ids of the sessions that something streams for."""
+        return tuple(self._live)
+
     def end(self, session_id: str) -> None:
         """Say that the session of that id is over."""
         ending = self._live.pop(session_id, None)

@@ -12,11 +12,12 @@ from sidecar.core.audit import Event
 from sidecar.core.cookies import values_of
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
-from sidecar.core.policy import Standing, decide, is_open
+from sidecar.core.policy import Rule, Standing, decide, is_open
 from sidecar.core.roles import Role, roles_of
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.endings import Endings
+from sidecar.engines.engines import Engines, Verdict
 from sidecar.logins.login import Authenticator
 from sidecar.model import Account, Decision, Effect, Identity, Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
@@ -108,6 +109,7 @@ class Gate:
     forms: KeptForms
     remembered: Remembered
     known: Known
+    engines: Engines
     ensure: Ensure
     at_hand: AtHand
     assertion: Assert
@@ -132,8 +134,7 @@ class Gate:
         if form is not None:
             visit = replace(visit, method="POST")
             rules = self.plan.rules.about(visit)
-        decision = decide(rules, visit, caller.standing if caller else None, now)
-        self._say(decision, visit, caller)
+        decision = await self._decided(rules, visit, caller, now)
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
         if decision.is_public:
@@ -149,9 +150,17 @@ class Gate:
         """Who it is and whether they may, for a request that somebody else carries. Raises Refused, Unavailable."""
         rules = self.plan.rules.about(visit)
         caller = None if is_open(rules, visit) else await self._identify(visit, now)
-        decision = decide(rules, visit, caller.standing if caller else None, now)
-        self._say(decision, visit, caller)
+        decision = await self._decided(rules, visit, caller, now)
         return decision, None if decision.is_public else caller
+
+    async def _decided(self, rules: Sequence[Rule], visit: Visit, caller: Caller | None, now: float) -> Decision:
+        """What the rules say, and the engine that they name, once it is noted. Raises Refused and Unavailable."""
+        decision = decide(rules, visit, caller.standing if caller else None, now)
+        verdict = await self._ruling(decision, rules, visit, caller, now)
+        if verdict is not None and not verdict.ruling.allowed:
+            decision = Decision(Effect.DENY, verdict.reason, decision.rule)
+        self._say(decision, visit, caller, verdict)
+        return decision
 
     def admit(self, visit: Visit, now: float) -> Admission | None:
         """The same up to the headers, for whoever gets in without anything to wait for; None says nothing.
@@ -164,7 +173,8 @@ class Gate:
         if caller is None and not is_for_all:
             return None
         decision = decide(rules, visit, caller.standing if caller else None, now)
-        if decision.effect is not Effect.ALLOW:
+        if decision.effect is not Effect.ALLOW or rules[-1].ask is not None:
+            # An engine may have to be waited for, and what it said belongs into the audit line.
             return None
         if caller is None or decision.is_public:
             return Admission(decision, None, ())
@@ -190,7 +200,7 @@ class Gate:
         return tokens[0]
 
     async def _identify(self, visit: Visit, now: float) -> Caller | None:
-        """Session cookie first, then the bearer token and its like."""
+        """Session cookie first, then what programs come with."""
         for token in values_of(visit.cookies, self.site.session_cookie):
             session = await self.keeper.find(token, now)
             if session is not None:
@@ -200,7 +210,9 @@ class Gate:
         for authenticator in self.authenticators:
             session = await authenticator.identify(visit, now)
             if session is not None:
-                return await self._known_caller(session, "bearer", "", now)
+                if authenticator.knows:
+                    return self._caller(session, session.identity, authenticator.via, "")
+                return await self._known_caller(session, authenticator.via, "", now)
         return None
 
     async def _known_caller(self, session: Session, via: str, token: str, now: float) -> Caller:
@@ -215,7 +227,7 @@ class Gate:
         opened = session
         if who is not session.identity:
             session = replace(session, identity=who)
-        roles = roles_of(session.identity, self.plan.roles)
+        roles = roles_of(session.identity, self.plan.roles) if session.roles is None else session.roles
         caller = Caller(session, standing_of(session, via, roles), roles, token)
         if len(self._callers) >= _REMEMBERED:
             self._callers.clear()
@@ -229,8 +241,21 @@ class Gate:
             del self._callers[name]
             self._lines.pop(name, None)
 
-    def _say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
+    async def _ruling(
+        self, decision: Decision, rules: Sequence[Rule], visit: Visit, caller: Caller | None, now: float
+    ) -> Verdict | None:
+        """What the engine says that the rule names, once the rule itself has let somebody in; None when it names none.
+
+        Raises Refused and Unavailable.
+        """
+        # The last of the rules about a request is the one that lets in: those before it only deny.
+        if decision.effect is not Effect.ALLOW or rules[-1].ask is None or caller is None:
+            return None
+        return await self.engines.rule_on(rules[-1].ask, caller.session, caller.standing, visit, now)
+
+    def _say(self, decision: Decision, visit: Visit, caller: Caller | None, verdict: Verdict | None) -> None:
         fields = {**_told(decision, visit, caller), "path": visit.path, "reference": visit.reference}
+        fields |= verdict.told() if verdict is not None else {}
         self.audit.record(Event.DECISION, fields)
 
     def say_again(self, admission: Admission, visit: Visit) -> None:

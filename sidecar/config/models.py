@@ -9,6 +9,8 @@ from pydantic import Field
 
 from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
+from sidecar.config.callers import Certificates, Tokens
+from sidecar.config.engines import EngineSection
 from sidecar.config.forward_auth import ForwardAuth
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
@@ -52,6 +54,9 @@ class Config(Section):
         default_factory=dict, description="role → condition on user, groups, claims; the strongest first"
     )
     access: tuple[AccessRule, ...] = Field(min_length=1, description="who may go where; the first that fits decides")
+    engines: dict[str, EngineSection] = Field(
+        default_factory=dict, description="name → an engine of fine-grained policy, for rules to ask"
+    )
     headers: Annotated[
         dict[str, Annotated[HeaderLine, Shorthand(_as_line, _LINE_SCHEMA)]], Presets(expanded, PRESETS)
     ] = Field(default_factory=dict, description="name → what the application is told; `preset` → names it knows")
@@ -59,6 +64,8 @@ class Config(Section):
     provision: Provision | None = Field(None, description="the account inside the application")
     forward_auth: ForwardAuth | None = Field(None, description="decide for a front proxy that carries requests itself")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
+    tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
+    certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

@@ -26,6 +26,7 @@ class Metadata:
     jwks_uri: str
     userinfo_endpoint: str = ""
     end_session_endpoint: str = ""
+    introspection_endpoint: str = ""
     names_itself: bool = False
     """It puts ``iss`` into every authorization answer (RFC 9207, section 3)."""
     takes_claims: bool = False
@@ -52,6 +53,7 @@ def metadata_from(document: Mapping[str, Any], issuer: str) -> Metadata:
         jwks_uri=_address(document, "jwks_uri"),
         userinfo_endpoint=_address(document, "userinfo_endpoint", needed=False),
         end_session_endpoint=_address(document, "end_session_endpoint", needed=False),
+        introspection_endpoint=_address(document, "introspection_endpoint", needed=False),
         names_itself=document.get("authorization_response_iss_parameter_supported") is True,
         takes_claims=document.get("claims_parameter_supported") is True,
         challenge_methods=_texts(document, "code_challenge_methods_supported", ()),

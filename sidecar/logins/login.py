@@ -139,7 +139,19 @@ class SamlParty(Protocol):
 
 
 class Authenticator(Protocol):
-    """Finds out who sends a request, by one kind of credential."""
+    """Finds out who sends a request, by one kind of credential.
+
+    ``via`` is what rules know the kind by (see core.policy.Standing). ``knows`` says that what it gives is who somebody
+    is at this moment, so that nobody else need be asked.
+    """
+
+    @property
+    def via(self) -> str:
+        """The kind of credential."""
+
+    @property
+    def knows(self) -> bool:
+        """Whether sources were asked already."""
 
     async def identify(self, visit: Visit, now: float) -> Session | None:
         """None: nothing of mine here. Refused: mine, and bad."""

@@ -231,3 +231,5 @@ ACCESS_TOKEN: tuple[Check, ...] = (
     _issuer, _audience, _subject, _expiry, _issued, _not_before, _lifetime, _client, _is_for_access
 )  # fmt: skip
 """RFC 9068, section 4."""
+INTROSPECTED_TOKEN: tuple[Check, ...] = (_issuer, _audience, _subject, _expiry, _not_before, _is_for_access)
+"""RFC 7662, section 4: what is checked of a token that the issuer itself says is active."""

@@ -49,13 +49,18 @@ _NOT_IN_HOSTS = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
 class Answers:
     """Renders answers; holds the compiled templates and the few facts that every page shows."""
 
-    def __init__(self, *, app_name: str, prefix: str, support: str, overrides: Path | None) -> None:
+    def __init__(
+        self, *, app_name: str, prefix: str, support: str, overrides: Path | None, takes_basic: bool = False
+    ) -> None:
         """Use the templates in *overrides* before the built-in ones; *prefix* is where our own pages live.
+
+        With *takes_basic* programs are told that they may also come with Basic credentials.
 
         Every template is tried at once: raises ValueError naming file and line of a mistake in *overrides*.
         """
         self._templates = Templates(app_name=app_name, prefix=prefix, support=support, overrides=overrides)
         self._prefix = prefix
+        self._takes_basic = takes_basic
 
     def page(self, template: str, status: int, values: Mapping[str, Any], cookies: Sequence[str] = ()) -> web.Response:
         """HTML page from ``templates/{template}.html``; *cookies* are Set-Cookie texts."""
@@ -101,8 +106,14 @@ class Answers:
         answer = self.json(401, {"error": decision.reason.value, "login_url": login_url, "reference": visit.reference})
         is_step_up = decision.effect is Effect.STEP_UP
         error = "insufficient_user_authentication" if is_step_up else ""
-        answer.headers["WWW-Authenticate"] = _bearer(visit, error) + (_needed(decision.needs) if is_step_up else "")
+        self._challenged(answer, visit, _bearer(visit, error) + (_needed(decision.needs) if is_step_up else ""))
         return answer
+
+    def _challenged(self, answer: web.Response, visit: Visit, challenge: str) -> None:
+        answer.headers["WWW-Authenticate"] = challenge
+        # Browsers would ask people for a user name and a password.
+        if self._takes_basic and not visit.is_browser:
+            answer.headers.add("WWW-Authenticate", f'Basic realm="{_realm(visit)}", charset="UTF-8"')
 
     def refused(self, visit: Visit, refused: Refused, retry: str = "", cookies: Sequence[str] = ()) -> web.Response:
         """Say no: a page with the reason and a way out, or JSON with the same code; *retry* is a path of ours.
@@ -113,7 +124,7 @@ class Answers:
         if refused.status == web.HTTPUnauthorized.status_code:
             # RFC 9110, section 15.5.2: no 401 without a challenge; RFC 6750, section 3.1 for tokens that are bad.
             error = "invalid_token" if refused.is_bad_token else ""
-            answer.headers["WWW-Authenticate"] = _bearer(visit, error)
+            self._challenged(answer, visit, _bearer(visit, error))
         if refused.retry_after:
             answer.headers["Retry-After"] = str(math.ceil(refused.retry_after))
         return answer
@@ -157,9 +168,13 @@ class Answers:
 
 
 def _bearer(visit: Visit, error: str) -> str:
-    """Challenge of RFC 6750, section 3; Host is the caller's word, so only what names are made of is repeated."""
-    realm = _NOT_IN_HOSTS.sub("", visit.host)
-    return f'Bearer realm="{realm}"' + (f', error="{error}"' if error else "")
+    """Challenge of RFC 6750, section 3."""
+    return f'Bearer realm="{_realm(visit)}"' + (f', error="{error}"' if error else "")
+
+
+def _realm(visit: Visit) -> str:
+    """Host is the caller's word, so only what names are made of is repeated."""
+    return _NOT_IN_HOSTS.sub("", visit.host)
 
 
 def _needed(needs: Requirement) -> str:

@@ -40,6 +40,16 @@ class Metrics:
             ["provider", "result"],
             registry=registry,
         )
+        self.engines = Counter(
+            "sidecar_engines", "Questions to engines by what came of them.", ["engine", "result"], registry=registry
+        )
+        self.engine_seconds = Histogram(
+            "sidecar_engine_seconds",
+            "Time until an engine had ruled.",
+            ["engine"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
         self.faults = Counter(
             "sidecar_faults", "Answers with 5xx made by the sidecar itself.", ["reason"], registry=registry
         )

@@ -18,8 +18,8 @@ from sidecar.core.addresses import host_of
 
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _TARGET = re.compile(r"/[!-~]*")
-# A duration of nothing means something here: no tolerance, no waiting.
-_MAY_BE_ZERO = frozenset(["leeway", "drain", "notice"])
+# A duration of nothing means something here: no tolerance, no waiting, no memory.
+_MAY_BE_ZERO = frozenset(["leeway", "drain", "notice", "remember"])
 _DIAL = "Write http://host:port, https://host:port or unix:/path/to/socket"
 
 
