@@ -21,10 +21,7 @@ class Effect(Enum):
 
 
 class Reason(Enum):
-    """Why something was decided or refused: the closed catalogue that pages, audit lines and the docs share.
-
-    The value is what operators see and search for; docs/reasons.md explains each one.
-    """
+    """Why something was decided or refused, as pages, audit lines and docs/reasons.md all say: a closed catalogue."""
 
     # Decisions
     PUBLIC = "public"

@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests import test_engines_cedar
 from tests.fronts_world import FETCH, KINDS, PAGE, REAL, TOLD, Case, a_site, ask
 from tests.services.fronts import Places, front
 from tests.test_journey import users_of
@@ -128,3 +129,17 @@ async def test_web_sockets_are_for_people_and_pages_from_here(world: World, tmp_
             await socket.send_str("hello")
             assert await socket.receive_str() == "echo hello"
         assert site.running.application.seen[-1].values("X-Remote-User") == ["ada"]
+
+
+async def test_an_engine_that_a_rule_names_is_asked_for_front_proxies_too(world: World, tmp_path: Path) -> None:
+    changes = {"access": test_engines_cedar.RULES, "engines": {"it": test_engines_cedar.files(tmp_path)}}
+    async with a_site(world, tmp_path, "caddy", "grace", "mallory", changes=changes) as site:
+        for case, status in (
+            (Case("/folders/new", "grace"), 200),
+            (Case("/folders/2019", "grace", "POST"), 403),
+            (Case("/folders/new", "mallory"), 403),
+        ):
+            there, seen = await site.seen(site.front, case)
+            here, expected = await site.seen(site.running.url, case)
+            assert (there.status, len(seen)) == (status, int(status == 200)), case
+            assert (there.told, len(seen)) == (here.told, len(expected)), case
