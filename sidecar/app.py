@@ -23,6 +23,7 @@ from sidecar.engines.opening import open_engines
 from sidecar.express import Express
 from sidecar.front import Front
 from sidecar.gate import Gate
+from sidecar.leaving import Leaving
 from sidecar.limits import Limits
 from sidecar.listening import Listener
 from sidecar.logins.certificates import CertificateAuthenticator
@@ -31,7 +32,7 @@ from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import open_bearer, open_introspection, open_logins, saml_logins_of
 from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
-from sidecar.plans import asks_of, certificate_plan, gate_plan, identity_plan
+from sidecar.plans import asks_of, certificate_plan, forward_auth_of, gate_plan, identity_plan
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
@@ -218,7 +219,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         renewal=Renewal(logins, keeper, audit.record),
         authenticators=callers,
         forms=forms,
-        sign_out=sign_out,
+        leaving=Leaving(sign_out, upstream, audit),
         remembered=accounts.remembered,
         known=accounts.known,
         engines=parts.add(open_engines(config.engines, metrics, accounts.changes)),
@@ -305,6 +306,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         scim=scim,
         signals=signals.server if signals is not None else None,
         must_audit=config.audit.on_failure == "refuse",
+        forward_auth=forward_auth_of(config, site, arrival, gate, answers),
     )
     return Sidecar(
         config=config,

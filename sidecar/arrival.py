@@ -136,9 +136,13 @@ class Arrival:
             raise Refused(Reason.TARGET_INVALID, 400, "neither HTTP/1.1 nor HTTP/1.0")
         if sum([len(name) + len(value) + 4 for name, value in request.raw_headers]) > self._largest_head:
             raise Refused(Reason.HEADERS_INVALID, 431, "request head too large")
-        if request.method in REFUSED_METHODS:
-            raise Refused(Reason.METHOD_REFUSED, 405, request.method)
-        target = read_target(request.raw_path)
+        return self.read(request.method, request.raw_path)
+
+    def read(self, method: str, raw: str) -> Target:
+        """Where a request goes. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED."""
+        if method in REFUSED_METHODS:
+            raise Refused(Reason.METHOD_REFUSED, 405, method)
+        target = read_target(raw)
         if self._is_windows:
             refuse_windows_names(target)
         return target
@@ -147,5 +151,9 @@ class Arrival:
         """Raise Refused(HOST_UNKNOWN, 421) for a Host that is not ours, missing, or there twice (RFC 9112, 3.2)."""
         if len(request.headers.getall(hdrs.HOST, ())) != 1:
             raise Refused(Reason.HEADERS_INVALID, 400, "Host must be there exactly once")
-        if visit.host not in self._hosts:
+        self.refuse_strange(visit.host)
+
+    def refuse_strange(self, host: str) -> None:
+        """Raise Refused(HOST_UNKNOWN, 421) for a *host* that is not ours."""
+        if host not in self._hosts:
             raise Refused(Reason.HOST_UNKNOWN, 421, "unknown Host")

@@ -13,6 +13,7 @@ from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.audit import Event
 from sidecar.core.paths import Target
 from sidecar.express import Express, Sent
+from sidecar.forward_auth import ForwardAuth
 from sidecar.gate import Gate
 from sidecar.limits import Limits
 from sidecar.model import Reason, Refused, Unavailable, Visit
@@ -48,6 +49,7 @@ class Front:
     signals: SignalServer | None = None
     # Nothing is done that could not be written down.
     must_audit: bool = False
+    forward_auth: ForwardAuth | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -101,6 +103,8 @@ class Front:
                 answer: web.StreamResponse = await trip.departure.carry_on(request)
             else:
                 visit, target = self.arrival.locate(visit, request)
+                if self.forward_auth is not None and self.forward_auth.owns(target):
+                    return await self._asked(self.forward_auth, request, visit, target, now)
                 answer = await self._handed_over(request, visit, target, now)
         except Refused as refused:
             if refused.is_bad_token:
@@ -122,8 +126,7 @@ class Front:
     ) -> web.StreamResponse:
         if not self.portal.is_health(visit.path):
             self.arrival.refuse_strange_hosts(visit, request)
-            if self.must_audit and self.audit.is_failing:
-                raise Unavailable(Reason.AUDIT_DOWN)
+            self._refuse_unwritten()
         if self.scim is not None and self.scim.owns(visit.path):
             return await self.scim.handle(request, visit, now)
         if self.signals is not None and self.signals.owns(visit.path):
@@ -133,6 +136,28 @@ class Front:
             return await self.portal.handle(request, visit, now)
         self.limits.request(visit, now)
         return await self.gate.handle(request, visit, target, now)
+
+    def _refuse_unwritten(self) -> None:
+        if self.must_audit and self.audit.is_failing:
+            raise Unavailable(Reason.AUDIT_DOWN)
+
+    async def _asked(
+        self, desk: ForwardAuth, request: web.BaseRequest, visit: Visit, target: Target, now: float
+    ) -> web.StreamResponse:
+        """Tell a front proxy whether a request may pass; what is refused is refused in its dialect."""
+        try:
+            visit, asked = desk.told(request, visit, target)
+            self._refuse_unwritten()
+            self.limits.request(visit, now)
+            answer = await desk.decide(request, visit, asked, target, now)
+        except Refused as refused:
+            if refused.is_bad_token and desk.counts(target):
+                self.limits.bad_token(visit, now)
+            return desk.refusal(visit, target, self._refused(visit, refused))
+        except Unavailable as unavailable:
+            return desk.refusal(visit, target, self._unavailable(visit, unavailable))
+        self.metrics.became("answered", _CLASSES[answer.status // 100])
+        return answer
 
     def _refused(self, visit: Visit, refused: Refused) -> web.Response:
         self.metrics.became("refused", refused.reason.value)

@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 from aiohttp import web
 
 from sidecar.core.audit import Event
-from sidecar.core.callers import is_from_elsewhere
 from sidecar.core.cookies import values_of, without_marked
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
@@ -19,12 +18,12 @@ from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.endings import Endings
 from sidecar.engines.engines import Engines, Verdict
+from sidecar.leaving import Leaving
 from sidecar.logins.login import Authenticator
 from sidecar.model import Account, Decision, Effect, Identity, Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.forms import KeptForm, KeptForms
 from sidecar.portal.renewal import Renewal
-from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog, Form
@@ -109,7 +108,7 @@ class Gate:
     renewal: Renewal
     authenticators: Sequence[Authenticator]
     forms: KeptForms
-    sign_out: SignOut
+    leaving: Leaving
     remembered: Remembered
     known: Known
     engines: Engines
@@ -137,65 +136,47 @@ class Gate:
         if form is not None:
             visit = replace(visit, method="POST")
             rules = self.plan.rules.about(visit)
-        decision = decide(rules, visit, caller.standing if caller else None, now)
-        verdict = await self._ruling(decision, rules, visit, caller, now)
-        if verdict is not None and not verdict.ruling.allowed:
-            decision = Decision(Effect.DENY, verdict.reason, decision.rule)
-        self._say(decision, visit, caller, verdict)
+        decision = await self._decided(rules, visit, caller, now)
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
         if decision.is_public:
             # Nothing was decided about who it is.
             caller = None
-        self._refuse_foreign_websockets(request)
-        is_leaving = self._is_leaving(request, visit, target)
-        if is_leaving and self.sign_out.application.takes_over:
-            answer, session = await self.sign_out.sign_out(visit, now)
-            self._say_left(session, visit)
-            return answer
-        lines = await self._identity_lines(caller, now) if caller else ()
+        if wants_websocket(request):
+            self.refuse_foreign_websocket(request.headers.get("Origin"))
+        is_leaving = self.leaving.is_meant(request, visit, target)
+        if is_leaving and self.leaving.takes_over:
+            return await self.leaving.take_over(visit, now)
+        lines = await self.identity_lines(caller, now) if caller else ()
         head = self._head(request, visit, target, form, lines)
         if caller is not None and caller.session.foreign:
             head = replace(head, headers=_without_foreign(head.headers, caller.session.foreign))
         if is_leaving:
-            return await self._carry_last(request, visit, head, now)
+            return await self.leaving.carry(request, visit, head, self.answering, now)
         return await self._carry(request, head, form, caller)
 
-    def _is_leaving(self, request: web.BaseRequest, visit: Visit, target: Target) -> bool:
-        """True for the application's own sign-out, unless another site made the browser ask for it."""
-        if not self.sign_out.application.is_sign_out(visit, target.raw):
-            return False
-        return not wants_websocket(request) and not is_from_elsewhere(self.site.origin, request.headers)
+    async def judge(self, visit: Visit, now: float) -> tuple[Decision, Caller | None]:
+        """Who it is and whether they may, for a request that somebody else carries. Raises Refused, Unavailable."""
+        rules = self.plan.rules.about(visit)
+        caller = None if is_open(rules, visit) else await self._identify(visit, now)
+        decision = await self._decided(rules, visit, caller, now)
+        return decision, None if decision.is_public else caller
 
-    async def _carry_last(self, request: web.BaseRequest, visit: Visit, head: Head, now: float) -> web.StreamResponse:
-        """End our session, let the application have its sign-out, and send the browser on to the provider's."""
-        left = await self.sign_out.leave(visit, now, calls=False)
-        self._say_left(left.session, visit)
-        onward = self.site.path("signed-out")
-        if left.onward is not None:
-            # What has to be posted cannot stand in for another answer; the page then says that it is not complete.
-            onward = f"{onward}?partial" if left.onward.form else left.onward.url
-        answering = self.answering([("Set-Cookie", cookie) for cookie in left.cookies])
-
-        def alter(lines: list[Line]) -> list[Line]:
-            if not visit.wants_page or not left.session:
-                return answering(lines)
-            leads = any(name.lower() == "location" for name, _ in lines)
-            kept = [line for line in answering(lines) if line[0].lower() not in ("location", "refresh")]
-            return [*kept, ("Location", onward) if leads else ("Refresh", f"0;url={onward}")]
-
-        return await self.upstream.carry(request, head, alter=alter)
-
-    def _say_left(self, session: str, visit: Visit) -> None:
-        if session:
-            self.audit.record(Event.SIGNED_OUT, {"session": session, "client": visit.client, "way": "application"})
+    async def _decided(self, rules: Sequence[Rule], visit: Visit, caller: Caller | None, now: float) -> Decision:
+        """What the rules say, and the engine that they name, once it is noted. Raises Refused and Unavailable."""
+        decision = decide(rules, visit, caller.standing if caller else None, now)
+        verdict = await self._ruling(decision, rules, visit, caller, now)
+        if verdict is not None and not verdict.ruling.allowed:
+            decision = Decision(Effect.DENY, verdict.reason, decision.rule)
+        self._say(decision, visit, caller, verdict)
+        return decision
 
     def admit(self, visit: Visit, now: float) -> Admission | None:
         """The same up to the headers, for whoever gets in without anything to wait for; None says nothing.
 
         Nothing is noted yet: ``say_again`` does that, once the request is on its way.
         """
-        if self.sign_out.application.is_sign_out(visit, None):
+        if self.leaving.may_be(visit):
             return None
         rules = self.plan.rules.about(visit)
         is_for_all = is_open(rules, visit)
@@ -318,15 +299,13 @@ class Gate:
         # A page, not a redirect: browsers hold redirects after a form against the application's form-action policy.
         return self.answers.page("onward", 200, {"to": to, "note": note}, cookies or ())
 
-    def _refuse_foreign_websockets(self, request: web.BaseRequest) -> None:
+    def refuse_foreign_websocket(self, origin: str | None) -> None:
         """Refuse handshakes from other sites: browsers send cookies along, and no preflight protects them."""
-        if not wants_websocket(request):
-            return
-        origin = request.headers.get("Origin")
         if origin is not None and origin.lower() not in self.plan.websocket_origins:
             raise Refused(Reason.ORIGIN_FOREIGN, 403, "WebSocket from another origin")
 
-    async def _identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
+    async def identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
+        """Header lines about somebody who may enter, once they have their account. Raises Refused, Unavailable."""
         return self._lines_of(caller, await self.ensure(caller.session.identity, caller.roles, now), now)
 
     def _lines_of(self, caller: Caller, account: Account | None, now: float) -> tuple[Line, ...]:

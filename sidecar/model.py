@@ -21,10 +21,7 @@ class Effect(Enum):
 
 
 class Reason(Enum):
-    """Why something was decided or refused: the closed catalogue that pages, audit lines and the docs share.
-
-    The value is what operators see and search for; docs/reasons.md explains each one.
-    """
+    """Why something was decided or refused, as pages, audit lines and docs/reasons.md all say: a closed catalogue."""
 
     # Decisions
     PUBLIC = "public"
@@ -45,6 +42,7 @@ class Reason(Enum):
     METHOD_REFUSED = "method-refused"
     HOST_UNKNOWN = "host-unknown"
     ORIGIN_FOREIGN = "origin-foreign"
+    FRONT_UNKNOWN = "front-proxy-unknown"
     HEADERS_INVALID = "headers-invalid"
     HEADER_VALUE = "header-value"
     BODY_TOO_LARGE = "body-too-large"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from sidecar.arrival import Arrival
 from sidecar.asks import ask_of
 from sidecar.config.access import AccessRule, Allow, Deny, Require
 from sidecar.config.callers import CERTIFICATES, Certificates
@@ -14,6 +15,7 @@ from sidecar.config.login import HeaderLine, IdentityTemplates
 from sidecar.config.models import Config
 from sidecar.config.secret import Secret
 from sidecar.core.claims import IdentityPlan
+from sidecar.core.dialects import DIALECTS
 from sidecar.core.headers import HeaderPlan, Line, collapsed
 from sidecar.core.paths import read_target
 from sidecar.core.patterns import compile_pattern
@@ -22,9 +24,11 @@ from sidecar.core.roles import Role
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate
 from sidecar.core.template import Compiler
-from sidecar.gate import GatePlan
+from sidecar.forward_auth import ForwardAuth
+from sidecar.gate import Gate, GatePlan
 from sidecar.logins.login import Ask
 from sidecar.model import NOTHING_NEEDED, Requirement
+from sidecar.pages.answers import Answers
 from sidecar.portal.site import Site
 
 _NO_ENGINES: Mapping[str, EngineSection] = MappingProxyType({})
@@ -142,6 +146,12 @@ def identity_plan(config: Config, login: str) -> IdentityPlan:
     )
 
 
+def header_names(config: Config) -> tuple[str, ...]:
+    """Every header that the application is told something by, or that a front proxy tells us something by."""
+    told = (*config.headers, *([config.assertion.header] if config.assertion else []))
+    return (*told, config.certificates.header) if config.certificates else told
+
+
 def certificate_plan(config: Config, section: Certificates) -> IdentityPlan:
     """How identities of callers with certificates are read."""
     own = section.identity
@@ -158,21 +168,37 @@ def certificate_plan(config: Config, section: Certificates) -> IdentityPlan:
 
 def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
     """Everything the gate decides and injects by."""
-    names = [*config.headers, *([config.assertion.header] if config.assertion else [])]
-    names += [config.certificates.header] if config.certificates else []
     return GatePlan(
         rules=rulebook_of(config),
         roles=roles_plan(config),
         headers=header_plan(config),
         always=secret_lines(config),
         incoming=HeaderPlan(
-            managed=frozenset(map(collapsed, names)),
+            managed=frozenset(map(collapsed, header_names(config))),
             own_cookies=site.own_cookies,
             keeps_bearer=config.tokens is None and not any(login.bearer for login in config.oidc_logins.values()),
             keeps_basic=config.tokens is None or config.tokens.forward_basic,
         ),
         websocket_origins=frozenset([site.origin, *(origin.lower() for origin in config.app.websocket_origins)]),
         public_host_header="" if config.app.host == "public" else upstream_authority,
+    )
+
+
+def forward_auth_of(config: Config, site: Site, arrival: Arrival, gate: Gate, answers: Answers) -> ForwardAuth | None:
+    """Who answers a front proxy; None where none may ask."""
+    section = config.forward_auth
+    if section is None:
+        return None
+    return ForwardAuth(
+        site=site,
+        arrival=arrival,
+        gate=gate,
+        answers=answers,
+        dialect=DIALECTS[section.dialect],
+        networks=section.networks,
+        proxies=config.server.trusted_proxies,
+        takes_unix="unix" in section.peers,
+        managed=frozenset(map(str.lower, header_names(config))),
     )
 
 

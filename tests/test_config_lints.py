@@ -96,6 +96,10 @@ def saml(rest: str = "", base: str = SAML) -> dict[str, str]:
     return {"logins": f"logins:\n  partners: {{{base}{', ' if rest else ''}{rest}}}"}
 
 
+def asking(peers: str, listen: str = "127.0.0.1:8080", rest: str = "trusted_proxies: 10.0.0.0/8") -> dict[str, str]:
+    return {**server(f"listen: {listen}, {rest}"), "forward_auth": f"forward_auth: {{dialect: nginx, from: {peers}}}"}
+
+
 def tokens(rest: str) -> dict[str, str]:
     return {"tokens": f"tokens: {{{rest}}}"}
 
@@ -119,6 +123,21 @@ def signals(rest: str, name: str = "corp", **others: str) -> dict[str, str]:
 
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
+    # Forward-auth
+    (asking("[0.0.0.0/0]"), "error", "forward_auth.from[0]", "lets everybody ask"),
+    (asking("[10.0.0.0/7]", rest="trusted_proxies: 10.0.0.0/7"), "warning", "forward_auth.from[0]", "very large"),
+    (asking("[10.0.0.1, 8.8.0.0/16]"), "warning", "forward_auth.from[1]", "public network"),
+    (asking("[10.0.0.1, unix]"), "error", "forward_auth.from[1]", "no Unix socket"),
+    (asking("[unix, 10.0.0.1]", "unix:/run/s"), "error", "forward_auth.from[1]", "no addresses"),
+    (asking("[10.0.0.1, 192.168.0.1]"), "warning", "forward_auth.from[1]", "server.trusted_proxies"),
+    (asking("[unix]", "unix:/run/s", "metrics: ':9090'"), "warning", "forward_auth.from[0]", "server.trusted_proxies"),
+    (asking("10.0.0.1", rest="proxy_protocol: true, trusted_proxies: 10.0.0.0/8"), "error", "forward_auth", "proxy"),
+    (
+        {**asking("10.0.0.1"), **headers('X-Name: {value: "{{ user.name }}", encoding: latin-1}')},
+        "error",
+        "headers.X-Name.encoding",
+        "UTF-8",
+    ),
     # SAML
     (saml(base="type: saml, metadata: 'https://me@idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
     (saml(base="type: saml, metadata: 'ftp://idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
@@ -840,6 +859,8 @@ def test_the_least_provisioning_is_fine(tmp_path: Path) -> None:
         {"server": "server: {public_url: http://wiki.localhost}"},
         server("trusted_proxies: [10.0.0.0/8, 127.0.0.1, 203.0.113.7, 'fd00::/32']"),
         server("listen: '[::]:8080', metrics: ':9090'"),
+        asking("[10.0.0.7, 10.1.0.0/16]"),
+        asking("unix", "unix:/run/s"),
         sessions("cookie: {domain: example.com}"),
         sessions("cookie: {domain: WIKI.example.com, same_site: none}"),
         headers("Authorization: Basic abc"),

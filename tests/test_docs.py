@@ -12,11 +12,12 @@ import yaml
 
 from sidecar.cli import main
 from sidecar.config.loader import ConfigError, load
+from sidecar.config.models import Config
 from sidecar.hooks.passwords import FILTERS
 from tests.world import merged
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
 BASE = """
 server: {public_url: https://wiki.example.com}
 app: {upstream: http://127.0.0.1:3000}
@@ -31,8 +32,18 @@ account: {key: "{{ user.username }}"}
 connections: {db: {sql: {env: S}}}
 lookup: {sql: {on: db, query: "SELECT id FROM users WHERE login = :login", params: {login: "{{ account.key }}"}}}
 """
-SECTIONS = {"server", "app", "logins", "identity", "roles", "access", "headers", "assertion", "provision", "sessions"}
-SECTIONS |= {"directory", "audit", "log", "pages", "scim", "tokens", "certificates", "engines", "signals"}
+SECTIONS = set(Config.model_fields)
+    "directory",
+    "audit",
+    "log",
+    "pages",
+    "scim",
+    "tokens",
+    "certificates",
+    "engines",
+    "signals",
+    "forward_auth",
+}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
 from sidecar.config.callers import Certificates, Tokens
 from sidecar.config.engines import EngineSection
+from sidecar.config.forward_auth import ForwardAuth
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.provision import Provision
@@ -62,6 +63,7 @@ class Config(Section):
     ] = Field(default_factory=dict, description="name → what the application is told; `preset` → names it knows")
     assertion: Assertion | None = Field(None, description="a signed statement about the person, as a header")
     provision: Provision | None = Field(None, description="the account inside the application")
+    forward_auth: ForwardAuth | None = Field(None, description="decide for a front proxy that carries requests itself")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
     tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
     certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")

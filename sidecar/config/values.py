@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
 
@@ -19,9 +19,31 @@ from sidecar.core.limits import Rate
 from sidecar.core.template import Compiler, Template
 
 __all__ = [
-    "TEXT_SCHEMA", "Dsn", "DsnText", "Duration", "FilePath", "JsonTemplate", "Network", "OneOrMany", "RateText",
-    "Secret", "SecretOrTemplate", "SecretOrText", "SecretText", "Shorthand", "Size", "Status", "Surroundings",
-    "TemplateText", "Text", "Texts", "parse_duration", "parse_rate", "parse_size", "surroundings_of",
+    "TEXT_SCHEMA",
+    "Dsn",
+    "DsnText",
+    "Duration",
+    "FilePath",
+    "JsonTemplate",
+    "Network",
+    "OneOrMany",
+    "Peer",
+    "RateText",
+    "Secret",
+    "SecretOrTemplate",
+    "SecretOrText",
+    "SecretText",
+    "Shorthand",
+    "Size",
+    "Status",
+    "Surroundings",
+    "TemplateText",
+    "Text",
+    "Texts",
+    "parse_duration",
+    "parse_rate",
+    "parse_size",
+    "surroundings_of",
 ]  # fmt: skip
 
 # The number of digits is bounded, because Python refuses to read longer ones and dates end somewhere.
@@ -202,6 +224,10 @@ def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise ValueError(message) from None
 
 
+def _peer(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network | str:
+    return "unix" if value == "unix" else _network(value)
+
+
 def _path(value: Any, info: ValidationInfo) -> Path:
     text = _plain(value, info)
     if text == "" and not surroundings_of(info).needs_secrets:
@@ -284,6 +310,11 @@ Network = Annotated[
     ipaddress.IPv4Network | ipaddress.IPv6Network,
     PlainValidator(_network),
     WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]}),
+]
+Peer = Annotated[
+    ipaddress.IPv4Network | ipaddress.IPv6Network | Literal["unix"],
+    PlainValidator(_peer),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "unix"]}),
 ]
 FilePath = Annotated[Path, PlainValidator(_path), WithJsonSchema(TEXT_SCHEMA)]
 SecretOrText = Annotated[Secret | str, PlainValidator(_secret_or_text), WithJsonSchema(TEXT_SCHEMA)]

@@ -177,6 +177,10 @@ class HeaderPlan:
             return True
         return (not self.keeps_basic and is_basic(line[1])) or carries_ours(line[1])
 
+    def drops(self, name: bytes) -> bool:
+        """True for a header line that never passes."""
+        return self.fate(name) is _Fate.DROP
+
     def stands_alone(self, name: bytes, value: bytes) -> bool:
         """True when what becomes of the line, and of the others, depends on nothing but itself."""
         fate = self.fate(name)

@@ -99,6 +99,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "The request came from another website, which may not act for you here.",
         "Open the application itself and do it there.",
     ),
+    Reason.FRONT_UNKNOWN: _strange("This address is for the proxy in front of the application."),
     Reason.HEADERS_INVALID: _strange(
         "Your browser, or something between it and this site, sent a request that is not valid.",
         "Try again from the start page. If it happens once more, try another browser or network.",

@@ -6,10 +6,13 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from sidecar.core.addresses import Network
+
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 DATABASES = frozenset(["sqlite", "postgresql", "postgres", "mysql", "mariadb"])
 _LARGEST_PORT = 65535
+_WIDEST = {4: 8, 6: 32}
 
 
 def split_url(text: str) -> SplitResult | None:
@@ -56,6 +59,13 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def far_reach(network: Network) -> str:
+    """What *network* is, when that is surely more than a few machines of one's own; "" otherwise."""
+    if network.prefixlen < _WIDEST[network.version]:
+        return "very large network"
+    return "public network" if network.num_addresses > 1 and not network.is_private else ""
 
 
 def listen_problem(text: str, *, takes_unix: bool = True) -> str:

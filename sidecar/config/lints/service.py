@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from sidecar.config.document import Document, Location
-from sidecar.config.lints.addresses import is_host, is_loopback, listen_problem, origin_problem
+from sidecar.config.lints.addresses import far_reach, is_host, is_loopback, listen_problem, origin_problem
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 from sidecar.core.addresses import host_of
@@ -21,7 +21,6 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _TARGET = re.compile(r"/[!-~]*")
 # A duration of nothing means something here: no tolerance, no waiting, no memory.
 _MAY_BE_ZERO = frozenset(["leeway", "drain", "notice", "remember"])
-_WIDEST = {4: 8, 6: 32}
 _DIAL = "Write http://host:port, https://host:port or unix:/path/to/socket"
 
 
@@ -70,10 +69,8 @@ def proxies(config: Config, document: Document) -> Iterator[Problem]:
         fix = "List the addresses of your own proxies only"
         if network.prefixlen == 0:
             yield document.error(place, "trusts everybody: anyone could claim to come from any address", fix)
-        elif network.prefixlen < _WIDEST[network.version]:
-            yield document.warning(place, "trusts a very large network", fix)
-        elif network.num_addresses > 1 and not network.is_private:
-            yield document.warning(place, "trusts a public network", fix)
+        elif reach := far_reach(network):
+            yield document.warning(place, f"trusts a {reach}", fix)
 
 
 def proxy_protocol(config: Config, document: Document) -> Iterator[Problem]:
