@@ -35,6 +35,7 @@ from sidecar.portal.circles import Circles
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.handover import Handover
+from sidecar.portal.invitation import InvitationPage, nobody_invites
 from sidecar.portal.portal import Portal
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.saml import SamlPages
@@ -209,6 +210,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         keeper=keeper,
         forms=forms,
         answers=answers,
+        accept=accounts.invitations.accept if accounts.invitations is not None else None,
     )
     farewells = Farewells(Vault(store, secrets, "farewell"))
     sign_out = SignOut(
@@ -243,6 +245,11 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             sign_out=sign_out,
             answers=answers,
             audit=audit,
+        ),
+        invitation=InvitationPage(
+            open=accounts.invitations.opened if accounts.invitations is not None else nobody_invites,
+            sign_in=sign_in,
+            answers=answers,
         ),
         keeper=keeper,
         answers=answers,

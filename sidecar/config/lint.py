@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sidecar.config.document import Document
-from sidecar.config.lints import access, headers, logins, provision, saml, scim, service, sessions, steps, templates
+from sidecar.config.lints import (
+    access,
+    headers,
+    logins,
+    people,
+    provision,
+    saml,
+    scim,
+    service,
+    sessions,
+    steps,
+    templates,
+)
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
@@ -73,6 +85,7 @@ CHECKS: tuple[Check, ...] = (
     _check(scim.clients, "scim"),
     _check(scim.joins, "scim", "logins"),
     _check(scim.accounts, "scim", "provision"),
+    _check(people.by_hand, "people", "provision", "logins", "sessions"),
 )
 
 

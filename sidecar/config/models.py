@@ -10,6 +10,7 @@ from pydantic import Field
 from sidecar.config.access import AccessRule
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
+from sidecar.config.people import ByHand
 from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
 from sidecar.config.scim import Scim
@@ -56,6 +57,7 @@ class Config(Section):
     assertion: Assertion | None = Field(None, description="a signed statement about the person, as a header")
     provision: Provision | None = Field(None, description="the account inside the application")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
+    people: ByHand | None = Field(None, description="people whom operators add by hand; left out, they add nobody")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

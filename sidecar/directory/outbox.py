@@ -169,6 +169,7 @@ def _row(application: str, owed: Owed) -> dict[str, object]:
         "lease_until": 0.0,
         "lease": "",
         "idempotency": digest(owed.once),
+        "created": owed.due,
     }
 
 

@@ -17,6 +17,7 @@ from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import browser_of
 from sidecar.portal.callback import Callback
+from sidecar.portal.invitation import InvitationPage
 from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.saml import PARTIAL, SamlPages
 from sidecar.portal.sign_in import SignIn
@@ -42,6 +43,7 @@ class Portal:
     callback: Callback
     sign_out: SignOut
     saml: SamlPages
+    invitation: InvitationPage
     keeper: SessionKeeper
     answers: Answers
     audit: AuditLog
@@ -55,6 +57,7 @@ class Portal:
         """List the pages."""
         self._routes = {
             ("GET", "login"): self._login,
+            ("GET", "invitation"): self.invitation.got,
             ("GET", "callback"): self.callback.answered,
             ("POST", "callback"): self.callback.posted,
             ("GET", "logout"): self._logout,

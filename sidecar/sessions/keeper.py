@@ -288,6 +288,10 @@ class SessionKeeper:
         """End the sessions that came from one session at the provider; number ended."""
         return await self._end_index(_index("sid", identity_key(issuer, sid)))
 
+    async def list_all(self) -> tuple[str, ...]:
+        """Ids of all open sessions; looks through the whole store."""
+        return tuple(sorted(name.partition(":")[2] for name in await self._store.names("session:")))
+
     async def list_person(self, key: str) -> tuple[str, ...]:
         """Ids of the open sessions of an identity."""
         members = await self._store.members(_index("person", key))

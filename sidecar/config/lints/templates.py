@@ -25,7 +25,7 @@ STATEMENT = PERSON | {"roles", "account", "session"}
 ORDER = frozenset(
     [
         "user", "claims", "account", "attributes", "changed", "roles", "role", "roles_added", "roles_removed",
-        "generated", "saved", "item", "change", "now", "idempotency",
+        "generated", "saved", "item", "change", "now", "idempotency", "new_key",
     ]
 )  # fmt: skip
 REST_ANSWER = frozenset(["status", "body", "headers"])
@@ -142,6 +142,7 @@ STEP_SECTIONS = (
     "delete",
     "listing",
     "verify",
+    "rename",
 )
 
 
