@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -52,9 +53,11 @@ def import_(file: Path, config: Path, form: str | None, *, skip_invalid: bool, d
 
 
 def _content(file: Path) -> bytes:
-    source = click.get_binary_stream("stdin") if str(file) == "-" else file.open("rb")
-    with source:
-        content = source.read(_LARGEST + 1)
+    if str(file) == "-":
+        content = sys.stdin.buffer.read(_LARGEST + 1)
+    else:
+        with file.open("rb") as source:
+            content = source.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         give_up(f"the file is larger than {_LARGEST >> 20} MiB; split it", EXIT_USAGE)
     return content

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.database import Database
@@ -91,8 +91,9 @@ class Debts:
 
     async def retry(self, item_ids: Collection[str], now: float) -> int:
         """Try these again, as if they had never failed; how many that were."""
-        values = {"state": "due", "due": now, "tries": 0}
-        return await self._change(item_ids, values, outbox.c.lease_until <= now)
+        values = {"state": "due", "due": now, "tries": 0, "lease": "", "lease_until": 0.0}
+        is_free = or_(outbox.c.state == "dead", outbox.c.lease_until <= now)
+        return await self._change(item_ids, values, is_free)
 
     async def drop(self, item_ids: Collection[str], by: str) -> int:
         """Owe these no longer, whatever becomes of the accounts; how many that were."""

@@ -16,7 +16,8 @@ class Order:
     ``attributes`` are the evaluated attributes to write (name → text), ``changed`` those of them that are new;
     ``roles`` the application roles the account shall have, ``added`` and ``removed`` the difference to what it has.
     ``generated`` holds values made for this order only (``password``, ``uuid``); they are never saved.
-    ``new_key`` is what the account shall be known by, for RENAME. ``idempotency`` is stable for repetitions of the same order.
+    ``idempotency`` is stable for repetitions of the same order. ``new_key`` is the key to
+    give the account (RENAME).
     """
 
     change: Change

@@ -68,7 +68,10 @@ class Desk:
         invited = await self._directory.invitations.of_person(person.id)
         more = {
             "sources": [_profile(one.source, one.is_login, one.identity.username, one.updated) for one in told],
-            "groups": [{"source": one.source, "name": one.name} for one in groups.get(person.id, ())],
+            "groups": [
+                *({"source": one.source, "name": one.name} for one in groups.get(person.id, ())),
+                *({"source": one.source, "name": name} for one in told for name in one.identity.groups or ()),
+            ],
             "state": progress.state,
             "error": progress.error,
             "owed": [{"id": one.id, "duty": one.duty.value, "state": one.state, "error": one.error} for one in debts],
