@@ -45,7 +45,7 @@ async def test_the_link_binds_the_sign_in_to_the_person_who_was_made_before(term
             assert (await scanner.page(link)).status == 302
         assert (await take(browser, link, "ada")).status == 200
         assert (await browser.page("/admin/x")).status == 200
-        browser.forget_provider()
+    async with terminal.running.browser() as browser:
         assert (await browser.sign_in("ada", "/admin/x")).status == 200
     assert [row[0] for row in terminal.rows()] == ["countess"]
     (line,) = terminal.events("invitation-accepted")

@@ -32,8 +32,7 @@ class Renamer:
         account = known.account
         if account is None or account.deactivated or refusal_of(known) is not None:
             return False
-        is_other = Change.RENAME in self._rules.able and bool(account.id) and account.key != job.wanted.key
-        return bool(account.renaming) or is_other
+        return bool(account.renaming) or is_to_be_renamed(self._rules, account, job.wanted.key)
 
     async def rename(self, job: Job, known: Person) -> Person | None:
         """Rename, or find out how the one that was begun ended; the person as they are then.
@@ -105,6 +104,11 @@ class Renamer:
         key = known.account.key if known.account is not None else ""
         fields = {"change": Change.RENAME.value, "reason": reason.value, "detail": detail}
         self._journal.note(Event.PROVISIONING_FAILED, job.identity, known.id, key, **fields)
+
+
+def is_to_be_renamed(rules: AccountRules, account: Account, key: str) -> bool:
+    """True when the bound *account* shall be known by *key*, and there is a way to tell it from any other one."""
+    return Change.RENAME in rules.able and bool(account.id) and account.key != key
 
 
 def _is_ours(account: Account, found: Outcome) -> bool:
