@@ -21,7 +21,7 @@ demo: $(VENV)/installed ## Run the sidecar in front of a small application, with
 	@$(BIN)/sidecar demo
 
 test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check

@@ -15,7 +15,6 @@ from sidecar.arrival import Arrival
 from sidecar.assertion import AssertionSigner
 from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.models import Config
-from sidecar.config.service import Audit
 from sidecar.core.audit import Event
 from sidecar.core.headers import Line
 from sidecar.endings import Endings
@@ -45,8 +44,9 @@ from sidecar.portal.site import site_of
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.sessions.vault import Vault
-from sidecar.telemetry.audit import AuditLog, FileSink, Sink, StdoutSink
+from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.opening import open_audit
 from sidecar.telemetry.page import MetricsPage
 from sidecar.upstream import Upstream
 
@@ -128,21 +128,12 @@ async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(1)
 
 
-def _audit_log(section: Audit, clock: Clock) -> AuditLog:
-    sinks: list[Sink] = []
-    if section.file is not None:
-        sinks.append(FileSink(section.file))
-    if section.stdout:
-        sinks.append(StdoutSink())
-    return AuditLog(sinks, clock)
-
-
 async def build(config: Config, clock: Clock = time.time) -> Sidecar:
     """Make every room and connect them. Raises ValueError, OSError or Unavailable when that cannot be done.
 
     What was opened is closed again then.
     """
-    audit = _audit_log(config.audit, clock)
+    audit = open_audit(config.audit, clock)
     parts = Parts()
     try:
         return await _wired(config, clock, audit, parts)
@@ -278,6 +269,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         clock=clock,
         limits=limits,
         scim=scim,
+        must_audit=config.audit.on_failure == "refuse",
     )
     return Sidecar(
         config=config,

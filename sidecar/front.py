@@ -43,6 +43,8 @@ class Front:
     clock: Callable[[], float]
     limits: Limits
     scim: ScimServer | None = None
+    # Nothing is done that could not be written down.
+    must_audit: bool = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -54,6 +56,8 @@ class Front:
 
         *on_word* is called when the trip may ``arrive``.
         """
+        if self.must_audit and self.audit.is_failing:
+            return None
         began = self.clock()
         try:
             sent = self.express.depart(request, began, on_word)
@@ -98,6 +102,8 @@ class Front:
     ) -> web.StreamResponse:
         if not self.portal.is_health(visit.path):
             self.arrival.refuse_strange_hosts(visit, request)
+            if self.must_audit and self.audit.is_failing:
+                raise Unavailable(Reason.AUDIT_DOWN)
         if self.scim is not None and self.scim.owns(visit.path):
             return await self.scim.handle(request, visit, now)
         if self.portal.owns(visit.path):

@@ -95,6 +95,7 @@ class Reason(Enum):
     # Something that we need is down
     STORE_DOWN = "store-unavailable"
     DIRECTORY_DOWN = "directory-unavailable"
+    AUDIT_DOWN = "audit-unavailable"
     PROVIDER_DOWN = "provider-unavailable"
     UPSTREAM_DOWN = "application-unavailable"
     UPSTREAM_SLOW = "application-slow"

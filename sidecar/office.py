@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 from sidecar.accounts import open_accounts
 from sidecar.condition import Accounts, Parts
 from sidecar.config.models import Config
-from sidecar.config.service import Audit
 from sidecar.directory import Directory
 from sidecar.hooks.order import PlannedCall
 from sidecar.manual import Desk, Register
@@ -21,8 +20,9 @@ from sidecar.people import Invitations
 from sidecar.portal.site import Site, site_of
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
-from sidecar.telemetry.audit import AuditLog, FileSink, Sink
+from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.opening import open_audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ async def open_office(config: Config) -> AsyncIterator[Office]:
     if config.provision is None:
         raise Refused(Reason.NOT_FOUND, 404, "there is no provision section, so nobody is remembered")
     parts = Parts()
-    audit = _open_audit(config.audit)
+    # Standard output is for what the command says.
+    audit = open_audit(config.audit.model_copy(update={"stdout": False}), time.time)
     try:
         store = parts.add(open_store(config.sessions, time.time))
         keeper = parts.add(SessionKeeper(store, config.sessions, server_secrets(config.sessions), time.time))
@@ -98,9 +99,3 @@ def _joined(config: Config, accounts: Accounts, keeper: SessionKeeper, audit: Au
         audit=audit,
         shares_sessions=config.sessions.redis is not None,
     )
-
-
-def _open_audit(section: Audit) -> AuditLog:
-    """The audit log's file; standard output is for what the command says."""
-    sinks: list[Sink] = [] if section.file is None else [FileSink(section.file)]
-    return AuditLog(sinks, time.time)

@@ -84,6 +84,7 @@ class _Connection(RequestHandler):
         self._waiter = None
         super().data_received(data)
         self._waiter = waiter
+        self._make_last()
         if waiter is None or self._request_count != requests:
             self._head_bytes = 0
             self._stop_waiting()
@@ -96,6 +97,15 @@ class _Connection(RequestHandler):
         elif self._head_timer is None:
             # A whole head in one piece, as nearly always, needs no timer.
             self._head_timer = self._loop.call_later(self._head_timeout, self.force_close)
+
+    def _make_last(self) -> None:
+        """Nothing is served after a chunked request: aiohttp's parser makes its trailers lines of the next head.
+
+        Whoever shares a connection of a front proxy with others could plant cookies into their requests.
+        """
+        for number, (message, payload) in enumerate(self._messages):
+            if isinstance(message, RawRequestMessage) and message.chunked and not message.should_close:
+                self._messages[number] = message._replace(should_close=True), payload
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:

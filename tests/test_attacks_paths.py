@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import pytest
 
 from tests.world import Running, World
@@ -215,6 +218,28 @@ async def test_t60_nothing_is_read_after_a_request_whose_end_is_a_matter_of_opin
     assert answer.split(b" ", 2)[1] == b"400"
     assert answer.count(b"HTTP/1.") == 1
     assert running.application.seen == []
+
+
+@pytest.mark.parametrize("is_pipelined", [True, False])
+async def test_t60_the_trailers_of_a_request_are_no_lines_of_the_next(world: World, is_pipelined: bool) -> None:
+    running = await world()
+    host = f"Host: localhost:{running.port}\r\n"
+    trailers = "Cookie: sidecar=planted\r\nAuthorization: Bearer planted\r\nX-Planted: 1\r\n"
+    first = f"POST /public/x HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n0\r\n{trailers}\r\n"
+    second = f"GET /public/next HTTP/1.1\r\n{host}\r\n"
+    if is_pipelined:
+        await running.raw((first + second).encode())
+    else:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(first.encode())
+        await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            writer.write(second.encode())
+            async with asyncio.timeout(5):
+                await reader.read()
+        writer.close()
+    assert "planted" not in str(running.application.seen).lower()
+    assert [seen.target for seen in running.application.seen] == ["/public/x"]
 
 
 @pytest.mark.parametrize(

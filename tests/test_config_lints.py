@@ -39,6 +39,10 @@ def sessions(rest: str) -> dict[str, str]:
     return {"sessions": f"sessions: {{{rest}}}"}
 
 
+def audit(rest: str) -> dict[str, str]:
+    return {"audit": f"audit: {{{rest}}}"}
+
+
 def headers(rest: str) -> dict[str, str]:
     return {"headers": f"headers: {{{rest}}}"}
 
@@ -242,6 +246,18 @@ CASES = [
         "cannot be shared",
     ),
     ({"audit": ""}, "warning", "audit", "audit.stdout"),
+    (audit("on_failure: refuse"), "error", "audit.on_failure", "nothing that could fail"),
+    (audit("stdout: true, rotate: {size: 1MiB}"), "error", "audit.rotate", "no file"),
+    (audit("syslog: {url: logs.example.com}"), "error", "audit.syslog.url", "tls://"),
+    (audit("syslog: {url: 'tls://logs:99999'}"), "error", "audit.syslog.url", "no address"),
+    (audit("syslog: {url: 'tls://logs/path'}"), "error", "audit.syslog.url", "host and port only"),
+    (audit("syslog: {url: unix:dev/log}"), "error", "audit.syslog.url", "absolute path"),
+    (audit("syslog: {url: tcp://logs}"), "warning", "audit.syslog.url", "in the clear"),
+    (audit("syslog: {url: udp://127.0.0.1, ca: config.yaml}"), "error", "audit.syslog.ca", "tls:// only"),
+    (audit("file: a.jsonl, chain: {anchors: a.jsonl}"), "error", "audit.chain.anchors", "copies"),
+    (audit("stdout: true, chain: {every: 10ms}"), "error", "audit.chain.every", "1s"),
+    (audit("stdout: true, personal: {fields: {path: network}}"), "error", "audit.personal.fields.path", "addresses"),
+    (audit("stdout: true, personal: {fields: {path: pseudonym}}"), "warning", "audit.personal.key", "own"),
     ({"pages": "pages: {templates: nowhere}"}, "error", "pages.templates", "no folder"),
     # logins and identity
     (logins("title: Corp", name='"c/d"'), "error", "logins.c/d", "part of addresses"),

@@ -163,11 +163,17 @@ class Running:
         return answer
 
     def audit(self) -> list[dict[str, Any]]:
-        """All audit lines so far."""
+        """All audit lines so far, without what chains them."""
         self.sidecar.audit.flush()
         if not self.audit_file.exists():
             return []
-        return [json.loads(line) for line in self.audit_file.read_text().splitlines()]
+        lines = [json.loads(line) for line in self.audit_file.read_text().splitlines()]
+        chained = ("chain", "n", "hash")
+        return [
+            {name: value for name, value in line.items() if name not in chained}
+            for line in lines
+            if line["event"] != "audit-anchor"
+        ]
 
 
 class Browser:

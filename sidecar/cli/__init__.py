@@ -19,6 +19,8 @@ _COMMANDS = {
     "sessions": ("List sessions and end them.", "sidecar.cli.sessions"),
     "outbox": ("Look at what is owed to the application; try it again or let it go.", "sidecar.cli.outbox"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
+    "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
+    "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),
     "completion": ("Print what bash, zsh or fish needs to complete commands.", "sidecar.cli.completion"),
     "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),

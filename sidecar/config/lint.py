@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sidecar.config.document import Document
 from sidecar.config.lints import (
     access,
+    audit,
     headers,
     logins,
     people,
@@ -46,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
     _check(service.servers, "app"),
     _check(service.health, "app"),
     _check(service.durations, *Config.model_fields),
-    _check(service.audit, "audit"),
+    _check(audit.audit, "audit"),
     _check(sessions.store, "server", "sessions"),
     _check(sessions.redis, "sessions"),
     _check(sessions.sentinel, "sessions"),

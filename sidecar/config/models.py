@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from sidecar.config.access import AccessRule
+from sidecar.config.audit import Audit
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.people import ByHand
@@ -15,7 +16,7 @@ from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
 from sidecar.config.scim import Scim
 from sidecar.config.section import Section
-from sidecar.config.service import App, Audit, Directory, Limits, Log, Pages, Server, Sessions
+from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.shorthand import Presets
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 

@@ -1,4 +1,4 @@
-"""Sections about the sidecar as a service: listener, application, sessions, directory, audit, logs, pages."""
+"""Sections about the sidecar as a service: listener, application, sessions, directory, logs, pages."""
 
 from __future__ import annotations
 
@@ -178,13 +178,6 @@ class Limits(Section):
     answers: RateText = Field(Rate(120, 60.0), description="answers and messages of providers")
     bad_tokens: RateText = Field(Rate(20, 60.0), description="bearer tokens and API tokens that are not accepted")
     requests: RateText = Field(Rate(0, 1.0), description="requests for the application; no limit by default")
-
-
-class Audit(Section):
-    """Where the audit lines go: a file or standard output."""
-
-    file: FilePath | None = Field(None, description="append JSON lines to this file")
-    stdout: bool = Field(default=False, description="write JSON lines to standard output")
 
 
 class Log(Section):

@@ -40,6 +40,7 @@ class Event(Enum):
     SESSIONS_ENDED = "sessions-ended"
     SCIM_CHANGED = "scim-changed"
     SCIM_REFUSED = "scim-refused"
+    AUDIT_ANCHOR = "audit-anchor"
     SERVICE_STARTED = "service-started"
     SERVICE_STOPPED = "service-stopped"
     CONFIGURATION_LOADED = "configuration-loaded"

@@ -233,6 +233,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     ),
     # Something that we need is down
     Reason.STORE_DOWN: _down("Sessions cannot be looked up right now."),
+    Reason.AUDIT_DOWN: _down("What is done here cannot be written down right now."),
     Reason.DIRECTORY_DOWN: _down("Accounts cannot be looked up right now."),
     Reason.PROVIDER_DOWN: _down("The identity provider does not answer right now."),
     Reason.UPSTREAM_DOWN: _down("The application does not answer right now.", _SENT),

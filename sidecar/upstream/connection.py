@@ -139,6 +139,9 @@ class Connection(BaseProtocol):
         is_complete = self.is_sent and message is not None and payload is not None and payload.is_eof()
         is_fit = is_complete and may_be_shared and not self._is_dirty()
         parser, self._parser = self._parser, None
+        if message is not None and message.chunked:
+            # It makes the trailers of this answer lines of the next head, which may be another person's.
+            self._for_others = None
         self._is_at_work = False
         self._on_word = None
         self._message = self.payload = None

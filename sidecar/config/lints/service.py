@@ -161,9 +161,3 @@ def _durations(value: Any, place: Location) -> Iterator[tuple[Location, timedelt
     elif isinstance(value, tuple):
         for number, part in enumerate(value):
             yield from _durations(part, (*place, number))
-
-
-def audit(config: Config, document: Document) -> Iterator[Problem]:
-    """Nobody should find out after an incident that nothing was written."""
-    if config.audit.file is None and not config.audit.stdout:
-        yield document.warning(("audit",), "no audit lines are kept", "Set audit.file, or audit.stdout: true")
