@@ -19,7 +19,7 @@ from tests.test_journey import users_table
 from tests.world import BASE, PROVISION, SECRET, merged
 
 ROOT = Path(__file__).parent.parent
-MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+MEMORY = Path("/dev/shm")
 ADA = {"userName": "ada", "emails": [{"value": "ada@example.com", "primary": True}], "active": True}
 MAKE = {"method": "POST", "body": ADA}
 OFF = {"method": "PATCH", "of": "ada", "body": {"Operations": [{"op": "replace", "value": {"active": False}}]}}
