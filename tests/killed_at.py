@@ -16,6 +16,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def forked(plan: dict[str, Any], deeds: list[dict[str, Any]], at: int | None, ti
 
 def asked(database: Path, query: str) -> list[list[Any]]:
     """Rows of a query."""
-    with sqlite3.connect(database) as connection:
+    # Closed before the next fork: a process must not share a connection with the one that it came from.
+    with closing(sqlite3.connect(database)) as connection:
         return [list(row) for row in connection.execute(query)]
 
 
