@@ -30,7 +30,7 @@ async def test_somebody_added_before_their_first_sign_in_has_an_account_and_is_f
     assert (again["change"], again["id"]) == ("unchanged", made["id"])
 
     async def owes_nothing() -> bool:
-        return (await terminal.good("outbox", "list"))["items"] == []
+        return bool((await terminal.good("outbox", "list"))["items"] == [])
 
     await until(owes_nothing)
     async with terminal.running.browser() as browser:
