@@ -76,6 +76,8 @@ A whole sidecar (tests/world.py)
     world: World                    per test: `running = await world({changes}, provision=True)` → Running: `.url`
                                     `.browser()` `.raw(bytes)` `.audit()` `.application.seen`.
 
+Engines of fine-grained policy (tests/services/engines.py): OpenFga and Opa, started by tests/test_engines_real.py
+
 nginx (tests/services/nginx.py)
     nginxes: Nginxes                per test: `nginxes("location / { return 200; }")` → Nginx: `.url` `.port`;
                                     `.proxy(url)` passes all on, `.saying(["one", "two"])` are two that answer so.

@@ -1,7 +1,8 @@
 """One table of what a proxy must carry, asked of the sidecar and, as the reference, of nginx.
 
-Each case is a request, an answer, and what must have reached the other side. It is asked three times: of the sidecar
-with the whole request at once, of the sidecar piece by piece (so that bodies are streamed), and of a real nginx. Where
+Each case is a request, an answer, and what must have reached the other side. It is asked four times: of the sidecar
+with the whole request at once, of the sidecar piece by piece (so that bodies are streamed), of the sidecar on a
+connection where it came twice before, and of a real nginx. Where
 nginx does something else, the case says so, and which of the two is right.
 """
 
@@ -17,6 +18,7 @@ import pytest_asyncio
 
 from tests.services.nginx import Nginxes
 from tests.services.upstream import Caller, raw_application
+from tests.station import whole
 from tests.world import a_world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -295,6 +297,7 @@ class Place:
     port: int
     host: str
     piecewise: bool = False
+    repeats: bool = False
     statuses: list[bytes] = field(default_factory=list)
 
     async def ask(self, sent: bytes) -> bytes:
@@ -305,6 +308,8 @@ class Place:
         if b"\r\nConnection: keep-alive, X-Hop" in data:
             data = data.replace(b"Connection: close\r\n", b"").replace(b"keep-alive, X-Hop", b"close, X-Hop")
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        if self.repeats:
+            return await self._ask_again(reader, writer, data.replace(b"Connection: close\r\n", b"", 1))
         try:
             head, _, body = data.partition(b"\r\n\r\n")
             pieces = [head + b"\r\n\r\n", body[:3], body[3:]] if self.piecewise else [data]
@@ -319,8 +324,23 @@ class Place:
         finally:
             writer.close()
 
+    async def _ask_again(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bytes:
+        """The same three times over, as long as the connection stays: what the last one gets."""
+        came = b""
+        try:
+            async with asyncio.timeout(8):
+                for _ in range(3):
+                    writer.write(data)
+                    came = await whole(reader, is_head=data.startswith(b"HEAD"))
+        except (ConnectionError, RuntimeError, asyncio.IncompleteReadError):
+            # It was the last one on this connection.
+            pass
+        finally:
+            writer.close()
+        return came
 
-KINDS = ("sidecar, at hand", "sidecar, streamed", "nginx")
+
+KINDS = ("sidecar, at hand", "sidecar, streamed", "sidecar, again", "nginx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +361,7 @@ async def places(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plac
             running = await world({"app": {"upstream": application.url}, "access": rules})
             nginx = Place(nginxes.proxy(application.url).port, "localhost")
             host = running.url.removeprefix("http://")
-            sidecars = {kind: Place(running.port, host, "streamed" in kind) for kind in KINDS[:2]}
+            sidecars = {kind: Place(running.port, host, "streamed" in kind, "again" in kind) for kind in KINDS[:3]}
             yield Places(scripted, {**sidecars, "nginx": nginx})
     finally:
         nginxes.discard()

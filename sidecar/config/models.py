@@ -9,6 +9,8 @@ from pydantic import Field
 
 from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
+from sidecar.config.callers import Certificates, Tokens
+from sidecar.config.engines import EngineSection
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.people import ByHand
@@ -18,6 +20,7 @@ from sidecar.config.scim import Scim
 from sidecar.config.section import Section
 from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.shorthand import Presets
+from sidecar.config.signals import Signals
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
 LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
@@ -52,6 +55,9 @@ class Config(Section):
         default_factory=dict, description="role → condition on user, groups, claims; the strongest first"
     )
     access: tuple[AccessRule, ...] = Field(min_length=1, description="who may go where; the first that fits decides")
+    engines: dict[str, EngineSection] = Field(
+        default_factory=dict, description="name → an engine of fine-grained policy, for rules to ask"
+    )
     headers: Annotated[
         dict[str, Annotated[HeaderLine, Shorthand(_as_line, _LINE_SCHEMA)]], Presets(expanded, PRESETS)
     ] = Field(default_factory=dict, description="name → what the application is told; `preset` → names it knows")
@@ -59,6 +65,9 @@ class Config(Section):
     provision: Provision | None = Field(None, description="the account inside the application")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
     people: ByHand | None = Field(None, description="people whom operators add by hand; left out, they add nobody")
+    tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
+    certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
+    signals: Signals | None = Field(None, description="who tells of ended sessions and disabled accounts")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

@@ -27,6 +27,7 @@ from sidecar.directory.roll import Roll
 from sidecar.directory.scim import ScimUsers
 from sidecar.directory.switching import load_present, switch_off, switch_on
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
+from sidecar.directory.tokens import Tokens
 from sidecar.model import Account, Duty, Identity, Person, Reason, Refused
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Directory:
         self.invitations = InvitationBook(database, self.application)
         self.relinker = Relinker(database, self.application)
         self.roll = Roll(database, self.application)
+        self.tokens = Tokens(database, self.application)
         self.progress = ProgressReader(database, self.application)
 
     @classmethod

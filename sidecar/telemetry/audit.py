@@ -58,6 +58,8 @@ class AuditLog:
         self._timer: asyncio.TimerHandle | None = None
         self._second = -1
         self._second_text = ""
+        self._moment = -1
+        self._moment_text = ""
 
     @property
     def dropped(self) -> int:
@@ -112,13 +114,16 @@ class AuditLog:
         self._schedule()
 
     def _time(self) -> str:
-        """ISO 8601 in milliseconds; what a whole second looks like is worked out once."""
-        now = self._clock()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        return f"{self._second_text}.{int((now - second) * 1000):03d}+00:00"
+        """ISO 8601 in milliseconds; what a second and a moment look like is worked out once."""
+        moment = int(self._clock() * 1000)
+        if moment != self._moment:
+            self._moment = moment
+            second, thousandths = divmod(moment, 1000)
+            if second != self._second:
+                self._second = second
+                self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._moment_text = f"{self._second_text}.{thousandths:03d}+00:00"
+        return self._moment_text
 
     def _schedule(self) -> None:
         if self._timer is not None:
