@@ -13,16 +13,19 @@ from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
 from sidecar.hooks.hook import StepHook
+from sidecar.manual.register import MANUAL
 from sidecar.model import Person, Unavailable
-from sidecar.people import Changes, People, SourcePlan
+from sidecar.people import Changes, Invitations, People, SourcePlan
 from sidecar.plans import login_domains, roles_plan
 from sidecar.portal.site import Site
 from sidecar.provision import Provisioner
+from sidecar.provision.backlog import BacklogWatch
 from sidecar.scim_api import ScimServer
 from sidecar.scim_api.client import client_of
 from sidecar.scim_api.groups import Groups
 from sidecar.scim_api.users import Users
 from sidecar.sessions.keeper import SessionKeeper
+from sidecar.sessions.opening import server_secrets
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
@@ -56,13 +59,16 @@ async def open_accounts(  # noqa: PLR0917 - the parts that it joins
         metrics.accounts.labels(event).inc()
         audit.record(Event(event), fields)
 
+    def joined(fields: Mapping[str, object]) -> None:
+        audit.record(Event.PEOPLE_JOINED, {"application": name, **fields})
+
     async def end_sessions(person: Person) -> None:
         for key in person.identities:
             await keeper.end_person(key)
 
-    sources = _source_plans(config)
+    sources = source_plans(config)
     roles, telling = roles_plan(config), _telling_logins(config)
-    people = People(directory, changes, sources, roles, telling, adds=_groups_add_up(config))
+    people = People(directory, changes, sources, roles, telling, adds=_groups_add_up(config), joined=joined)
     provisioner = parts.add(
         Provisioner(
             config.provision,
@@ -78,9 +84,17 @@ async def open_accounts(  # noqa: PLR0917 - the parts that it joins
             changes,
         )
     )
+    watch = BacklogWatch(
+        config.provision.outbox,
+        directory,
+        clock,
+        lambda owed, seconds: metrics.backlog(owed.waiting, owed.dead, seconds),
+    )
     # Without sources nobody needs to be asked who somebody is: the sign-in says it. A token says nothing of its owner.
     needs_people = bool(sources) or config.tokens is not None
-    return await _prepared(Accounts(database, directory, provisioner, people if needs_people else None, changes))
+    accounts = Accounts(database, directory, provisioner, people if needs_people else None, changes, watch)
+    accounts.invitations = _invitations(config, directory, changes, audit)
+    return await _prepared(accounts)
 
 
 async def _prepared(accounts: Accounts) -> Accounts:
@@ -92,6 +106,15 @@ async def _prepared(accounts: Accounts) -> Accounts:
             raise
         _log.error("the directory cannot be used yet", error=str(fault))
     return accounts
+
+
+def _invitations(config: Config, directory: Directory, changes: Changes, audit: AuditLog) -> Invitations | None:
+    """Invitations, where people may be added by hand and there is a secret that outlives this process."""
+    if config.people is None or not config.sessions.secrets:
+        return None
+    section, secrets = config.people.invitations, server_secrets(config.sessions)
+    lifetime = section.lifetime.total_seconds()
+    return Invitations(directory, changes, secrets, lifetime, audit.record, strict=section.strict)
 
 
 def open_tokens(config: Config, accounts: Accounts, audit: AuditLog) -> TokenAuthenticator | None:
@@ -133,10 +156,11 @@ def open_scim(  # noqa: PLR0917 - the parts that it joins
     )
 
 
-def _source_plans(config: Config) -> tuple[SourcePlan, ...]:
-    """The sources that own people, the strongest first."""
+def source_plans(config: Config) -> tuple[SourcePlan, ...]:
+    """The sources that own people, the strongest first: what an operator wrote by hand comes last."""
     clients = config.scim.clients if config.scim is not None else {}
-    return tuple(SourcePlan(f"scim:{name}", client.join) for name, client in clients.items())
+    by_hand = [] if config.people is None else [SourcePlan(MANUAL, config.people.join)]
+    return (*(SourcePlan(f"scim:{name}", client.join) for name, client in clients.items()), *by_hand)
 
 
 def _groups_add_up(config: Config) -> bool:

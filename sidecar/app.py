@@ -41,6 +41,7 @@ from sidecar.portal.farewells import Farewells
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.front_channel import FrontChannel
 from sidecar.portal.handover import Handover
+from sidecar.portal.invitation import InvitationPage, nobody_invites
 from sidecar.portal.portal import Portal
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.saml import SamlPages
@@ -241,6 +242,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         forms=forms,
         application=application,
         answers=answers,
+        accept=accounts.invitations.accept if accounts.invitations is not None else None,
     )
     saml_logins = saml_logins_of(logins, config.logins)
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
@@ -265,6 +267,11 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             sign_out=sign_out,
             answers=answers,
             audit=audit,
+        ),
+        invitation=InvitationPage(
+            open=accounts.invitations.opened if accounts.invitations is not None else nobody_invites,
+            sign_in=sign_in,
+            answers=answers,
         ),
         front_channel=FrontChannel(
             parties={

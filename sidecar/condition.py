@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from sidecar.directory import Directory
     from sidecar.directory.database import Database
     from sidecar.logins.saml.metadata import ProviderDescription
-    from sidecar.people import Changes, People
+    from sidecar.people import Changes, Invitations, People
     from sidecar.provision import Provisioner
+    from sidecar.provision.backlog import BacklogWatch
 
 _log = structlog.get_logger("condition")
 _BETWEEN_PREPARATIONS = 2.0
@@ -70,6 +71,8 @@ class Accounts:
     provisioner: Provisioner | None = None
     people: People | None = None
     changes: Changes | None = None
+    backlog: BacklogWatch | None = None
+    invitations: Invitations | None = None
     _is_prepared: bool = False
 
     async def prepare(self) -> None:
@@ -129,8 +132,12 @@ class Accounts:
                 _log.error("the directory cannot be used, trying again", error=str(fault))
         if self.provisioner is None:
             await asyncio.Event().wait()
-        else:
-            await self.provisioner.outbox.run()
+            return
+        await asyncio.gather(*(one.run() for one in (self.provisioner.outbox, self.backlog) if one is not None))
+
+    def complaints(self) -> Mapping[str, str]:
+        """What an operator should look at; nobody is kept out by it."""
+        return {} if self.backlog is None else self.backlog.complaints()
 
 
 class MetadataWatch:
@@ -173,6 +180,7 @@ class Condition:
             raise Unavailable(Reason.STOPPING)
         try:
             parts = {"store": await self.store.ping(), **await self.accounts.readiness(), **self.warnings()}
+            parts |= self.accounts.complaints()
             # An application that is down has a page of ours; taken out, we could not even show that.
             parts["application"] = self.application()
         except Unavailable as fault:

@@ -86,6 +86,10 @@ class Reason(Enum):
     REFRESH_REFUSED = "refresh-refused"
     STEP_UP_UNMET = "step-up-unmet"
     CSRF = "csrf"
+    INVITATION_INVALID = "invitation-invalid"
+    INVITATION_USED = "invitation-used"
+    INVITATION_EXPIRED = "invitation-expired"
+    INVITATION_OTHER = "invitation-for-somebody-else"
     # Accounts
     ACCOUNT_EXISTS = "account-exists"
     ACCOUNT_AMBIGUOUS = "account-ambiguous"
@@ -190,7 +194,8 @@ class Account:
     """What the application calls a person: its key, its immutable id, and the outputs that hooks saved.
 
     ``id`` is empty until a hook has told it. ``outputs`` are text values by name. ``linked`` says that the account was
-    there before us, ``deactivated`` that it was us who switched it off.
+    there before us, ``deactivated`` that it was us who switched it off. ``renaming`` is the key that the application
+    was told to give it, while nobody has seen yet whether it did.
     """
 
     key: str
@@ -198,6 +203,7 @@ class Account:
     outputs: Mapping[str, str] = field(default_factory=dict)
     linked: bool = False
     deactivated: bool = False
+    renaming: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +368,7 @@ class Change(Enum):
     CREATE = "create"
     UPDATE = "update"
     SET_ROLES = "set_roles"
+    RENAME = "rename"
     DEACTIVATE = "deactivate"
     REACTIVATE = "reactivate"
     DELETE = "delete"

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "sidecar"
 ROOMS = [
     ["__main__"],
     ["cli"],
+    ["office"],
     ["probing", "app", "foresight", "convert"],
     ["accounts"],
     ["front", "plans", "listening"],
@@ -21,7 +22,7 @@ ROOMS = [
     ["express", "serving", "forward_auth"],
     ["gate"],
     ["endings", "assertion", "arrival", "condition", "doorway", "leaving", "limits"],
-    ["portal", "scim_api", "signals"],
+    ["portal", "scim_api", "signals", "manual"],
     ["provision", "engines"],
     ["tokens"],
     ["people"],

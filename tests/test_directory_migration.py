@@ -28,6 +28,9 @@ async def start():
 asyncio.run(start())
 """
 
+VERSIONS = Path(tables.__file__).parent / "migrations" / "versions"
+NEWEST = max(path.name for path in VERSIONS.glob("[0-9]*.py"))[:4]
+
 
 async def revisions(url: str) -> list[str]:
     engine = create_async_engine(url)
@@ -47,7 +50,7 @@ async def test_five_replicas_that_start_at_once_make_the_tables_once(database_ur
     for process in starts:
         _, errors = await process.communicate()
         assert process.returncode == 0, errors.decode()
-    assert await revisions(database_url) == ["0004"]
+    assert await revisions(database_url) == [NEWEST]
 
 
 async def test_five_directories_in_one_process_open_at_once(database_url: str) -> None:
@@ -68,7 +71,7 @@ async def test_a_start_that_was_killed_half_way_is_completed_by_the_next_one(dat
     directory = await Directory.open(database_url, "wiki", 15)
     assert await directory.admit(ALICE, 1)
     await directory.close()
-    assert await revisions(database_url) == ["0004"]
+    assert await revisions(database_url) == [NEWEST]
 
 
 async def test_a_start_that_fails_half_way_leaves_nothing_that_stops_the_next_one(

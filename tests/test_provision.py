@@ -914,7 +914,9 @@ async def test_a_deactivation_that_fails_is_tried_until_it_is_done(world: World)
         while not (await directory.outbox.due(world.time, 0)):
             world.time += 5
         pauses.append(world.time - began)
-    assert pauses == [5, 10, 20, 40]
+    # Luck takes up to a quarter off, and the clock of this test goes by five seconds.
+    assert pauses[:3] == [5, 10, 20]
+    assert pauses[3] in (30, 35, 40)
     hook.before.clear()
     # Another replica, after a restart.
     survivor, _, _ = await world.replica()

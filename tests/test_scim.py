@@ -390,3 +390,21 @@ async def test_it_is_the_same_on_every_database(world: World, tmp_path: Path, da
         assert (await scim("DELETE", f"/Users/{ada['id']}")).status == 204
         left = (await scim("GET", f"/Groups/{team['id']}")).body["members"]
         assert [one["value"] for one in left] == [bob["id"]]
+
+
+async def test_a_token_ends_with_its_day_and_one_that_only_reads_changes_nothing(world: World, tmp_path: Path) -> None:
+    tokens = [
+        {"value": {"env": "SCIM_TOKEN"}, "expires": "2999-12-31", "scope": "read"},
+        {"value": {"env": "SCIM_OTHER"}, "expires": "2001-01-01"},
+    ]
+    running = await with_scim(world, tmp_path, okta=client_section(profile="okta", token=tokens))
+    async with ScimClient(running) as reader, ScimClient(running, token=OTHER_TOKEN) as late:
+        assert (await reader("GET", "/Users")).status == 200
+        assert (await reader("POST", "/Users/.search", {})).status == 200
+        for method, path in [("POST", "/Users"), ("PATCH", "/Users/x"), ("DELETE", "/Users/x"), ("POST", "/Bulk")]:
+            answer = await reader(method, path, {"schemas": [USER], "userName": "ada"})
+            assert (answer.status, "only read" in answer.body["detail"]) == (403, True), method
+        assert (await reader.ids("")) == []
+        assert (await late("GET", "/Users")).status == 401
+    details = [line["detail"] for line in running.audit() if line["event"] == "scim-refused"]
+    assert details[-1] == "the token has ended"

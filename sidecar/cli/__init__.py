@@ -15,6 +15,9 @@ _COMMANDS = {
     "plan": ("Print what would happen to a person, and do nothing.", "sidecar.cli.plan"),
     "explain": ("Say rule by rule why a request is let in or refused.", "sidecar.cli.explain"),
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
+    "users": ("Add people, look at them, switch them off and on.", "sidecar.cli.users"),
+    "sessions": ("List sessions and end them.", "sidecar.cli.sessions"),
+    "outbox": ("Look at what is owed to the application; try it again or let it go.", "sidecar.cli.outbox"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
@@ -22,6 +25,7 @@ _COMMANDS = {
     "tokens": ("Issue API tokens, look at them, end them.", "sidecar.cli.tokens"),
     "convert": ("Begin with the configuration of another proxy.", "sidecar.cli.convert"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),
+    "completion": ("Print what bash, zsh or fish needs to complete commands.", "sidecar.cli.completion"),
     "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),
 }
 
@@ -59,5 +63,5 @@ def main() -> None:
                  sidecar run config.yaml     start
 
     \b
-    Shell completion:  eval "$(_SIDECAR_COMPLETE=bash_source sidecar)"    or zsh_source, fish_source
+    Shell completion:  eval "$(sidecar completion bash)"    or zsh, fish
     """  # noqa: D301 - \b is click's mark for text that keeps its lines

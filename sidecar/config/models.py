@@ -14,6 +14,7 @@ from sidecar.config.engines import EngineSection
 from sidecar.config.forward_auth import ForwardAuth
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
+from sidecar.config.people import ByHand
 from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
 from sidecar.config.scim import Scim
@@ -65,6 +66,7 @@ class Config(Section):
     provision: Provision | None = Field(None, description="the account inside the application")
     forward_auth: ForwardAuth | None = Field(None, description="decide for a front proxy that carries requests itself")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
+    people: ByHand | None = Field(None, description="people whom operators add by hand; left out, they add nobody")
     tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
     certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
     signals: Signals | None = Field(None, description="who tells of ended sessions and disabled accounts")

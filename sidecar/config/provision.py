@@ -208,6 +208,16 @@ class Step(Section):
 Steps = Annotated[tuple[Step, ...], OneOrMany]
 
 
+class Outbox(Section):
+    """How patiently what is owed to the application is tried, and when somebody should look."""
+
+    attempts: int = Field(200, ge=1, description="tries until a duty is put aside for people to look at")
+    pause: Duration = Field(timedelta(seconds=5), description="after the first failure; it doubles each time")
+    longest: Duration = Field(timedelta(hours=1), description="longest pause between two tries")
+    overdue: Duration = Field(timedelta(hours=1), description="warn when something has waited for longer")
+    keep: Duration = Field(timedelta(days=30), description="how long what is done is remembered")
+
+
 class Provision(Section):
     """How accounts are made and kept true inside the application."""
 
@@ -225,6 +235,8 @@ class Provision(Section):
     delete: Steps = Field((), description="remove it")
     listing: Steps = Field((), alias="list", description="list all accounts")
     verify: Steps = Field((), description="read back after a change; must come out as found")
+    rename: Steps = Field((), description="give the account the key that its person has by now: {{ new_key }}")
+    outbox: Outbox = Field(Outbox(), description="what is owed to the application, and how long it is tried")
     wait: Duration = Field(
         timedelta(seconds=15), description="longest wait for somebody else's provisioning of the same person"
     )

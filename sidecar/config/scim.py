@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from sidecar.config.login import IdentityTemplates
 from sidecar.config.section import Section
-from sidecar.config.values import Network, OneOrMany, SecretText, TemplateText, Texts
+from sidecar.config.values import Network, OneOrMany, Secret, SecretText, Shorthand, TemplateText, Texts
+
+
+class ScimToken(Section):
+    """One token; a secret alone is one that may do everything and does not end."""
+
+    value: SecretText = Field(description="what the client shows")
+    expires: date | None = Field(None, description="the last day on which it is good (UTC), such as 2027-06-30")
+    scope: Literal["write", "read"] = Field("write", description="read: it may look, and change nothing")
+
+
+def _as_token(value: Any) -> Any:
+    is_reference = isinstance(value, Mapping) and len(value) == 1 and set(value) <= {"env", "file"}
+    return {"value": value} if is_reference or isinstance(value, Secret) else value
+
+
+_SECRET_SCHEMA = TypeAdapter(SecretText).json_schema()
 
 
 class ScimClient(Section):
     """One program that manages people and groups (RFC 7644), at {prefix}/scim/NAME/v2."""
 
-    token: Annotated[tuple[SecretText, ...], OneOrMany] = Field(
+    token: Annotated[tuple[Annotated[ScimToken, Shorthand(_as_token, _SECRET_SCHEMA)], ...], OneOrMany] = Field(
         min_length=1, description="what it shows; two while one is being replaced"
     )
     profile: Literal["strict", "entra", "okta"] = Field(

@@ -202,6 +202,30 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "The request came from another website, which may not act for you here.",
         "Open the application itself and do it there.",
     ),
+    Reason.INVITATION_INVALID: Explanation(
+        "This link does not work",
+        "It is no invitation of ours, or it was cut short on its way.",
+        "Open the link as it was sent to you, or ask for a new one.",
+        Way.START,
+    ),
+    Reason.INVITATION_USED: Explanation(
+        "This link was used",
+        "An invitation can be used once, and somebody has used this one.",
+        "If that was you, go to the start page and sign in. If not, tell the people who run this application.",
+        Way.START,
+    ),
+    Reason.INVITATION_EXPIRED: Explanation(
+        "This link is too old",
+        "The invitation has ended, or a newer one was sent.",
+        "Ask the people who sent it for a new one.",
+        Way.START,
+    ),
+    Reason.INVITATION_OTHER: Explanation(
+        "This link is for somebody else",
+        "You signed in with another e-mail address than the one that was invited, or it was not verified.",
+        "Sign in with the address to which the invitation was sent.",
+        another=True,
+    ),
     # Accounts
     Reason.ACCOUNT_EXISTS: _account(
         "The application already has an account under your name, and it is not certain that it is yours."

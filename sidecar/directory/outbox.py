@@ -100,7 +100,7 @@ class Outbox:
 
     async def dead(self, item: OutboxItem, error: str) -> None:
         """The change can never be made; it stays for people to look at."""
-        await self._finish(item, state="dead", last_error=error[:_LONGEST_ERROR])
+        await self._finish(item, state="dead", tries=item.tries + 1, last_error=error[:_LONGEST_ERROR])
 
     async def retry(self, item: OutboxItem, later: float, error: str) -> None:
         """Try again at *later* (epoch seconds)."""
@@ -169,6 +169,7 @@ def _row(application: str, owed: Owed) -> dict[str, object]:
         "lease_until": 0.0,
         "lease": "",
         "idempotency": digest(owed.once),
+        "created": owed.due,
     }
 
 

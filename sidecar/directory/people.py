@@ -14,17 +14,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.core.wanted import folded
 from sidecar.directory import records
+from sidecar.directory.backlog import Debts
 from sidecar.directory.database import Database, Work
 from sidecar.directory.groups import Groups
+from sidecar.directory.invitations import InvitationBook
 from sidecar.directory.migrate import migrate
-from sidecar.directory.outbox import Outbox
+from sidecar.directory.outbox import Outbox, Owed, add
 from sidecar.directory.profiles import Profiles
 from sidecar.directory.progress import ProgressReader
+from sidecar.directory.relinking import Relinker
+from sidecar.directory.roll import Roll
 from sidecar.directory.scim import ScimUsers
 from sidecar.directory.switching import load_present, switch_off, switch_on
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
 from sidecar.directory.tokens import Tokens
-from sidecar.model import Account, Identity, Person, Reason, Refused
+from sidecar.model import Account, Duty, Identity, Person, Reason, Refused
 
 T = TypeVar("T")
 
@@ -41,9 +45,13 @@ class Directory:
         # The column is short, and a name may be an address.
         self.application = application if len(application) <= LONGEST_APPLICATION else digest(application)
         self.outbox = Outbox(database, self.application)
+        self.debts = Debts(database, self.application)
         self.profiles = Profiles(database, self.application)
         self.groups = Groups(database, self.application)
         self.scim = ScimUsers(database, self.application)
+        self.invitations = InvitationBook(database, self.application)
+        self.relinker = Relinker(database, self.application)
+        self.roll = Roll(database, self.application)
         self.tokens = Tokens(database, self.application)
         self.progress = ProgressReader(database, self.application)
 
@@ -162,6 +170,16 @@ class Directory:
 
         return await self._database.write(work)
 
+    async def remove(self, person_id: str, by: str, now: float) -> Person:
+        """Switch a person off for good, and owe the deletion of their account. Raises Refused(NOT_FOUND)."""
+
+        async def work(connection: AsyncConnection) -> Person:
+            gone = await switch_off(connection, self.application, person_id, (by, now), forever=True)
+            await add(connection, self.application, Owed(person_id, Duty.DELETE, now, f"delete:{person_id}"))
+            return gone
+
+        return await self._database.write(work)
+
     async def tombstone(self, person_id: str, by: str, now: float) -> Person:
         """Switch a person off for good: nobody can switch them on again."""
         return await self.disable(person_id, by, now, forever=True)
@@ -248,6 +266,27 @@ class Directory:
             if not await records.advance(connection, who, now):
                 return None
             await connection.execute(update(account).where(self._theirs(who.id)).values(**values))
+            return await self._reload(connection, who.id)
+
+        return await self._bound_once(work)
+
+    async def begin_renaming(self, who: Person, key: str, now: float) -> Person | None:
+        """Note durably that the application is about to be told to call the account *key*; None as for ``reserve``."""
+        return await self._rename(who, now, renaming=key)
+
+    async def end_renaming(self, who: Person, key: str | None, now: float) -> Person | None:
+        """Note that the account is called *key* now, or (None) as before; None as for ``reserve``.
+
+        Raises Refused(ACCOUNT_BOUND) when an account of that key is another person's.
+        """
+        values = {} if key is None else {"account_key": key, "key_hash": digest(folded(key))}
+        return await self._rename(who, now, renaming=None, **values)
+
+    async def _rename(self, who: Person, now: float, **values: str | None) -> Person | None:
+        async def work(connection: AsyncConnection) -> Person | None:
+            if not await records.advance(connection, who, now):
+                return None
+            await connection.execute(update(account).where(self._theirs(who.id)).values(**values, updated=now))
             return await self._reload(connection, who.id)
 
         return await self._bound_once(work)

@@ -56,6 +56,10 @@ class Profiles:
 
         return await self._database.read(work)
 
+    async def said(self, who: Identity) -> Profile | None:
+        """What the source of *who* says of the same person so far; None when it knows nobody of that id."""
+        return await self._database.read(lambda connection: _stored(connection, who))
+
     # Sources that own people
 
     async def told(self, who: Identity, joins: Iterable[str], now: float) -> Told:

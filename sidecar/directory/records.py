@@ -24,6 +24,7 @@ _ACCOUNT_COLUMNS = [
     account.c.deactivated,
     account.c.fingerprint,
     account.c.roles,
+    account.c.renaming,
 ]
 
 
@@ -77,6 +78,7 @@ def _account(row: RowMapping) -> Account:
         outputs=json.loads(row["outputs"]),
         linked=row["linked"],
         deactivated=row["deactivated"],
+        renaming=row["renaming"] or "",
     )
 
 
@@ -136,6 +138,7 @@ def account_row(state: str, theirs: Account, attempt: str, now: float) -> dict[s
         "fingerprint": "",
         "roles": "[]",
         "updated": now,
+        "renaming": None,
     }
 
 

@@ -63,6 +63,8 @@ account = Table(
     Column("fingerprint", String(64), nullable=False),
     Column("roles", Text, nullable=False),
     Column("updated", Double, nullable=False),
+    # The key that the application was told to give the account, until somebody has seen that it did.
+    Column("renaming", Text),
 )
 
 outbox = Table(
@@ -80,6 +82,7 @@ outbox = Table(
     Column("lease_until", Double, nullable=False),
     Column("lease", String(32), nullable=False),
     Column("idempotency", String(64), nullable=False),
+    Column("created", Double),
 )
 
 # What one source says of a person: a login (then it is what the last sign-in said), SCIM, a synchronisation, a command.
@@ -130,6 +133,27 @@ member = Table(
     metadata,
     Column("group_id", String(32), ForeignKey("sidecar_group.id"), primary_key=True),
     Column("person_id", String(32), ForeignKey("sidecar_person.id"), primary_key=True),
+)
+
+# The people of the group ``child_id`` are in ``group_id`` too.
+nesting = Table(
+    "sidecar_nesting",
+    metadata,
+    Column("group_id", String(32), ForeignKey("sidecar_group.id"), primary_key=True),
+    Column("child_id", String(32), ForeignKey("sidecar_group.id"), primary_key=True),
+)
+
+# Who holds a link with this id may sign in as the person, once; ``used_by`` is the hash of the identity that did.
+invitation = Table(
+    "sidecar_invitation",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("person_id", String(32), ForeignKey("sidecar_person.id"), nullable=False),
+    Column("email", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("used", Double),
+    Column("used_by", String(64)),
 )
 
 # What a SCIM client says of a person, as it says it; ``document`` holds what the client may write, and nothing else.

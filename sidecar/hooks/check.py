@@ -16,7 +16,18 @@ from sidecar.hooks.step import request_templates, templates_in
 from sidecar.hooks.token import LOGIN_NAMES
 from sidecar.model import Result
 
-_SECTIONS = ("lookup", "create", "update", "set_roles", "deactivate", "reactivate", "delete", "listing", "verify")
+_SECTIONS = (
+    "lookup",
+    "create",
+    "update",
+    "set_roles",
+    "deactivate",
+    "reactivate",
+    "delete",
+    "listing",
+    "verify",
+    "rename",
+)
 # RFC 9110, section 5.6.2
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REST_ANSWER = frozenset(["status", "body", "headers"])

@@ -59,4 +59,5 @@ def order_context(order: Order, saved: Mapping[str, str]) -> dict[str, Any]:
         "change": order.change.value,
         "now": datetime.fromtimestamp(order.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "idempotency": order.idempotency,
+        "new_key": order.new_key,
     }

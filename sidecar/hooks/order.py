@@ -16,7 +16,8 @@ class Order:
     ``attributes`` are the evaluated attributes to write (name → text), ``changed`` those of them that are new;
     ``roles`` the application roles the account shall have, ``added`` and ``removed`` the difference to what it has.
     ``generated`` holds values made for this order only (``password``, ``uuid``); they are never saved.
-    ``idempotency`` is stable for repetitions of the same order.
+    ``idempotency`` is stable for repetitions of the same order. ``new_key`` is the key to
+    give the account (RENAME).
     """
 
     change: Change
@@ -30,13 +31,14 @@ class Order:
     generated: Mapping[str, str] = field(default_factory=dict, repr=False)
     idempotency: str = ""
     now: float = 0.0
+    new_key: str = ""
 
 
 # The variables that templates of hooks may use; the configuration is checked against the same names.
 ORDER_NAMES = frozenset(
     [
         *("user", "claims", "account", "attributes", "changed", "roles", "role", "roles_added", "roles_removed"),
-        *("generated", "saved", "item", "change", "now", "idempotency"),
+        *("generated", "saved", "item", "change", "now", "idempotency", "new_key"),
     ]
 )
 ANSWER_NAMES = frozenset(["status", "body", "headers", "row", "rows", "affected"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sidecar.core.accounts import refusal_of
@@ -15,6 +15,12 @@ from sidecar.model import Identity, Person, Profile, Refused
 from sidecar.people.changes import Changes
 
 _MOST = 10_000
+
+
+def _unsaid(_fields: Mapping[str, object]) -> None:
+    return
+
+
 _SECONDS = 60.0
 
 
@@ -50,10 +56,12 @@ class People:
         telling: frozenset[str],
         *,
         adds: bool = True,
+        joined: Callable[[Mapping[str, object]], None] = _unsaid,
     ) -> None:
         """*sources* with the strongest first; *roles* of the configuration; *telling* are the logins that say groups.
 
-        With *adds* the groups of sources are added to those of the sign-in, else they stand in their place.
+        With *adds* the groups of sources are added to those of the sign-in, else they stand in their place. *joined* is
+        told of everybody who turned out to be somebody whom a source knows.
         """
         self._directory = directory
         self._changes = changes
@@ -62,6 +70,7 @@ class People:
         self._roles = roles
         self._telling = telling
         self._adds = adds
+        self._tell_joined = joined
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._strangers: OrderedDict[str, Identity] = OrderedDict()
         self._generation = 0
@@ -131,11 +140,24 @@ class People:
             # They were here before the source told of them.
             partner = await self._directory.profiles.merged(person, values, now)
         if partner is not None:
+            self._note_joined(signed_in, partner, "" if person is None else person.id)
             person = await self._directory.person(partner)
         refused = refusal_of(person)
         if refused is not None:
             raise Refused(refused, 403, "switched off")
         return person
+
+    def _note_joined(self, signed_in: Identity, partner: str, before: str) -> None:
+        self._tell_joined(
+            {
+                "person": partner,
+                "provider": signed_in.provider,
+                "issuer": signed_in.issuer,
+                "subject": signed_in.subject,
+                "username": signed_in.username,
+                **({"merged": before} if before else {}),
+            }
+        )
 
     async def _who(self, person: Person, signed_in: Identity, now: float) -> Identity:
         told = await self._directory.profiles.of_person(person.id)

@@ -26,6 +26,7 @@ class Attempt:
     """One sign-in under way. ``kept`` is what the login wants back; ``browser`` the hash of the binding cookie.
 
     ``came`` is where it began, as ``came_by`` says it; ``needs`` is what the page that it is for asks of a sign-in.
+    ``invitation`` is the id of the one that it answers, "" for none.
     """
 
     login: str
@@ -34,6 +35,7 @@ class Attempt:
     kept: Mapping[str, str]
     came: str = ""
     needs: Requirement = NOTHING_NEEDED
+    invitation: str = ""
 
 
 def browser_of(visit: Visit, site: Site) -> str:
@@ -86,6 +88,7 @@ class Attempts:
             "k": dict(attempt.kept),
             "c": attempt.came,
             "n": (needs.max_age, needs.acr, needs.amr),
+            "i": attempt.invitation,
         }
         await self._vault.put(state, json.dumps(record).encode(), self._lifetime)
 
@@ -123,4 +126,4 @@ def _read(raw: bytes | None) -> Attempt:
     record = json.loads(raw)
     age, classes, methods = record["n"]
     needs = Requirement(age, tuple(classes), tuple(methods))
-    return Attempt(record["l"], record["t"], record["b"], record["k"], record["c"], needs)
+    return Attempt(record["l"], record["t"], record["b"], record["k"], record["c"], needs, record.get("i", ""))

@@ -18,6 +18,7 @@ from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import browser_of
 from sidecar.portal.callback import Callback
 from sidecar.portal.front_channel import FrontChannel
+from sidecar.portal.invitation import InvitationPage
 from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.saml import PARTIAL, SamlPages
 from sidecar.portal.sign_in import SignIn
@@ -44,6 +45,7 @@ class Portal:
     sign_out: SignOut
     saml: SamlPages
     front_channel: FrontChannel
+    invitation: InvitationPage
     keeper: SessionKeeper
     answers: Answers
     audit: AuditLog
@@ -57,6 +59,7 @@ class Portal:
         """List the pages."""
         self._routes = {
             ("GET", "login"): self._login,
+            ("GET", "invitation"): self.invitation.got,
             ("GET", "callback"): self.callback.answered,
             ("POST", "callback"): self.callback.posted,
             ("GET", "logout"): self._logout,

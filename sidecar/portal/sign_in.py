@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aiohttp import web
 
 from sidecar.core.cookies import values_of
 from sidecar.logins.login import Ask, Login
-from sidecar.model import Reason, Refused, Requirement, Session, SignedIn, Visit
+from sidecar.model import Identity, Reason, Refused, Requirement, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempt, Attempts, browser_of, came_by, new_browser
@@ -45,17 +45,29 @@ class SignIn:
     forms: KeptForms
     application: ApplicationSession
     answers: Answers
+    accept: Callable[[str, Identity, float], Awaitable[None]] | None = None
 
-    async def begin(
-        self, visit: Visit, query: Mapping[str, str], ask: Ask, session: Session | None, now: float
+    async def begin(  # noqa: PLR0917 - what a sign-in depends on
+        self,
+        visit: Visit,
+        query: Mapping[str, str],
+        ask: Ask,
+        session: Session | None,
+        now: float,
+        invitation: str = "",
     ) -> web.Response:
-        """Answer ``/login``: a redirect to the provider, or the chooser when several could be meant."""
+        """Answer ``/login``: a redirect to the provider, or the chooser when several could be meant.
+
+        With *invitation* whoever comes back takes the place that was made for somebody.
+        """
         to = self.site.return_to(query.get("to", ""))
         email = query.get("email", "").strip()
         name = query.get("with") or (
             session.provider if session is not None and session.provider in self.logins else ""
         )
         login = self._choose(name, email)
+        if login is None and invitation:
+            raise Refused(Reason.INVITATION_INVALID, 403, "the link does not say by which login")
         if login is None:
             return self._chooser(to, email)
         browser = browser_of(visit, self.site)
@@ -66,7 +78,8 @@ class SignIn:
         state = self.attempts.new_state()
         begin = await login.begin(state, replace(ask, login_hint=email))
         needs = Requirement(ask.max_age, ask.acr, ask.amr)
-        await self.attempts.keep(state, Attempt(login.name, to, browser, begin.kept, came_by(visit), needs))
+        attempt = Attempt(login.name, to, browser, begin.kept, came_by(visit), needs, invitation)
+        await self.attempts.keep(state, attempt)
         cookies = [self.site.give_browser(browser)]
         return (
             self.answers.post_on(begin.url, begin.form, cookies) if begin.form else self.answers.go(begin.url, cookies)
@@ -116,6 +129,10 @@ class SignIn:
             attempt = await self.attempts.use(state, name, browser, came_by(visit))
         signed_in = await login.finish(attempt.kept, answer, now)
         await self.attempts.never_again(name, signed_in.once, now)
+        if attempt.invitation:
+            if self.accept is None:
+                raise Refused(Reason.INVITATION_INVALID, 403, "there are no invitations any more")
+            await self.accept(attempt.invitation, signed_in.identity, now)
         token, session, dropped = await self._open(visit, signed_in, now)
         if browser:
             await self.circles.note_end(browser, now)

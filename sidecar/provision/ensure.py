@@ -10,9 +10,9 @@ from sidecar.config.provision import Provision
 from sidecar.core.accounts import refusal_of
 from sidecar.core.audit import Event
 from sidecar.core.wanted import folded, identity_of, target_of, want
-from sidecar.directory import Directory, Owed
+from sidecar.directory import Directory
 from sidecar.hooks.order import Hook
-from sidecar.model import Account, Duty, Identity, Person, Reason, Refused, Unavailable
+from sidecar.model import Account, Identity, Person, Reason, Refused, Unavailable
 from sidecar.people import Changes
 from sidecar.provision.application import Application, Job
 from sidecar.provision.journal import Journal, Record
@@ -80,7 +80,15 @@ class Provisioner:
         self._changes = changes or Changes(store)
         self._changes.listen(self._memo.forget, self._memo.clear)
         self.outbox = OutboxWorker(
-            self._rules, Application(hook), directory, self._journal, self._turn, clock, self._ended, self._settle
+            section.outbox,
+            self._rules,
+            Application(hook),
+            directory,
+            self._journal,
+            self._turn,
+            clock,
+            self._ended,
+            self._settle,
         )
 
     async def ensure(self, identity: Identity, roles: Sequence[str], now: float) -> Account:
@@ -172,19 +180,18 @@ class Provisioner:
         Raises Refused(NOT_FOUND). After Unavailable the person is off if the directory answered; the outbox ends the
         sessions then.
         """
-        person = await self._directory.disable(person_id, by, now, forever=forever)
-        self._journal.note(Event.PERSON_DISABLED, identity_of(person), person.id, "", by=person.disabled_by)
-        await self._ended(person)
-        self.outbox.wake()
-        return person
+        return await self._left(await self._directory.disable(person_id, by, now, forever=forever))
 
     async def remove(self, person_id: str, by: str, now: float) -> Person:
         """Switch a person off for good, and owe the application the deletion of their account.
 
         Where the application has no ``delete`` steps it is deactivated. Raises Refused(NOT_FOUND).
         """
-        person = await self.disable(person_id, by, now, forever=True)
-        await self._directory.outbox.enqueue(Owed(person_id, Duty.DELETE, now, f"delete:{person_id}"))
+        return await self._left(await self._directory.remove(person_id, by, now))
+
+    async def _left(self, person: Person) -> Person:
+        self._journal.note(Event.PERSON_DISABLED, identity_of(person), person.id, "", by=person.disabled_by)
+        await self._ended(person)
         self.outbox.wake()
         return person
 

@@ -12,6 +12,7 @@ from sidecar.directory import Directory
 from sidecar.model import Account, Change, Outcome, Person, Reason, Refused, Result, Unavailable
 from sidecar.provision.application import SUCCESSES, Application, Job, failure_of, order_of, repetition_key, with_saved
 from sidecar.provision.journal import Journal
+from sidecar.provision.renaming import Renamer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,15 @@ class Maker:
         self._application = application
         self._directory = directory
         self._journal = journal
+        self._renamer = Renamer(rules, application, directory, journal)
 
     async def make(self, job: Job, known: Person) -> Made | None:
         """Look the account up, decide, and act; ``known.id`` is "" for somebody who was never here."""
+        if self._renamer.is_wanted(known, job):
+            renamed = await self._renamer.rename(job, known)
+            if renamed is None:
+                return None
+            known = renamed
         found = await self._application.look(job, target_of(known, job.wanted))
         if self._rules.may_join and not known.id and await self._joined(job, found):
             return None

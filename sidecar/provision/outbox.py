@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
+from sidecar.config.provision import Outbox
 from sidecar.core.accounts import is_gone
 from sidecar.core.audit import Event
+from sidecar.core.patience import pause_after
 from sidecar.core.wanted import AccountRules, Wanted, folded, identity_of, is_protected
 from sidecar.directory import Directory, OutboxItem
 from sidecar.hooks.order import Order
@@ -17,15 +20,14 @@ from sidecar.sessions.turn import Turn
 
 _LEASE = 300.0
 _POLL = 5.0
-_FIRST_PAUSE = 5.0
-_LONGEST_PAUSE = 3600.0
 
 
 class OutboxWorker:
     """Works off what is owed to the application; several replicas share the work by leases in the directory."""
 
-    def __init__(  # noqa: PLR0917 - the parts that it joins
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts that it joins
         self,
+        section: Outbox,
         rules: AccountRules,
         application: Application,
         directory: Directory,
@@ -39,6 +41,8 @@ class OutboxWorker:
 
         *settle* makes the account of somebody who is active as it shall be.
         """
+        self._attempts = section.attempts
+        self._first, self._longest = section.pause.total_seconds(), section.longest.total_seconds()
         self._rules = rules
         self._application = application
         self._directory = directory
@@ -110,10 +114,20 @@ class OutboxWorker:
             detail=error.detail,
             tries=item.tries + 1,
         )
-        if for_good:
+        if for_good or item.tries + 1 >= self._attempts:
+            self._journal.note(
+                Event.DUTY_PUT_ASIDE,
+                identity_of(person),
+                person.id,
+                key,
+                change=item.duty.value,
+                reason=error.reason.value,
+                tries=item.tries + 1,
+                item=item.id,
+            )
             await self._directory.outbox.dead(item, str(error))
             return
-        pause = min(_FIRST_PAUSE * 2 ** min(item.tries, 20), _LONGEST_PAUSE)
+        pause = pause_after(item.tries + 1, self._first, self._longest, random.random())  # noqa: S311 - no secret
         await self._directory.outbox.retry(item, self._clock() + pause, str(error))
 
     async def _leave(self, person: Person, item: OutboxItem) -> None:

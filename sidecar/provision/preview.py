@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sidecar.core.accounts import Verdict, decide
 from sidecar.core.wanted import AccountRules, target_of
@@ -10,6 +10,7 @@ from sidecar.directory import Directory
 from sidecar.hooks.order import PlannedCall
 from sidecar.model import Change, Outcome, Person, Result
 from sidecar.provision.application import Application, Job, lookup_of, order_of
+from sidecar.provision.renaming import is_to_be_renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,17 @@ async def preview(
     verdict = decide(rules, known, job.wanted, found, identity=job.identity, holders=holders)
     is_settled = known.account is not None and known.fingerprint == job.mark and not known.account.deactivated
     changes = () if is_settled or verdict.refused is not None else _followed(rules, verdict)
+    is_renamed = changes != () and known.account is not None and is_to_be_renamed(rules, known.account, job.wanted.key)
+    order = replace(order_of(Change.RENAME, job, verdict), new_key=job.wanted.key)
+    renaming = application.hook.plan(order) if is_renamed else ()
     return ProvisionPlan(
         verdict=verdict,
         found=found.result,
         is_assumed=not probe,
         is_settled=is_settled and verdict.refused is None,
         lookup=application.hook.plan(lookup_of(job, target)),
-        calls=tuple(call for change in changes for call in application.hook.plan(order_of(change, job, verdict))),
+        calls=renaming
+        + tuple(call for change in changes for call in application.hook.plan(order_of(change, job, verdict))),
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time
 from typing import Any
 
-from sidecar.config.scim import ScimClient
+from sidecar.config.scim import ScimClient, ScimToken
 from sidecar.core.addresses import Network, is_trusted
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.core.scim.claims import claims_of
@@ -20,13 +22,22 @@ _BEARER = "bearer "
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a client: its hash, when it ends (epoch seconds), and whether it may change anything."""
+
+    hash: bytes
+    expires: float = math.inf
+    may_write: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     """One client as it was configured. ``source`` is what the directory calls it, ``base`` its address."""
 
     name: str
     source: str
     base: str
-    tokens: tuple[bytes, ...]
+    tokens: tuple[Token, ...]
     networks: tuple[Network, ...]
     tolerant: bool
     on: str
@@ -37,13 +48,13 @@ class Client:
         """True when the client may come from there."""
         return not self.networks or bool(visit.client and is_trusted(visit.client, self.networks))
 
-    def is_shown_by(self, visit: Visit) -> bool:
-        """True when the request shows a token of the client's; it takes as long for every wrong one."""
+    def shown_by(self, visit: Visit) -> Token | None:
+        """The token of the client's that the request shows; it takes as long for every wrong one."""
         shown = visit.authorization
         if shown[: len(_BEARER)].lower() != _BEARER:
-            return False
+            return None
         presented = hashlib.sha256(shown[len(_BEARER) :].strip().encode(errors="surrogateescape")).digest()
-        return any(hmac.compare_digest(presented, token) for token in self.tokens)
+        return next((one for one in self.tokens if hmac.compare_digest(presented, one.hash)), None)
 
     def describe(self, user_id: str, document: Mapping[str, Any]) -> tuple[Identity, Sequence[str]]:
         """Who somebody is, and the values that join them to those who sign in. Raises Fault(invalidValue)."""
@@ -76,12 +87,22 @@ def client_of(name: str, section: ScimClient, base: str) -> Client:
         name=name,
         source=f"scim:{name}",
         base=f"{base}/{name}/v2",
-        tokens=tuple(hashlib.sha256(token.reveal().encode()).digest() for token in section.token),
+        tokens=tuple(_token(one) for one in section.token),
         networks=section.networks,
         tolerant=section.profile != "strict",
         on=section.on,
         rate=section.rate,
         plan=plan,
+    )
+
+
+def _token(section: ScimToken) -> Token:
+    """The day is the last one: the token ends when the next one begins."""
+    after = None if section.expires is None else datetime.combine(section.expires, time.max, UTC)
+    return Token(
+        hashlib.sha256(section.value.reveal().encode()).digest(),
+        math.inf if after is None else after.timestamp(),
+        section.scope == "write",
     )
 
 

@@ -17,7 +17,7 @@ from sidecar.core.scim.fault import Fault, bad_syntax, bad_value, not_there
 from sidecar.model import Reason, Refused, Unavailable, Visit
 from sidecar.scim_api.bulk import bulk, refuse_operation
 from sidecar.scim_api.call import Call, Reply, error, etag
-from sidecar.scim_api.client import Client, not_admitted
+from sidecar.scim_api.client import Client, Token, not_admitted
 from sidecar.scim_api.discovery import LARGEST_BODY, resource_types, schemas, service_provider_config
 from sidecar.scim_api.groups import Groups
 from sidecar.scim_api.listing import list_response, listed, query_of
@@ -65,11 +65,13 @@ class ScimServer:
     async def _received(
         self, request: web.BaseRequest, visit: Visit, client: Client | None, rest: str, now: float
     ) -> Reply:
-        client = await self._admitted(visit, client)
+        client, token = await self._admitted(visit, client, now)
         version, *path = rest.split("/")
         if version != "v2":
             raise not_there()
         path = [part for part in path if part]
+        if not token.may_write and visit.method != "GET" and path[-1:] != [".search"]:
+            raise not_admitted(403, "this token may only read")
         if path and path[0] in _READING and visit.method != "GET":
             raise Refused(Reason.METHOD_REFUSED, 405, visit.method)
         call = Call(
@@ -90,16 +92,19 @@ class ScimServer:
 
     # Who may come in
 
-    async def _admitted(self, visit: Visit, client: Client | None) -> Client:
+    async def _admitted(self, visit: Visit, client: Client | None, now: float) -> tuple[Client, Token]:
         if client is not None and not client.is_at_home(visit):
             raise not_admitted(403, f"not from {visit.client}")
-        if client is None or not client.is_shown_by(visit):
+        token = None if client is None else client.shown_by(visit)
+        if client is None or token is None:
             if await self.store.count(f"scim-wrong:{visit.client}", _WINDOW) > _WRONG_TOKENS:
                 raise Refused(Reason.RATE_LIMITED, 429, "too many wrong tokens")
             raise not_admitted(401, "no client of that name, or not its token")
+        if now > token.expires:
+            raise not_admitted(401, "the token has ended")
         if await self.store.count(f"scim-rate:{client.name}", _WINDOW) > client.rate:
             raise Refused(Reason.RATE_LIMITED, 429, f"more than {client.rate} requests in a minute")
-        return client
+        return client, token
 
     # What they ask for
 

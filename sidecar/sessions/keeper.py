@@ -311,6 +311,10 @@ class SessionKeeper:
         """End the sessions that came from one session at the provider; number ended."""
         return await self._end_index(_index("sid", identity_key(issuer, sid)))
 
+    async def list_all(self) -> tuple[str, ...]:
+        """Ids of all open sessions; looks through the whole store."""
+        return tuple(sorted(name.partition(":")[2] for name in await self._store.names("session:")))
+
     async def mark_person(self, key: str, mark: Mark, now: float) -> int:
         """Mark all sessions of an identity (Identity.key); number marked. Only after ``take_marks``."""
         return await self._mark_index(_index("person", key), mark, now)

@@ -171,6 +171,10 @@ class MemoryStore:
         now = self._clock()
         return frozenset() if entry is None else frozenset(name for name, end in entry.members.items() if end > now)
 
+    async def names(self, prefix: str) -> frozenset[str]:
+        """See Store.names."""
+        return frozenset(key for key in list(self._entries) if key.startswith(prefix) and self._live(key) is not None)
+
     async def count(self, key: str, ttl: float) -> int:
         """See Store.count."""
         entry = self._live(key)

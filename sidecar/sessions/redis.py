@@ -21,6 +21,8 @@ MOST_AT_ONCE = 16
 # RuntimeError is uvloop's word for a connection that closes under a write; the cluster's exception is no RedisError.
 _FAULTS = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
 _CODE = re.compile(r"[A-Z]{2,20}")
+_GLOB = re.compile(r"[\\*?\[\]^]")
+_MOST_NAMES = 1000
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 _EXCHANGE = """if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[2], 'px', ARGV[3]) return 1"""
@@ -130,6 +132,15 @@ class RedisStore:
         """See Store.members."""
         found: list[bytes] = await self._eval(_MEMBERS, key, again=True)
         return frozenset(member.decode() for member in found)
+
+    async def names(self, prefix: str) -> frozenset[str]:
+        """See Store.names; one step at a time, so that Redis serves others meanwhile."""
+        pattern = _GLOB.sub(r"\\\g<0>", self._name(prefix)) + "*"
+        walk = self._client.scan_iter(match=pattern, count=_MOST_NAMES)
+        found = set()
+        while (name := await self._do(lambda: anext(walk, None))) is not None:
+            found.add(name.decode()[len(self._prefix) :])
+        return frozenset(found)
 
     async def count(self, key: str, ttl: float) -> int:
         """See Store.count."""

@@ -47,6 +47,9 @@ class Store(Protocol):
     async def members(self, key: str) -> frozenset[str]:
         """Give the set *key*, empty when there is none."""
 
+    async def names(self, prefix: str) -> frozenset[str]:
+        """Keys that begin with *prefix*: for commands that an operator waits for, never for a request."""
+
     async def count(self, key: str, ttl: float) -> int:
         """Add one to the counter *key* and give it; it starts over *ttl* seconds after its first count."""
 

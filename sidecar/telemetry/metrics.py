@@ -72,6 +72,19 @@ class Metrics:
         self.servers = Counter(
             "sidecar_upstream", "Faults and repeated requests by server.", ["server", "event"], registry=registry
         )
+        self.owed = Gauge(
+            "sidecar_outbox",
+            "Duties owed to the application: waiting, and dead (put aside for people to look at).",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.owed_for = Gauge(
+            "sidecar_outbox_oldest_seconds",
+            "For how long the oldest duty has waited.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self._under_way = 0
         self._ended: Tally[tuple[str, str]] = Tally()
         self._took = [0] * (len(_BUCKETS) + 1)
@@ -111,6 +124,12 @@ class Metrics:
             self.servers_up.labels(server).set(happening.value == "up")
         else:
             self.servers.labels(server, happening.value).inc()
+
+    def backlog(self, waiting: int, dead: int, seconds: float) -> None:
+        """Note how much is owed to the application, and since how many seconds."""
+        self.owed.labels("waiting").set(waiting)
+        self.owed.labels("dead").set(dead)
+        self.owed_for.set(seconds)
 
     def render(self) -> bytes:
         """Text exposition of all counters, of all workers where there are several."""

@@ -53,6 +53,19 @@ def changes(config: Config, document: Document) -> Iterator[Problem]:
     elif not section.reactivate:
         yield _no_steps(document, "reactivate", "a locked account stays locked when its person returns", "reactivate")
     yield from _id(section, document)
+    yield from _rename(section, document)
+
+
+def _rename(section: Provision, document: Document) -> Iterator[Problem]:
+    if not section.rename:
+        return
+    saved = saved_names(section.lookup)
+    if saved is not None and "id" not in saved:
+        message = "the lookup saves no id, so nobody can tell a renamed account from another one: nothing is renamed"
+        yield document.error(("provision", "rename"), message, 'Add save: {id: "{{ row.id }}"} to lookup')
+    if not any("new_key" in template.names for _, template in templates_of(section.rename)):
+        message = "no step reads new_key, which is what the account shall be known by"
+        yield document.error(("provision", "rename"), message, "Write {{ new_key }} where the new name goes")
 
 
 def _no_steps(document: Document, name: str, message: str, what: str) -> Problem:

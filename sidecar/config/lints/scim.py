@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from sidecar.config.document import Document, Location
 from sidecar.config.lints.addresses import is_host
 from sidecar.config.lints.templates import CLAIMS, unknown_names
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
-from sidecar.config.scim import Scim, ScimClient
+from sidecar.config.scim import Scim, ScimClient, ScimToken
 from sidecar.config.wording import closest
 
 # It is part of addresses: /-/scim/NAME/v2.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SHORTEST_TOKEN = 24
+# Days before the end of a token.
+_SOON = 14
 _JOIN = frozenset(["claims", "user", "subject"])
 
 
@@ -38,13 +41,22 @@ def _tokens(section: Scim, document: Document) -> Iterator[Problem]:
     seen: dict[str, str] = {}
     for name, client in section.clients.items():
         place: Location = ("scim", "clients", name, "token")
-        for text in (token.reveal() for token in client.token):
+        for token in client.token:
+            text = token.value.reveal()
+            yield from _end(token, place, document)
             if 0 < len(text) < _SHORTEST_TOKEN:
                 fix = "Make one with: openssl rand -base64 32"
                 yield document.error(place, f"has fewer than {_SHORTEST_TOKEN} characters", fix)
             other = seen.setdefault(text, name) if text else name
             if other != name:
                 yield document.error(place, f"is the token that scim.clients.{other} has", "Give each client its own")
+
+
+def _end(token: ScimToken, place: Location, document: Document) -> Iterator[Problem]:
+    left = None if token.expires is None else (token.expires - datetime.now(UTC).date()).days
+    if left is not None and left < _SOON:
+        when = f"ended on {token.expires}" if left < 0 else f"ends on {token.expires}"
+        yield document.warning(place, f"a token {when}", "Add a new one beside it, and change it at the provider")
 
 
 def _people(client: ScimClient, place: Location, document: Document) -> Iterator[Problem]:

@@ -26,7 +26,7 @@ QUESTION = ACCOUNT | {"subject", "request"}
 ORDER = frozenset(
     [
         "user", "claims", "account", "attributes", "changed", "roles", "role", "roles_added", "roles_removed",
-        "generated", "saved", "item", "change", "now", "idempotency",
+        "generated", "saved", "item", "change", "now", "idempotency", "new_key",
     ]
 )  # fmt: skip
 REST_ANSWER = frozenset(["status", "body", "headers"])
@@ -143,6 +143,7 @@ STEP_SECTIONS = (
     "delete",
     "listing",
     "verify",
+    "rename",
 )
 
 

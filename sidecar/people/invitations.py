@@ -1,0 +1,89 @@
+"""Make links by which somebody takes the place that was made for them, and know our own again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+from sidecar.core.audit import Event
+from sidecar.directory import Directory
+from sidecar.directory.invitations import Invitation
+from sidecar.model import Identity, Person, Reason, Refused
+from sidecar.people.changes import Changes
+
+_PURPOSE = b"sidecar invitation 1\n"
+_BODY = struct.Struct(">16sq")
+_SEAL = 32
+_LONGEST = 128
+
+Record = Callable[[Event, Mapping[str, object]], None]
+
+
+class Invitations:
+    """Invitations, each signed, for one use, for a while. Every coroutine raises Unavailable."""
+
+    def __init__(
+        self, directory: Directory, changes: Changes, secrets: Sequence[bytes], lifetime: float, record: Record, *,
+        strict: bool,
+    ) -> None:  # fmt: skip
+        """Sign with the first of *secrets*, believe all; *lifetime* in seconds; *strict*: only for that address."""
+        self._directory = directory
+        self._changes = changes
+        self._keys = [hmac.digest(secret, _PURPOSE, "sha256") for secret in secrets]
+        self._lifetime = lifetime
+        self._record = record
+        self._strict = strict
+
+    async def invite(
+        self, person: Person, email: str, now: float, lifetime: float | None = None
+    ) -> tuple[str, Invitation]:
+        """Invite somebody: (code for the link, invitation). Earlier links of theirs end.
+
+        Raises Refused: PERSON_DISABLED, and IDENTITY_INCOMPLETE without an address where that must be compared.
+        """
+        if self._strict and not email:
+            raise Refused(Reason.IDENTITY_INCOMPLETE, 409, "who has no e-mail address cannot be invited strictly")
+        made = await self._directory.invitations.make(person.id, email, now, lifetime or self._lifetime)
+        self._record(Event.PERSON_INVITED, {"person": person.id, "username": person.username, "until": made.expires})
+        return self._code(made), made
+
+    def _code(self, made: Invitation) -> str:
+        body = _BODY.pack(bytes.fromhex(made.id), int(made.expires))
+        return base64.urlsafe_b64encode(body + _seal(self._keys[0], body)).decode().rstrip("=")
+
+    async def opened(self, code: str, now: float) -> str:
+        """Id of the invitation that *code* opens; it is not used up by that.
+
+        Raises Refused: INVITATION_INVALID, INVITATION_EXPIRED, INVITATION_USED.
+        """
+        invitation_id, expires = self._read(code)
+        if now >= expires:
+            raise Refused(Reason.INVITATION_EXPIRED, 403, "too old")
+        return (await self._directory.invitations.usable(invitation_id, now)).id
+
+    def _read(self, code: str) -> tuple[str, int]:
+        try:
+            raw = base64.b64decode(code + "=" * (-len(code) % 4), altchars=b"-_", validate=True)
+        except ValueError:
+            raw = b""
+        body, seal = raw[:-_SEAL], raw[-_SEAL:]
+        # Signed before anything is looked up, so that nobody fills the database with questions.
+        is_ours = len(code) <= _LONGEST and any(hmac.compare_digest(seal, _seal(key, body)) for key in self._keys)
+        if not is_ours or len(body) != _BODY.size:
+            raise Refused(Reason.INVITATION_INVALID, 403, "not signed by us")
+        number, expires = _BODY.unpack(body)
+        return number.hex(), int(expires)
+
+    async def accept(self, invitation_id: str, who: Identity, now: float) -> None:
+        """Make who signed in the person who was invited. Raises Refused as ``InvitationBook.accept``."""
+        person_id = await self._directory.invitations.accept(invitation_id, who, now, strict=self._strict)
+        fields = {"person": person_id, "provider": who.provider, "issuer": who.issuer, "subject": who.subject}
+        self._record(Event.INVITATION_ACCEPTED, {**fields, "username": who.username})
+        await self._changes.announce([person_id])
+
+
+def _seal(key: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, hashlib.sha256(body).digest(), "sha256")
