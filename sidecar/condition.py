@@ -127,7 +127,9 @@ class Accounts:
                 _log.info("the directory is ready")
             except Unavailable as fault:
                 _log.error("the directory cannot be used, trying again", error=str(fault))
-        if self.provisioner is not None:
+        if self.provisioner is None:
+            await asyncio.Event().wait()
+        else:
             await self.provisioner.outbox.run()
 
 

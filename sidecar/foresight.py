@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import make_url
 
+from sidecar.config.callers import CERTIFICATES
 from sidecar.config.login import OidcLogin
 from sidecar.config.models import Config
 from sidecar.config.saml import SamlLogin
@@ -30,13 +31,23 @@ from sidecar.engines.engines import Verdict
 from sidecar.engines.opening import open_engines
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import PlannedCall
+from sidecar.logins.certificates import ISSUER
 from sidecar.logins.saml.naming import issuer_of
 from sidecar.model import Decision, Effect, Identity, Reason, Refused, Session, Unavailable, Visit
-from sidecar.plans import header_plan, identity_plan, login_domains, roles_plan, rulebook_of, secret_lines
+from sidecar.plans import (
+    certificate_plan,
+    header_plan,
+    identity_plan,
+    login_domains,
+    roles_plan,
+    rulebook_of,
+    secret_lines,
+)
 from sidecar.portal.site import site_of
 from sidecar.provision import Provisioner, ProvisionPlan
 from sidecar.sessions.memory import MemoryStore
 from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens import service_identity
 
 _HIDDEN = "(secret)"
 _HIDDEN_BASIC = Compiler().compile(f"Basic {_HIDDEN}")
@@ -46,7 +57,9 @@ _HIDDEN_BASIC = Compiler().compile(f"Basic {_HIDDEN}")
 class Question:
     """Who asks for what: *claims* as the provider *login* would send them, verified; None when nobody is signed in.
 
-    ``via`` is "cookie", or "bearer" when the claims are those of an access token; ``host`` "" is the public one.
+    ``via`` is "cookie", or how else they come: "bearer" with an access token that has these claims, "token" with an API
+    token of the person whose claims these are (``scope``), or of the ``service`` with ``roles``, "certificate" with one
+    that has these claims. ``host`` "" is the public one.
     """
 
     login: str
@@ -56,6 +69,9 @@ class Question:
     host: str = ""
     client: str = ""
     via: str = "cookie"
+    scope: tuple[str, ...] = ()
+    service: str = ""
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +121,8 @@ async def foresee(
     no identity or the target no path, Unavailable when directory or *lookup* fail.
     """
     moment = time.time() if now is None else now
-    session = None if question.claims is None else _session(config, question, question.claims, moment)
-    found = () if session is None else find_roles(session.identity, roles_plan(config))
+    session = _session_asked(config, question, moment)
+    found = () if session is None else _found_roles(config, session)
     roles = tuple(role.name for role in found if role.held)
     standing = None if session is None else standing_of(session, question.via, roles)
     seen = Foresight(
@@ -193,6 +209,28 @@ def _visit(config: Config, question: Question) -> Visit:
         host=question.host.lower() or site_of(config.server, config.sessions).host,
         client=question.client,
     )
+
+
+def _session_asked(config: Config, question: Question, now: float) -> Session | None:
+    if question.service:
+        who = service_identity(question.service)
+        return Session("(token)", who, now, now, now, 0.0, scope=question.scope, roles=question.roles)
+    if question.claims is None:
+        return None
+    if question.via == "certificate" and config.certificates is not None:
+        who = identity_from(CERTIFICATES, ISSUER, question.claims, certificate_plan(config, config.certificates))
+        return Session("(certificate)", who, now, now, now, 0.0)
+    session = _session(config, question, question.claims, now)
+    if question.via != "token":
+        return session
+    return replace(session, auth_time=0.0, acr="", amr=(), scope=question.scope)
+
+
+def _found_roles(config: Config, session: Session) -> tuple[RoleFound, ...]:
+    if session.roles is None:
+        return find_roles(session.identity, roles_plan(config))
+    why = {True: "given to the service", False: "not given to the service"}
+    return tuple(RoleFound(name, name in session.roles, why[name in session.roles]) for name in config.roles)
 
 
 def _session(config: Config, question: Question, claims: Mapping[str, Any], now: float) -> Session:

@@ -24,6 +24,7 @@ from sidecar.upstream import Client, Departure
 
 if TYPE_CHECKING:
     from sidecar.scim_api import ScimServer
+    from sidecar.signals.push import SignalServer
 
 _log = structlog.get_logger("front")
 _UNREADABLE = frozenset([Reason.HEADERS_INVALID, Reason.TARGET_INVALID])
@@ -44,6 +45,7 @@ class Front:
     clock: Callable[[], float]
     limits: Limits
     scim: ScimServer | None = None
+    signals: SignalServer | None = None
     # Nothing is done that could not be written down.
     must_audit: bool = False
 
@@ -124,6 +126,8 @@ class Front:
                 raise Unavailable(Reason.AUDIT_DOWN)
         if self.scim is not None and self.scim.owns(visit.path):
             return await self.scim.handle(request, visit, now)
+        if self.signals is not None and self.signals.owns(visit.path):
+            return await self.signals.handle(request, visit, now)
         if self.portal.owns(visit.path):
             self.limits.page(self.portal.page_of(visit.path), visit, now)
             return await self.portal.handle(request, visit, now)

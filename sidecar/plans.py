@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from sidecar.asks import ask_of
 from sidecar.config.access import AccessRule, Allow, Deny, Require
+from sidecar.config.callers import CERTIFICATES, Certificates
 from sidecar.config.engines import EngineSection
 from sidecar.config.loader import claims_read
 from sidecar.config.login import HeaderLine, IdentityTemplates
@@ -20,6 +21,7 @@ from sidecar.core.policy import Rule, Who, came_in_line, group_line, origin_line
 from sidecar.core.roles import Role
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate
+from sidecar.core.template import Compiler
 from sidecar.gate import GatePlan
 from sidecar.logins.login import Ask
 from sidecar.model import NOTHING_NEEDED, Requirement
@@ -140,9 +142,24 @@ def identity_plan(config: Config, login: str) -> IdentityPlan:
     )
 
 
+def certificate_plan(config: Config, section: Certificates) -> IdentityPlan:
+    """How identities of callers with certificates are read."""
+    own = section.identity
+    return IdentityPlan(
+        username=own.username or Compiler().compile("{{ claims.sub }}"),
+        email=own.email,
+        name=own.name,
+        groups=own.groups,
+        claims=claims_read(config, CERTIFICATES),
+        # Whoever issues certificates says what stands in them.
+        trust_email=True,
+    )
+
+
 def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
     """Everything the gate decides and injects by."""
     names = [*config.headers, *([config.assertion.header] if config.assertion else [])]
+    names += [config.certificates.header] if config.certificates else []
     return GatePlan(
         rules=rulebook_of(config),
         roles=roles_plan(config),
@@ -151,7 +168,8 @@ def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
         incoming=HeaderPlan(
             managed=frozenset(map(collapsed, names)),
             own_cookies=site.own_cookies,
-            keeps_bearer=not any(login.bearer for login in config.oidc_logins.values()),
+            keeps_bearer=config.tokens is None and not any(login.bearer for login in config.oidc_logins.values()),
+            keeps_basic=config.tokens is None or config.tokens.forward_basic,
         ),
         websocket_origins=frozenset([site.origin, *(origin.lower() for origin in config.app.websocket_origins)]),
         public_host_header="" if config.app.host == "public" else upstream_authority,

@@ -96,6 +96,27 @@ def saml(rest: str = "", base: str = SAML) -> dict[str, str]:
     return {"logins": f"logins:\n  partners: {{{base}{', ' if rest else ''}{rest}}}"}
 
 
+def tokens(rest: str) -> dict[str, str]:
+    return {"tokens": f"tokens: {{{rest}}}"}
+
+
+def callers(rest: str, proxies: str = "[10.0.0.5/32, unix]") -> dict[str, str]:
+    return {"certificates": f"certificates: {{proxies: {proxies}, ca: ca.pem{', ' if rest else ''}{rest}}}"}
+
+
+ASKED = "bearer: {audience: x, introspection: {cache: 5s}}"
+
+
+SPEAKER = "issuer: https://id.example.com, login: corp"
+PUSHES = "token: {env: SIGNALS_TOKEN}"
+AT_CORP = "signals.transmitters.corp"
+
+
+def signals(rest: str, name: str = "corp", **others: str) -> dict[str, str]:
+    lines = [f"    {one}: {{{section}}}" for one, section in {name: rest, **others}.items()]
+    return {**accounts(), "signals": "signals:\n  transmitters:\n" + "\n".join(lines)}
+
+
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
     # SAML
@@ -204,6 +225,24 @@ CASES = [
     (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
      "scim.clients.b.groups", "the same"),
     ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
+    # signals
+    (signals(f"{SPEAKER}, {PUSHES}", "a b"), "error", "signals.transmitters.a b", "part of addresses"),
+    (signals(SPEAKER), "error", AT_CORP, "neither token"),
+    (signals(f"{SPEAKER}, poll: {{}}"), "error", f"{AT_CORP}.poll", "without access"),
+    (signals(f"{SPEAKER}, {PUSHES}, access: {{env: SIGNALS_ACCESS}}, scopes: x"), "warning", f"{AT_CORP}.scopes",
+     "one of"),
+    (signals(f"{SPEAKER}, token: {{env: OIDC_SECRET}}"), "error", f"{AT_CORP}.token", "openssl rand"),
+    (signals(f"{SPEAKER}, {PUSHES}", b=f"{SPEAKER}, {PUSHES}"), "error", "signals.transmitters.b.token", "corp has"),
+    (signals(f"issuer: 'http://id.example.com', login: corp, {PUSHES}"), "error", f"{AT_CORP}.issuer", "https"),
+    (signals(f"{SPEAKER}, {PUSHES}, discovery: 'https://me@x'"), "error", f"{AT_CORP}.discovery", "https"),
+    (signals(f"{SPEAKER}, access: {{env: S}}, poll: {{endpoint: 'ftp://x'}}"), "error", f"{AT_CORP}.poll.endpoint",
+     "http"),
+    (signals(f"issuer: https://id.example.com, login: crop, {PUSHES}"), "error", f"{AT_CORP}.login", "corp"),
+    ({**signals(f"issuer: https://id.example.com, login: partners, {PUSHES}"), **saml()}, "error", f"{AT_CORP}.login",
+     "type oidc"),
+    ({**signals(f"{SPEAKER}, {PUSHES}"), "provision": ""}, "warning", AT_CORP, "switches nobody off"),
+    ({**signals(f"{SPEAKER}, {PUSHES}, subjects: email"), "provision": ""}, "error", f"{AT_CORP}.subjects",
+     "directory"),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),
@@ -256,6 +295,13 @@ CASES = [
     (app("upstream: https://h, tls: {ca: config.yaml}"), "error", "app.tls.ca", "holds no certificate"),
     (app("upstream: https://h, tls: {certificate: config.yaml, key: config.yaml}"), *NO_PAIR),
     (app("upstream: http://h, websocket_origins: [board]"), "error", "app.websocket_origins[0]", "http:// or https://"),
+    (app("upstream: http://h, sign_out_cookies: 'a b'"), "error", "app.sign_out_cookies", "no name"),
+    (app("upstream: http://h, sign_out_cookies: '*'"), "warning", "app.sign_out_cookies", "every cookie"),
+    (app("upstream: http://h, logout: {}"), "error", "app.logout", "says nothing"),
+    (app("upstream: http://h, logout: {path: logout}"), "error", "app.logout.path", "Begin it"),
+    (app("upstream: http://h, logout: {path: /**}"), "warning", "app.logout.path", "every such page"),
+    (app("upstream: http://h, logout: {call: {path: logout}}"), "error", "app.logout.call.path", "Begin it"),
+    (app("upstream: http://h, logout: {path: /logout, then: take_over}"), "warning", "app.logout.then", "nothing ends"),
     # sessions
     (sessions("redis: redis://r"), "error", "sessions.secrets", "openssl rand"),
     (sessions(f"redis: http://r, {SECRETS}"), "error", "sessions.redis", "redis://"),
@@ -705,6 +751,54 @@ CASES = [
         "provision.lookup",
         "not for lookup",
     ),
+    # Callers
+    (access("path: /**, allow: {bearer: [token]}"), "error", "access[0].allow.bearer[0]", "there is no login"),
+    (access("path: /**, allow: {bearer: [tokens]}"), "error", "access[0].allow.bearer[0]", "there is no section"),
+    (tokens(""), "warning", "tokens", "no access rule accepts API tokens"),
+    (tokens(""), "warning", "tokens", "tokens of services only"),
+    (tokens("lifetime: 91d"), "error", "tokens.lifetime", "longer than tokens.max_lifetime"),
+    ({**tokens(""), **logins("bearer: {audience: a}", "tokens")}, "error", "logins.tokens", "rules mean API tokens"),
+    (callers(""), "warning", "certificates", "no access rule accepts certificates"),
+    (callers("header: 'a b'"), "error", "certificates.header", "no name of a header"),
+    (callers("subject: '{{ claims.cn }}', callers: {a: {cn: b}}"), "warning", "certificates.subject", "no effect"),
+    (callers("subject: '{{ user.name }}'"), "error", "certificates.subject", "there is no `user` here"),
+    (callers("identity: {username: '{{ cn }}'}"), "error", "certificates.identity.username", "there is no `cn` here"),
+    (callers("", proxies="[10.0.0.0/8]"), "error", "certificates.proxies[0]", "anybody in there can be"),
+    (callers("", proxies="everybody"), "error", "certificates.proxies", "a network is written like"),
+    (callers("callers: {a: {claims: {b: c}}}"), "error", "certificates.callers.a", "fits every certificate"),
+    (
+        {"logins": f"logins:\n  a: {{{LOGIN}, {ASKED}}}\n  b: {{{LOGIN}, {ASKED}}}"},
+        "error",
+        "logins.b.bearer.introspection",
+        "nobody could tell whose an opaque token is",
+    ),
+    (
+        {"logins": f"logins: {{a: {{type: oidc, issuer: https://i.example, client_id: c, {ASKED}}}}}"},
+        "error",
+        "logins.a.bearer.introspection",
+        "must know who asks",
+    ),
+    (
+        logins("bearer: {audience: x, introspection: {endpoint: http://id.example.com/i}}"),
+        "error",
+        "logins.corp.bearer.introspection.endpoint",
+        "must be an https address",
+    ),
+    # What rules require
+    (
+        access("path: /a/**, methods: POST, allow: signed_in, require: {acr: gold}",
+               "path: /a/**, allow: signed_in, require: {acr: [silver, bronze]}", CATCH_ALL),
+        "warning",
+        "access[1].require.acr",
+        "no sign-in is of a class for this rule and for rule 1 (`/a/**`)",
+    ),
+    (
+        access("path: /a/b, methods: [GET], allow: signed_in, require: {acr: gold}",
+               "path: /a/**, methods: [GET, POST], allow: signed_in, require: {acr: silver}", CATCH_ALL),
+        "warning",
+        "access[1].require.acr",
+        "accept one class in common",
+    ),
 ]  # fmt: skip
 
 
@@ -754,6 +848,15 @@ def test_the_least_provisioning_is_fine(tmp_path: Path) -> None:
         access("path: /a, methods: GET, allow: nobody", "path: /a, allow: nobody", CLOSED),
         access("path: /a, host: wiki.example.com, allow: nobody", "path: /a, allow: nobody", CLOSED),
         access("path: /a*b, allow: nobody", "path: /a*, allow: nobody", CLOSED),
+        # Classes that have one in common; other paths, hosts and methods.
+        access("path: /a, methods: POST, allow: signed_in, require: {acr: [gold, mfa]}",
+               "path: /a, allow: signed_in, require: {acr: [mfa, x]}", CLOSED),
+        access("path: /a, methods: POST, allow: signed_in, require: {acr: gold}",
+               "path: /b, allow: signed_in, require: {acr: mfa}", CLOSED),
+        access("path: /a/b, allow: signed_in, require: {acr: gold}",
+               "path: /a/**, allow: signed_in, require: {acr: mfa}", CLOSED),
+        access("path: /a, methods: POST, allow: signed_in, require: {amr: otp}",
+               "path: /a, allow: signed_in, require: {amr: hwk}", CLOSED),
         access("path: /$metadata, allow: nobody", "path: '/Users(1)', allow: nobody", "path: /a/*.php, allow: nobody",
                CLOSED),
         access("path: /a, allow: {role: admin}", "path: /a/**, allow: {group: g}", CATCH_ALL),

@@ -132,10 +132,11 @@ async def test_bytes_that_nobody_asked_for_end_an_idle_connection(monkeypatch: p
 
 
 async def test_idle_connections_age(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_KEEP_IDLE", 0.0)
+    monkeypatch.setattr(pool_module, "_KEEP_IDLE", 3600.0)
     async with raw_application(polite) as application, front(application.url, idle_timeout=0.1) as place:
         await place.get()
         assert idle(place) == 1
+        monkeypatch.setattr(pool_module, "_KEEP_IDLE", 0.0)
         await until(lambda: idle(place) == 0)
 
 

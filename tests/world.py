@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -30,6 +29,7 @@ from sidecar.demo.people import DemoPerson
 from sidecar.demo.provider import DemoProvider
 from sidecar.demo.register import DemoClient
 from sidecar.hooks.passwords import FILTERS
+from tests.services.process import free_port
 
 SECRET = "a session secret that is long enough for anybody"
 PEOPLE = (
@@ -45,13 +45,6 @@ async def until(holds: Callable[[], Any], within: float = 10.0) -> None:
     async with asyncio.timeout(within):
         while not await holds():  # noqa: ASYNC110 - what is waited for is another process's doing
             await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    """Port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

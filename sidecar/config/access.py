@@ -26,7 +26,9 @@ class Allow(Section):
     role: Texts = Field((), description="roles, as named under roles")
     group: Texts = Field((), description="groups, as the provider names them")
     login: Texts = Field((), description="logins that people must have come through")
-    bearer: Texts = Field((), description="logins whose bearer tokens are accepted here")
+    bearer: Texts = Field(
+        (), description="logins whose bearer tokens are accepted here; tokens: API tokens; certificates: as they say"
+    )
     network: Annotated[tuple[Network, ...], OneOrMany] = Field((), description="networks of the client's address")
     when: TemplateText | None = Field(None, description="a condition on user, groups, claims and roles")
 
@@ -37,7 +39,7 @@ class Deny(Section):
     role: Texts = Field((), description="roles, as named under roles")
     group: Texts = Field((), description="groups; somebody whose groups are unknown is taken for a member")
     login: Texts = Field((), description="logins that they came through, with a token or without")
-    bearer: Texts = Field((), description="logins whose bearer tokens they came with")
+    bearer: Texts = Field((), description="logins whose bearer tokens they came with; tokens, certificates")
     network: Annotated[tuple[Network, ...], OneOrMany] = Field((), description="networks of the client's address")
     when: TemplateText | None = Field(None, description="a condition; one that cannot be told counts as true")
 

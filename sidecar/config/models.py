@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
+from sidecar.config.callers import Certificates, Tokens
 from sidecar.config.engines import EngineSection
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
@@ -18,6 +19,7 @@ from sidecar.config.scim import Scim
 from sidecar.config.section import Section
 from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.shorthand import Presets
+from sidecar.config.signals import Signals
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
 LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
@@ -61,6 +63,9 @@ class Config(Section):
     assertion: Assertion | None = Field(None, description="a signed statement about the person, as a header")
     provision: Provision | None = Field(None, description="the account inside the application")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
+    tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
+    certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
+    signals: Signals | None = Field(None, description="who tells of ended sessions and disabled accounts")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

@@ -75,6 +75,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.NO_RULE: _closed("Nobody has been given access to this page."),
     Reason.ROLE_MISSING: _closed("You are signed in, but this page is not open to you.", another=True),
     Reason.RULE_DENIES: _closed("This page is closed to everyone."),
+    Reason.TOKEN_SCOPE: _closed("The API token that was sent was issued for other pages."),
     Reason.EXCLUDED: _closed("This page is open to others, but not to you.", another=True),
     Reason.NETWORK: _closed("This page cannot be opened from the network that you are in."),
     Reason.REAUTHENTICATION: Explanation(
@@ -119,6 +120,9 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.CHANGED_MEANWHILE: _strange("It was changed by somebody else meanwhile."),
     Reason.SCIM_INVALID: _strange("A message about people could not be understood."),
     Reason.SCIM_CLIENT: _strange("This address is for the program that manages people."),
+    Reason.SIGNAL_INVALID: _strange("A security event could not be understood."),
+    Reason.SIGNAL_SENDER: _strange("This address is for the program that reports security events."),
+    Reason.SIGNAL_STATE: _strange("A verification came that nobody here asked for."),
     Reason.NOT_FOUND: Explanation("Page not found", "There is no page at this address.", _START, Way.START),
     # Credentials
     Reason.SESSION_EXPIRED: _ended("Your session has ended."),
@@ -136,6 +140,9 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "The times in the identity provider's answer do not fit: a clock is wrong, or the answer is too old."
     ),
     Reason.TOKEN_CLAIM: _login("The identity provider's answer lacks something, or is of the wrong kind.", _TELL),
+    Reason.TOKEN_REVOKED: _login("The API token that was sent has been revoked.", _TELL),
+    Reason.TOKEN_BINDING: _login("The token that was sent belongs to another client certificate.", _TELL),
+    Reason.CERTIFICATE: _login("The client certificate that was sent is not accepted here.", _TELL),
     # Signing in
     Reason.LOGIN_STATE_UNKNOWN: _login(
         "This sign-in took too long, or has already been used.",

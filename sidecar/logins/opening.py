@@ -11,6 +11,7 @@ from sidecar.config.login import OidcLogin
 from sidecar.config.saml import SamlLogin
 from sidecar.core.claims import IdentityPlan
 from sidecar.logins.bearer import BearerAuthenticator, accepted_tokens
+from sidecar.logins.introspection import IntrospectingAuthenticator
 from sidecar.logins.login import Login
 from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.saml.parties import KeyPair, ProviderMetadata, ServiceProvider
@@ -121,3 +122,17 @@ def open_bearer(
         if isinstance(section, OidcLogin) and isinstance(login, OpenIdLogin) and section.bearer is not None:
             accepted.append(accepted_tokens(name, section, section.bearer, login.provider.keys, login.plan))
     return BearerAuthenticator(accepted, own_issuer) if accepted else None
+
+
+def open_introspection(
+    logins: Mapping[str, Login], sections: Mapping[str, OidcLogin | SamlLogin]
+) -> IntrospectingAuthenticator | None:
+    """Ask the one of *logins* about opaque tokens whose section says so; None when none does."""
+    for name, section in sections.items():
+        login = logins[name]
+        if not isinstance(section, OidcLogin) or not isinstance(login, OpenIdLogin) or section.bearer is None:
+            continue
+        if section.bearer.introspection is not None:
+            accepted = accepted_tokens(name, section, section.bearer, login.provider.keys, login.plan)
+            return IntrospectingAuthenticator(section.bearer.introspection, accepted, login.provider)
+    return None

@@ -34,6 +34,12 @@ class Metrics:
         )
         self.accounts = Counter("sidecar_accounts", "Provisioning events.", ["event"], registry=registry)
         self.scim = Counter("sidecar_scim", "Requests of SCIM clients.", ["client", "status"], registry=registry)
+        self.signals = Counter(
+            "sidecar_signals",
+            "Security events by transmitter and what became of them.",
+            ["transmitter", "event", "result"],
+            registry=registry,
+        )
         self.metadata = Counter(
             "sidecar_provider_metadata",
             "Looks at a SAML provider's metadata.",

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 
 from sidecar.model import Reason, Refused, Unavailable
+from sidecar.upstream.asking import ask
 from sidecar.upstream.circuit import Budget
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.departure import Client, Departure
 from sidecar.upstream.exchange import Alter, Exchange, Patience, Stale, UntouchedError
-from sidecar.upstream.head import Framing, Head, Outgoing, compose, framing_of, without_expect
+from sidecar.upstream.head import Framing, Head, Line, Outgoing, compose, framing_of, without_expect
 from sidecar.upstream.health import check, look_after
 from sidecar.upstream.pool import NoConnectionError
 from sidecar.upstream.server import Happening, Server, Tell
@@ -122,6 +123,13 @@ class Upstream:
 
         self._budget.note()
         return await self._at_one_of_them(one, affinity)
+
+    async def ask(self, head: Head) -> list[Line]:
+        """Ask a server that may serve; the answer's header lines. As ``asking.ask``."""
+        server = self._cluster.choose("", now=asyncio.get_running_loop().time())
+        if server is None:
+            raise Unavailable(Reason.UPSTREAM_DOWN, "no server may serve")
+        return (await ask(server, self._addressed(head, server))).lines
 
     def depart(
         self, client: Client, data: bytes, *, alter: Alter, ended: Callable[[], Ending] | None, affinity: str = ""
