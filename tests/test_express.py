@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from sidecar.express import _keep
+from sidecar.express import _is_ordinary, _keep
 from tests.services.upstream import until
 from tests.station import ASKED, LENGTH, station_of, whole
 from tests.world import World
@@ -245,3 +246,8 @@ def test_the_express_remembers_only_so_much() -> None:
     for number in range(10):
         assert _keep(memo, number, number, 3) == number
         assert len(memo) <= 3
+
+
+def test_a_chunked_request_is_not_ordinary_even_if_its_connection_stayed() -> None:
+    assert _is_ordinary(make_mocked_request("GET", "/"))
+    assert not _is_ordinary(make_mocked_request("GET", "/", headers={"Transfer-Encoding": "chunked"}))
