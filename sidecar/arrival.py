@@ -16,7 +16,8 @@ from sidecar.core.client_certificates import certificate_in, is_named
 from sidecar.core.cookies import parse_cookies
 from sidecar.core.paths import Target, is_shortened, read_target, refuse_windows_names
 from sidecar.core.policy import REFUSED_METHODS
-from sidecar.model import Reason, Refused, Visit
+from sidecar.model import Refused, Visit
+from sidecar.reason import Reason
 
 # Where a connection comes from: address of its other side, and whether it is TLS.
 Whence = tuple[str, bool]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import structlog
 
 from sidecar.logins.saml.parties import ProviderMetadata
-from sidecar.model import Account, Identity, Reason, Unavailable
+from sidecar.model import Account, Identity, Unavailable
+from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.telemetry.metrics import Metrics
 

@@ -33,7 +33,7 @@ from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import PlannedCall
 from sidecar.logins.certificates import ISSUER
 from sidecar.logins.saml.naming import issuer_of
-from sidecar.model import Decision, Effect, Identity, Reason, Refused, Session, Unavailable, Visit
+from sidecar.model import Decision, Effect, Identity, Refused, Session, Unavailable, Visit
 from sidecar.plans import (
     certificate_plan,
     header_plan,
@@ -45,6 +45,7 @@ from sidecar.plans import (
 )
 from sidecar.portal.site import site_of
 from sidecar.provision import Provisioner, ProvisionPlan
+from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens import service_identity

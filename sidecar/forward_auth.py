@@ -15,9 +15,10 @@ from sidecar.core.dialects import Dialect, refuse_misleading, told_method, told_
 from sidecar.core.headers import Line
 from sidecar.core.paths import Target
 from sidecar.gate import Caller, Gate
-from sidecar.model import Decision, Effect, Reason, Refused, Unavailable, Visit
+from sidecar.model import Decision, Effect, Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.site import Site
+from sidecar.reason import Reason
 
 _PAGE = "auth"
 # Where a proxy that knows three answers fetches the whole of what it may not pass.

@@ -16,9 +16,10 @@ from sidecar.express import Express, Sent
 from sidecar.forward_auth import ForwardAuth
 from sidecar.gate import Gate
 from sidecar.limits import Limits
-from sidecar.model import Reason, Refused, Unavailable, Visit
+from sidecar.model import Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.portal import Portal
+from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 from sidecar.upstream import Client, Departure

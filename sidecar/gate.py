@@ -20,11 +20,12 @@ from sidecar.endings import Endings
 from sidecar.engines.engines import Engines, Verdict
 from sidecar.leaving import Leaving
 from sidecar.logins.login import Authenticator
-from sidecar.model import Account, Decision, Effect, Identity, Reason, Refused, Session, Visit
+from sidecar.model import Account, Decision, Effect, Identity, Refused, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.forms import KeptForm, KeptForms
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog, Form
 from sidecar.upstream import Head, Upstream, wants_websocket

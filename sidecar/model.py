@@ -1,4 +1,4 @@
-"""The nouns that every room shares; this module imports nothing of ours.
+"""The nouns that every room shares; this module imports nothing of ours but its reasons.
 
 Times are seconds since the Unix epoch as ``float``; they come in as arguments, nothing here reads a clock.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from sidecar.reason import Reason
+
 
 class Effect(Enum):
     """What happens to a request."""
@@ -18,100 +20,6 @@ class Effect(Enum):
     CHALLENGE = "challenge"
     STEP_UP = "step_up"
     DENY = "deny"
-
-
-class Reason(Enum):
-    """Why something was decided or refused, as pages, audit lines and docs/reasons.md all say: a closed catalogue."""
-
-    # Decisions
-    PUBLIC = "public"
-    RULE = "rule"
-    NOT_SIGNED_IN = "not-signed-in"
-    NO_RULE = "no-rule"
-    ROLE_MISSING = "role-missing"
-    RULE_DENIES = "rule-denies"
-    TOKEN_SCOPE = "token-scope"
-    EXCLUDED = "excluded"
-    NETWORK = "network-not-allowed"
-    REAUTHENTICATION = "reauthentication-needed"
-    ENGINE_DENIES = "engine-denies"
-    ENGINE_NOT_ASKED = "engine-not-asked"
-    # The request itself
-    PATH_AMBIGUOUS = "path-ambiguous"
-    TARGET_INVALID = "target-invalid"
-    METHOD_REFUSED = "method-refused"
-    HOST_UNKNOWN = "host-unknown"
-    ORIGIN_FOREIGN = "origin-foreign"
-    FRONT_UNKNOWN = "front-proxy-unknown"
-    HEADERS_INVALID = "headers-invalid"
-    HEADER_VALUE = "header-value"
-    BODY_TOO_LARGE = "body-too-large"
-    RATE_LIMITED = "rate-limited"
-    NOT_FOUND = "not-found"
-    CONFLICT = "conflict"
-    CHANGED_MEANWHILE = "changed-meanwhile"
-    SCIM_INVALID = "scim-invalid"
-    SCIM_CLIENT = "scim-client-refused"
-    SIGNAL_INVALID = "signal-invalid"
-    SIGNAL_SENDER = "signal-sender-refused"
-    SIGNAL_STATE = "signal-state-unknown"
-    # Credentials
-    SESSION_EXPIRED = "session-expired"
-    TOKEN_INVALID = "token-invalid"
-    TOKEN_EXPIRED = "token-expired"
-    TOKEN_ISSUER = "token-issuer"
-    TOKEN_AUDIENCE = "token-audience"
-    TOKEN_ALGORITHM = "token-algorithm"
-    TOKEN_KEY = "token-key"
-    TOKEN_NONCE = "token-nonce"
-    TOKEN_TIME = "token-time"
-    TOKEN_CLAIM = "token-claim"
-    TOKEN_REVOKED = "token-revoked"
-    TOKEN_BINDING = "token-binding"
-    CERTIFICATE = "certificate-refused"
-    # Signing in
-    LOGIN_STATE_UNKNOWN = "login-state-unknown"
-    LOGIN_COOKIE_MISSING = "login-cookie-missing"
-    LOGIN_ADDRESS = "login-address"
-    LOGIN_LOOP = "login-loop"
-    LOGIN_LOOP_COOKIE = "login-loop-cookie"
-    LOGIN_LOOP_CLOCK = "login-loop-clock"
-    LOGIN_LOOP_WEAK = "login-loop-weak"
-    LOGIN_PROVIDER_UNKNOWN = "login-provider-unknown"
-    LOGIN_PROVIDER_ERROR = "login-provider-error"
-    LOGIN_ANSWER_INVALID = "login-answer-invalid"
-    LOGIN_ISSUER_MIXED = "login-issuer-mixed"
-    LOGIN_CODE_REFUSED = "login-code-refused"
-    IDENTITY_INCOMPLETE = "identity-incomplete"
-    REFRESH_REFUSED = "refresh-refused"
-    STEP_UP_UNMET = "step-up-unmet"
-    CSRF = "csrf"
-    INVITATION_INVALID = "invitation-invalid"
-    INVITATION_USED = "invitation-used"
-    INVITATION_EXPIRED = "invitation-expired"
-    INVITATION_OTHER = "invitation-for-somebody-else"
-    # Accounts
-    ACCOUNT_EXISTS = "account-exists"
-    ACCOUNT_AMBIGUOUS = "account-ambiguous"
-    ACCOUNT_PROTECTED = "account-protected"
-    ACCOUNT_BOUND = "account-bound-to-another"
-    ACCOUNT_ATTRIBUTE = "account-attribute-missing"
-    ACCOUNT_REFUSED = "account-refused-by-application"
-    ACCOUNT_GONE = "account-gone"
-    PERSON_DISABLED = "person-disabled"
-    # Something that we need is down
-    STORE_DOWN = "store-unavailable"
-    DIRECTORY_DOWN = "directory-unavailable"
-    AUDIT_DOWN = "audit-unavailable"
-    PROVIDER_DOWN = "provider-unavailable"
-    UPSTREAM_DOWN = "application-unavailable"
-    UPSTREAM_SLOW = "application-slow"
-    UPSTREAM_ANSWER = "application-answer-invalid"
-    PROVISIONING_DOWN = "provisioning-unavailable"
-    ENGINE_DOWN = "engine-unavailable"
-    BUSY = "busy"
-    STOPPING = "stopping"
-    INTERNAL = "internal"
 
 
 class Refused(Exception):  # noqa: N818 - the domain's word

@@ -15,9 +15,10 @@ from sidecar.config.models import Config
 from sidecar.directory import Directory
 from sidecar.hooks.order import PlannedCall
 from sidecar.manual import Desk, Register
-from sidecar.model import Person, Reason, Refused, Unavailable
+from sidecar.model import Person, Refused, Unavailable
 from sidecar.people import Invitations
 from sidecar.portal.site import Site, site_of
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.telemetry.audit import AuditLog

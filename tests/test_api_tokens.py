@@ -25,7 +25,8 @@ from sidecar.core.scopes import scope_of
 from sidecar.directory import Directory
 from sidecar.directory.merging import merge
 from sidecar.directory.tokens import SERVICE_ISSUER, ApiToken, Kind
-from sidecar.model import Identity, Reason, Visit, identity_key
+from sidecar.model import Identity, Visit, identity_key
+from sidecar.reason import Reason
 from tests.scim_world import TOKEN, ScimClient, with_scim
 from tests.test_journey import users_table
 from tests.world import PEOPLE, SECRET, Running, World, until

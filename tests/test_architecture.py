@@ -33,6 +33,7 @@ ROOMS = [
     ["config"],
     ["core"],
     ["model"],
+    ["reason"],
     ["demo"],
 ]
 LEVEL = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}

@@ -15,7 +15,8 @@ from sidecar.config.engines import CedarEngine, EngineSection, OpaEngine, OpenFg
 from sidecar.core.patterns import compile_pattern
 from sidecar.core.policy import Rule, Who
 from sidecar.core.standing import standing_of
-from sidecar.model import Identity, Reason, Refused, Session, Visit
+from sidecar.model import Identity, Refused, Session, Visit
+from sidecar.reason import Reason
 
 ENGINES: dict[str, EngineSection] = {
     "fga": OpenFgaEngine(type="openfga", url="http://h", store="S", model="M"),

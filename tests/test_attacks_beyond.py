@@ -9,8 +9,9 @@ import pytest
 from yarl import URL
 
 from sidecar.logins.token_claims import LOGOUT_EVENT
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
 from sidecar.portal import attempts, forms
+from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from tests.forger import running_forger, sign
 from tests.world import Running, World

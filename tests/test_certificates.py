@@ -28,7 +28,8 @@ from sidecar.core.claims import IdentityPlan
 from sidecar.core.client_certificates import UNREADABLE, certificate_in, is_named
 from sidecar.core.template import Compiler
 from sidecar.logins.certificates import ISSUER, CertificateAuthenticator
-from sidecar.model import Reason, Refused, Session, Visit, identity_key
+from sidecar.model import Refused, Session, Visit, identity_key
+from sidecar.reason import Reason
 from tests.forger import running_forger, sign
 from tests.services.certificates import make_certificates
 from tests.services.nginx import Nginxes

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sidecar.directory import Directory, migrate, tables
 from sidecar.directory.address import address_of
-from sidecar.model import Identity, Reason, Unavailable
+from sidecar.model import Identity, Unavailable
+from sidecar.reason import Reason
 
 ALICE = Identity("corp", "https://id.example.com", "a1", "alice")
 

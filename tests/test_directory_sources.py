@@ -11,7 +11,8 @@ from sqlalchemy import insert
 
 from sidecar.directory import Directory
 from sidecar.directory.tables import person as person_table
-from sidecar.model import Account, Duty, Identity, Reason, Refused
+from sidecar.model import Account, Duty, Identity, Refused
+from sidecar.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -20,8 +20,9 @@ from sidecar.core.standing import standing_of
 from sidecar.engines.engines import Engines, Verdict
 from sidecar.engines.opening import open_engine, open_engines
 from sidecar.foresight import Question, foresee
-from sidecar.model import Effect, Identity, Reason, Session, Unavailable, Visit
+from sidecar.model import Effect, Identity, Session, Unavailable, Visit
 from sidecar.people import Changes
+from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from sidecar.telemetry.metrics import Metrics
 from tests.test_cli import ADA, Desk

@@ -13,7 +13,8 @@ from sidecar.config.cedar_files import read_policies
 from sidecar.config.engines import CedarEngine
 from sidecar.engines.cedar import Cedar
 from sidecar.foresight import Question, foresee
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 from tests.configurations import problems, text_of
 from tests.test_cli import ADA
 from tests.test_engines import decisions

@@ -14,7 +14,8 @@ from sidecar.core.claims import is_overflowing
 from sidecar.logins.groups_source import Groups
 from sidecar.logins.login import Ask
 from sidecar.logins.oidc import OpenIdLogin
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from tests.forger import REDIRECT, Forger, plan, query, running_forger, section, sign_in
 
 OVERFLOW = {

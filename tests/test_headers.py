@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.headers import HeaderPlan, Origin, check_names, collapsed, encode_value, forwarding_lines
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 PLAN = HeaderPlan(
     managed=frozenset(map(collapsed, ["X-App-User", "X-App-Roles"])),

@@ -22,7 +22,8 @@ from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order
 from sidecar.hooks.passwords import FILTERS
 from sidecar.hooks.rest import is_link_local
-from sidecar.model import Account, Change, Identity, Outcome, Reason, Result, Unavailable
+from sidecar.model import Account, Change, Identity, Outcome, Result, Unavailable
+from sidecar.reason import Reason
 from tests.services.certificates import make_certificates
 
 Answers = Callable[[web.Request], Awaitable[web.StreamResponse]]

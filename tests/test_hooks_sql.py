@@ -18,7 +18,8 @@ from sidecar.core.template import Compiler
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order
 from sidecar.hooks.passwords import FILTERS
-from sidecar.model import Account, Change, Identity, Reason, Result, Unavailable
+from sidecar.model import Account, Change, Identity, Result, Unavailable
+from sidecar.reason import Reason
 from tests.services.mariadb import MariadbServer
 from tests.services.postgres import PostgresServer
 

@@ -21,7 +21,8 @@ from sidecar.core.api_tokens import written
 from sidecar.core.binding import bound_to, refuse_others, thumbprint
 from sidecar.logins.introspection import IntrospectingAuthenticator
 from sidecar.logins.opening import open_introspection, open_logins
-from sidecar.model import Reason, Refused, Session, Unavailable, Visit
+from sidecar.model import Refused, Session, Unavailable, Visit
+from sidecar.reason import Reason
 from tests.forger import Forger, plan, running_forger, section
 from tests.services.oidc import OidcProvider
 from tests.world import World

@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 
 from sidecar.directory import Directory
-from sidecar.model import Identity, Reason, Refused
+from sidecar.model import Identity, Refused
+from sidecar.reason import Reason
 from tests.manual_world import Terminal, beside
 from tests.world import Browser, World, until
 

@@ -21,7 +21,8 @@ from sidecar.config.values import Secret
 from sidecar.logins.login import Ask
 from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import callback_address
-from sidecar.model import Grant, Reason, Refused, Session, SignedIn, Unavailable
+from sidecar.model import Grant, Refused, Session, SignedIn, Unavailable
+from sidecar.reason import Reason
 from tests.forger import plan, query
 from tests.services.oidc import Client, OidcProvider
 

@@ -24,7 +24,8 @@ from sidecar.logins.login import Ask
 from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import callback_address, open_logins
 from sidecar.logins.token_claims import LOGOUT_EVENT
-from sidecar.model import Grant, Identity, Reason, Refused, Session, Unavailable
+from sidecar.model import Grant, Identity, Refused, Session, Unavailable
+from sidecar.reason import Reason
 from tests.forger import (
     CLIENT,
     REDIRECT,

@@ -17,9 +17,10 @@ from aiohttp import web
 from playwright.async_api import Page
 
 from sidecar.core.reasons import EXPLANATIONS, Way
-from sidecar.model import Decision, Effect, Reason, Refused, Unavailable, Visit
+from sidecar.model import Decision, Effect, Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.pages.samples import SAMPLES
+from sidecar.reason import Reason
 
 DOCS = Path(__file__).parent.parent / "docs"
 VOID = {"meta", "link", "input", "br", "img", "hr"}

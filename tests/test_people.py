@@ -12,8 +12,9 @@ from sidecar.core.people import effective
 from sidecar.core.roles import Role
 from sidecar.core.template import Compiler
 from sidecar.directory import Directory
-from sidecar.model import Identity, Profile, Reason, Refused
+from sidecar.model import Identity, Profile, Refused
 from sidecar.people import Changes, People, SourcePlan
+from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from tests.test_provision import World, refusal
 

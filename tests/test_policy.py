@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sidecar.config.access import AccessRule
 from sidecar.core.patterns import compile_pattern
 from sidecar.core.policy import Standing, decide, fitting
-from sidecar.model import Decision, Effect, Reason, Visit
+from sidecar.model import Decision, Effect, Visit
 from sidecar.plans import rules_of
+from sidecar.reason import Reason
 
 RULES = rules_of(
     [

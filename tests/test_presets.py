@@ -14,8 +14,9 @@ from sidecar.config.saml_presets import PRESETS, with_presets
 from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.logins.saml.parties import ServiceProvider
-from sidecar.model import Reason, Refused, SignedIn
+from sidecar.model import Refused, SignedIn
 from sidecar.plans import identity_plan
+from sidecar.reason import Reason
 from tests.configurations import loaded, problems
 from tests.saml_forger import ACS, ENTITY, SERVICE, FixedMetadata, provider, recipe
 from tests.saml_samples import SAMPLES, Sample

@@ -19,10 +19,11 @@ from sidecar.config.values import Dsn
 from sidecar.directory import Directory
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order, PlannedCall
-from sidecar.model import Account, Change, Identity, Outcome, Person, Reason, Refused, Result, Unavailable
+from sidecar.model import Account, Change, Identity, Outcome, Person, Refused, Result, Unavailable
 from sidecar.provision import Provisioner
 from sidecar.provision.ensure import Who
 from sidecar.provision.making import Made
+from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store
 from sidecar.sessions.store import Store

@@ -18,8 +18,9 @@ from sidecar.core.explanation import explain
 from sidecar.core.policy import Rule, Standing, decide, fitting, is_open
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.template import Compiler
-from sidecar.model import Effect, Identity, Reason, Visit
+from sidecar.model import Effect, Identity, Visit
 from sidecar.plans import rules_of
+from sidecar.reason import Reason
 
 NOW = 1_000_000.0
 AROUND = Surroundings(Path(), {}, Compiler())

@@ -29,7 +29,8 @@ from sidecar.logins.saml.instants import read_instant, write_instant
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.logins.saml.naming import NameId, read_handle, session_key, subject_of, write_handle
 from sidecar.logins.saml.parties import KeyPair
-from sidecar.model import Reason, Refused, SignedIn, Unavailable
+from sidecar.model import Refused, SignedIn, Unavailable
+from sidecar.reason import Reason
 from tests.saml_forger import (
     ENTITY,
     NS,

@@ -17,7 +17,8 @@ from sidecar.logins.saml.grammar import CHILDREN, KEY_INFO, tag
 from sidecar.logins.saml.screen import screen
 from sidecar.logins.saml.second_opinion import agrees
 from sidecar.logins.saml.signatures import signed_part
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 from tests.saml_forger import NS, pair, recipe
 from tests.saml_wrapping import KINDS, NOT_FOR_XMLSEC, VARIANTS, careless, wrapped
 

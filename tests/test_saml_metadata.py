@@ -13,7 +13,8 @@ from lxml import etree
 from sidecar.logins.saml import metadata_document
 from sidecar.logins.saml.metadata import ProviderDescription, certificate_remarks
 from sidecar.logins.saml.metadata_document import Seal
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from tests.saml_forger import ENTITY, SSO, instant, pair, sign
 from tests.saml_metadata import SLO, described, endless, federation, known, metadata_server, never, signed
 from tests.world import Clock

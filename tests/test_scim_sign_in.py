@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidecar.model import Identity, Reason, Refused
+from sidecar.model import Identity, Refused
+from sidecar.reason import Reason
 from tests.scim_world import STATE, TOKEN, ScimClient, client_section, with_scim
 from tests.services.oidc import OidcProvider
 from tests.test_journey import users_of, users_table

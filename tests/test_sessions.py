@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from sidecar.config.service import Sessions
-from sidecar.model import Grant, Identity, Reason, Session, SignedIn, Unavailable
+from sidecar.model import Grant, Identity, Session, SignedIn, Unavailable
+from sidecar.reason import Reason
 from sidecar.sessions import keeper as keeper_module
 from sidecar.sessions.codec import pack, read_session, unpack, write_session
 from sidecar.sessions.keeper import SessionKeeper

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from sidecar.sessions.turn import Turn
 from tests.sessions_world import eventually, memory, opened, section
 

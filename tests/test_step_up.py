@@ -9,8 +9,9 @@ from html import unescape
 import pytest
 from yarl import URL
 
-from sidecar.model import NOTHING_NEEDED, Decision, Effect, Reason, Requirement, Visit
+from sidecar.model import NOTHING_NEEDED, Decision, Effect, Requirement, Visit
 from sidecar.pages.answers import Answers
+from sidecar.reason import Reason
 from tests.forger import Forger, running_forger, sign
 from tests.services.oidc import OidcProvider
 from tests.test_bearer import API, claims

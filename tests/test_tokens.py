@@ -32,7 +32,8 @@ from sidecar.logins.token_claims import (
     time_claim,
 )
 from sidecar.logins.tokens import TOKEN_LIMIT, SignedClaims, _Pinned, read_header, verify
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 from tests.forger import Forger, encode, half_hash, hmac_with_public_key, key, plan, running_forger, sign
 
 NOW = 1_750_000_000.0

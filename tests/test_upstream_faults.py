@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 from sidecar.upstream import Head
 from sidecar.upstream.head import Framing, compose
 from tests.services.upstream import Caller, Front, front, raw_application, until

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from sidecar.config.service import App
-from sidecar.model import Reason
+from sidecar.reason import Reason
 from sidecar.upstream import exchange as exchange_module
 from sidecar.upstream import pool as pool_module
 from sidecar.upstream.target import targets_of

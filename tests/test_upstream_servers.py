@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from sidecar.model import Reason
+from sidecar.reason import Reason
 from sidecar.upstream.circuit import Budget, Circuit
 from tests.services.certificates import make_certificates
 from tests.services.nginx import Nginx, Nginxes

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.config.service import App, UpstreamTls
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from sidecar.upstream import Upstream
 from tests.services.certificates import Certificates, make_certificates
 from tests.services.upstream import Caller, front, raw_application, until

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from sidecar.model import Reason
+from sidecar.reason import Reason
 from tests.services.upstream import Caller, Front, aiohttp_application, front, raw_application, until
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="

@@ -15,8 +15,9 @@ from sidecar.cli.officing import DRY_RUN, JSON, YES, answer, confirm, in_office,
 from sidecar.cli.saying import say, say_json
 from sidecar.core.audit import Event
 from sidecar.directory import Debt
-from sidecar.model import Duty, Reason, Refused
+from sidecar.model import Duty, Refused
 from sidecar.office import Office
+from sidecar.reason import Reason
 
 _MOST = 10_000
 ITEM = click.argument("item")

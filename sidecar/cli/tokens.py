@@ -22,9 +22,10 @@ from sidecar.config.values import parse_duration
 from sidecar.core.api_tokens import digest_of, is_ours
 from sidecar.directory import Directory
 from sidecar.directory.tokens import ApiToken
-from sidecar.model import Person, Reason, Refused, Unavailable
+from sidecar.model import Person, Refused, Unavailable
 from sidecar.people import Changes
 from sidecar.plans import rules_of
+from sidecar.reason import Reason
 from sidecar.sessions.opening import open_store
 from sidecar.telemetry.opening import open_audit
 from sidecar.tokens import Issuer, Order

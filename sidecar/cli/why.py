@@ -13,7 +13,7 @@ from sidecar.cli.loading import CONFIG
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up, say, say_json
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
-from sidecar.model import Reason
+from sidecar.reason import Reason
 from sidecar.telemetry.reading import Line, instant_of, lines_of
 
 # Seconds before and after that belong to the story, and how much of it is told.

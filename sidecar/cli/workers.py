@@ -18,7 +18,8 @@ from prometheus_client import multiprocess
 from sidecar.cli.leash import READY
 from sidecar.config.service import Server
 from sidecar.listening import bound
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from sidecar.serving import server_of
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.page import MetricsPage

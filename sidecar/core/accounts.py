@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from sidecar.core.wanted import AccountRules, Wanted, folded, is_protected, issuers_of, target_of
-from sidecar.model import Account, Change, Identity, Outcome, Person, Reason, Result
+from sidecar.model import Account, Change, Identity, Outcome, Person, Result
+from sidecar.reason import Reason
 
 _NO = frozenset(["false", "0", "no", "f", "n", "off"])
 

@@ -11,7 +11,8 @@ from typing import Any
 from sidecar.core.conditions import Facts, reads_groups
 from sidecar.core.policy import Standing, asked_method
 from sidecar.core.template import MissingValueError, Template, TemplateError
-from sidecar.model import Identity, Reason, Refused, Session, Visit
+from sidecar.model import Identity, Refused, Session, Visit
+from sidecar.reason import Reason
 
 # The longest that OpenFGA takes.
 _LONGEST = {"user": 512, "relation": 50, "object": 256}

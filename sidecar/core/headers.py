@@ -15,7 +15,8 @@ from enum import Enum, auto
 from urllib.parse import quote
 
 from sidecar.core.credentials import carries_ours, is_basic
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 Line = tuple[str, str]
 

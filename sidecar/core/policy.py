@@ -11,7 +11,8 @@ from sidecar.core.addresses import Network, parse_address
 from sidecar.core.conditions import Answer, Facts, answer
 from sidecar.core.scopes import Scope
 from sidecar.core.template import Template
-from sidecar.model import NOTHING_NEEDED, Decision, Effect, Reason, Requirement, Visit
+from sidecar.model import NOTHING_NEEDED, Decision, Effect, Requirement, Visit
+from sidecar.reason import Reason
 
 if TYPE_CHECKING:
     from sidecar.core.asking import Ask

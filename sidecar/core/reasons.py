@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from sidecar.model import Reason
+from sidecar.reason import Reason
 
 
 class Way(Enum):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from sidecar.core.patterns import compile_segment, read_pattern
 from sidecar.core.policy import Rule, asked_method, fitting
-from sidecar.model import Reason, Refused, Visit
+from sidecar.model import Refused, Visit
+from sidecar.reason import Reason
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from sidecar.core.wanted import folded
 from sidecar.directory.database import Database, Work
 from sidecar.directory.outbox import owe_settling
 from sidecar.directory.tables import digest, group, member, searchable
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 _BATCH = 500
 

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidecar.directory.outbox import Owed, add, owe_settling
 from sidecar.directory.switching import load_present
 from sidecar.directory.tables import account, identity, join, member, outbox, person, profile, token
-from sidecar.model import Duty, Reason, Refused
+from sidecar.model import Duty, Refused
+from sidecar.reason import Reason
 
 
 async def merge(connection: AsyncConnection, application: str, gone: str, kept: str, now: float) -> None:

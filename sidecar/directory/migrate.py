@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.address import Address
 from sidecar.directory.database import DOWN, Database, reason_of
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 
 _LONGEST = 120.0
 _VERSION_TABLE = "sidecar_version"

@@ -28,7 +28,8 @@ from sidecar.directory.scim import ScimUsers
 from sidecar.directory.switching import load_present, switch_off, switch_on
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
 from sidecar.directory.tokens import Tokens
-from sidecar.model import Account, Duty, Identity, Person, Reason, Refused
+from sidecar.model import Account, Duty, Identity, Person, Refused
+from sidecar.reason import Reason
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidecar.directory import records
 from sidecar.directory.outbox import Owed, add, owe_settling, withdraw
 from sidecar.directory.tables import account, person
-from sidecar.model import Duty, Person, Reason, Refused
+from sidecar.model import Duty, Person, Refused
+from sidecar.reason import Reason
 
 
 async def load_present(connection: AsyncConnection, application: str, person_id: str, *, lock: bool = False) -> Person:

@@ -14,7 +14,8 @@ from sidecar.core.asking import Ask
 from sidecar.core.policy import Standing
 from sidecar.engines.engine import Engine, Ruling
 from sidecar.logins.flight import Flight
-from sidecar.model import Identity, Reason, Refused, Session, Unavailable, Visit
+from sidecar.model import Identity, Refused, Session, Unavailable, Visit
+from sidecar.reason import Reason
 from sidecar.telemetry.metrics import Metrics
 
 _MOST_REMEMBERED = 10_000

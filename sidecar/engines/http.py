@@ -13,7 +13,8 @@ from yarl import URL
 
 from sidecar.config.engines import OpaEngine, OpenFgaEngine
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 
 _MOST_CONNECTIONS = 32
 _CODE = re.compile(r"[a-z0-9_]{1,64}")

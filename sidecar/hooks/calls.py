@@ -10,7 +10,8 @@ from sidecar.hooks.answer import Answer, AnswerUnusable
 from sidecar.hooks.matching import SUCCESSES, StepError, matched, read_saved, settled, success_of
 from sidecar.hooks.request import Request
 from sidecar.hooks.rest import RestApi, SentAndLost
-from sidecar.model import Change, Outcome, Reason, Result, Unavailable
+from sidecar.model import Change, Outcome, Result, Unavailable
+from sidecar.reason import Reason
 
 # Statuses that speak about the service account, the address or the load, not about the person.
 _OURS = frozenset([401, 402, 403, 405, 406, 407, 408, 415, 425, 426, 429])

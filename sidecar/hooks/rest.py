@@ -20,7 +20,8 @@ from sidecar.config.values import Secret
 from sidecar.hooks.answer import Answer, AnswerUnusable, read_answer
 from sidecar.hooks.request import Request, base_problem
 from sidecar.hooks.token import ServiceToken
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 
 _MOST_CONNECTIONS = 16
 _UNAUTHORIZED = 401

@@ -21,7 +21,8 @@ from sidecar.hooks.context import Fields
 from sidecar.hooks.databases import WRITES, open_engine, sqlstate_of
 from sidecar.hooks.matching import SUCCESSES, StepError, matched, read_saved, settled, storable, success_of
 from sidecar.hooks.values import bindable, readable
-from sidecar.model import Change, Outcome, Reason, Result, Unavailable
+from sidecar.model import Change, Outcome, Result, Unavailable
+from sidecar.reason import Reason
 
 MOST_ROWS = 1000
 _UNIQUE_VIOLATION = "23505"

@@ -11,7 +11,8 @@ from sidecar.config.provision import LoginToken
 from sidecar.core.template import TemplateError
 from sidecar.hooks.answer import Answer
 from sidecar.hooks.request import Request, body_of, header_value
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 
 SendsRequest = Callable[[Request], Awaitable[Answer]]
 

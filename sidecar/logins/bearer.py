@@ -22,7 +22,8 @@ from sidecar.logins.token_claims import (
     time_claim,
 )
 from sidecar.logins.tokens import Header, unverified_claims, verify
-from sidecar.model import Reason, Refused, Session, Visit
+from sidecar.model import Refused, Session, Visit
+from sidecar.reason import Reason
 
 _CACHED_TOKENS = 10_000
 # So long at most does a token outlive the key that signed it.

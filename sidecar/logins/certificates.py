@@ -17,7 +17,8 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy,
 from sidecar.config.callers import CERTIFICATES, CertificateCaller, Certificates
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.core.template import Template, TemplateError
-from sidecar.model import Reason, Refused, Session, Visit
+from sidecar.model import Refused, Session, Visit
+from sidecar.reason import Reason
 
 # No provider can say this of itself, as it is no address.
 ISSUER = "sidecar:certificate"

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.flight import Flight
 from sidecar.logins.http import ProviderHttp
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 
 _FRESH = 3600.0
 _FIRST_PAUSE = 0.5

@@ -15,7 +15,8 @@ from yarl import URL
 
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 
 ANSWER_LIMIT = 1 << 20
 _CONNECTIONS = 20

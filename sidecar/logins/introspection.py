@@ -20,7 +20,8 @@ from sidecar.logins.flight import Flight
 from sidecar.logins.provider import Provider
 from sidecar.logins.token_claims import INTROSPECTED_TOKEN, Expected, check, time_claim
 from sidecar.logins.tokens import SignedClaims
-from sidecar.model import Reason, Refused, Session, Unavailable, Visit
+from sidecar.model import Refused, Session, Unavailable, Visit
+from sidecar.reason import Reason
 
 _MOST = 10_000
 _LONGEST = 4096

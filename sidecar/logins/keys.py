@@ -12,7 +12,8 @@ from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
 from sidecar.logins.flight import Flight
 from sidecar.logins.http import ProviderHttp
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 
 _MOST_KEYS = 100
 _FRESH = 3600.0

@@ -41,7 +41,8 @@ from sidecar.logins.token_claims import (
     time_claim,
 )
 from sidecar.logins.tokens import SignedClaims, unverified_claims, verify
-from sidecar.model import Grant, Identity, Reason, Refused, Session, SignedIn, Unavailable
+from sidecar.model import Grant, Identity, Refused, Session, SignedIn, Unavailable
+from sidecar.reason import Reason
 
 _log = structlog.get_logger("oidc")
 _CODE = re.compile(r"[\x20-\x7e]{1,4096}")

@@ -16,7 +16,8 @@ from sidecar.logins.client_auth import ClientCredentials
 from sidecar.logins.discovery import Discovery, Metadata, discovery_address, metadata_from
 from sidecar.logins.http import Answer, ProviderHttp
 from sidecar.logins.keys import Keys
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 
 _DEFAULT_LIFETIME = 3600.0
 _LONGEST_LIFETIME = 24 * 3600.0

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.logins.tokens import SignedClaims
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _YEAR = 366 * 24 * 3600.0

@@ -18,7 +18,8 @@ from joserfc.util import urlsafe_b64decode
 
 from sidecar.logins.keys import Keys
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 TOKEN_LIMIT = 64 * 1024
 SignedClaims = NewType("SignedClaims", Mapping[str, Any])

@@ -12,9 +12,10 @@ from sidecar.core.wanted import identity_of
 from sidecar.directory import Directory
 from sidecar.directory.progress import Progress
 from sidecar.manual.register import MANUAL, Register
-from sidecar.model import Account, Person, Reason, Refused
+from sidecar.model import Account, Person, Refused
 from sidecar.people import Changes
 from sidecar.provision import Provisioner
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 
 _PAUSE = 0.1

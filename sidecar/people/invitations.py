@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.invitations import Invitation
-from sidecar.model import Identity, Person, Reason, Refused
+from sidecar.model import Identity, Person, Refused
 from sidecar.people.changes import Changes
+from sidecar.reason import Reason
 
 _PURPOSE = b"sidecar invitation 1\n"
 _BODY = struct.Struct(">16sq")

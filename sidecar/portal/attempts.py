@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
-from sidecar.model import NOTHING_NEEDED, Reason, Refused, Requirement, Visit
+from sidecar.model import NOTHING_NEEDED, Refused, Requirement, Visit
 from sidecar.portal.room import Room
 from sidecar.portal.site import Site
+from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.sessions.vault import Vault
 

@@ -9,12 +9,13 @@ from urllib.parse import quote
 from aiohttp import web
 
 from sidecar.core.audit import Event
-from sidecar.model import Reason, Refused, Unavailable, Visit
+from sidecar.model import Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.handover import Handover
 from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.sign_in import Opened, SignIn
 from sidecar.portal.site import Site
+from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 

@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
-from sidecar.model import Reason, Refused, Session, Visit
+from sidecar.model import Refused, Session, Visit
 from sidecar.portal.site import Site
+from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 
 _WINDOW = 60.0

@@ -12,10 +12,11 @@ from aiohttp import web
 
 from sidecar.core.callers import is_from_here
 from sidecar.core.cookies import values_of
-from sidecar.model import Reason, Refused, Session, Visit
+from sidecar.model import Refused, Session, Visit
 from sidecar.portal.attempts import browser_of, new_browser
 from sidecar.portal.room import Room
 from sidecar.portal.site import Site
+from sidecar.reason import Reason
 from sidecar.sessions.vault import Vault
 
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")

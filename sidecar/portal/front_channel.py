@@ -10,9 +10,10 @@ from aiohttp import web
 
 from sidecar.core.audit import Event
 from sidecar.logins.login import Framing
-from sidecar.model import Reason, Refused, Visit
+from sidecar.model import Refused, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.parameters import parameters_of, query_of
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from sidecar.logins.login import Ask
-from sidecar.model import Identity, Reason, Refused, Visit
+from sidecar.model import Identity, Refused, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.parameters import parameters_of, query_of
 from sidecar.portal.sign_in import SignIn
+from sidecar.reason import Reason
 
 # Gives the id of the invitation that a code opens; raises Refused.
 Open = Callable[[str, float], Awaitable[str]]

@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 _MOST_PARAMETERS = 50
 _LONGEST_FORM = 512 * 1024

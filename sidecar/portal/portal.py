@@ -13,7 +13,7 @@ from sidecar.core.callers import is_from_elsewhere
 from sidecar.core.conditions import user_of
 from sidecar.core.cookies import values_of
 from sidecar.logins.login import Ask
-from sidecar.model import Reason, Refused, Session, Visit
+from sidecar.model import Refused, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import browser_of
 from sidecar.portal.callback import Callback
@@ -24,6 +24,7 @@ from sidecar.portal.saml import PARTIAL, SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import Site
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics

@@ -8,7 +8,8 @@ import structlog
 
 from sidecar.core.audit import Event
 from sidecar.logins.login import Login
-from sidecar.model import Reason, Refused, Session, Unavailable
+from sidecar.model import Refused, Session, Unavailable
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 
 _log = structlog.get_logger("renewal")

@@ -10,12 +10,13 @@ from aiohttp import web
 from sidecar.core.audit import Event
 from sidecar.core.cookies import values_of
 from sidecar.logins.login import Brought, LogoutAsked, SamlParty
-from sidecar.model import Reason, Refused, Visit
+from sidecar.model import Refused, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.sign_out import SignOut
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.vault import is_token
 from sidecar.telemetry.audit import AuditLog

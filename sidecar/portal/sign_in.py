@@ -9,13 +9,14 @@ from aiohttp import web
 
 from sidecar.core.cookies import values_of
 from sidecar.logins.login import Ask, Login
-from sidecar.model import Identity, Reason, Refused, Requirement, Session, SignedIn, Visit
+from sidecar.model import Identity, Refused, Requirement, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempt, Attempts, browser_of, came_by, new_browser
 from sidecar.portal.circles import Circles
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.site import Site
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.vault import is_token
 

@@ -10,11 +10,12 @@ from aiohttp import web
 
 from sidecar.core.cookies import values_of
 from sidecar.logins.login import Begin, LoggedOut, Login
-from sidecar.model import Grant, Reason, Refused, Session, Unavailable, Visit
+from sidecar.model import Grant, Refused, Session, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.site import Site
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.store import Store
 

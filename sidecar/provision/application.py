@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from sidecar.core.accounts import Verdict
 from sidecar.core.wanted import Wanted
 from sidecar.hooks.order import Hook, Order
-from sidecar.model import Account, Change, Identity, Outcome, Reason, Refused, Result, Unavailable
+from sidecar.model import Account, Change, Identity, Outcome, Refused, Result, Unavailable
+from sidecar.reason import Reason
 
 SUCCESSES = frozenset([Result.FOUND, Result.CREATED, Result.UPDATED])
 _LOOKUPS = frozenset([Result.FOUND, Result.NOT_FOUND, Result.AMBIGUOUS])

@@ -12,7 +12,7 @@ from sidecar.core.audit import Event
 from sidecar.core.wanted import folded, identity_of, target_of, want
 from sidecar.directory import Directory
 from sidecar.hooks.order import Hook
-from sidecar.model import Account, Identity, Person, Reason, Refused, Unavailable
+from sidecar.model import Account, Identity, Person, Refused, Unavailable
 from sidecar.people import Changes
 from sidecar.provision.application import Application, Job
 from sidecar.provision.journal import Journal, Record
@@ -21,6 +21,7 @@ from sidecar.provision.memo import Flights, Memo
 from sidecar.provision.outbox import OutboxWorker
 from sidecar.provision.preview import ProvisionPlan, preview
 from sidecar.provision.rules import fingerprint_of, rules_of, section_digest
+from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.sessions.turn import Turn
 

@@ -8,9 +8,10 @@ from sidecar.core.accounts import Verdict, is_gone, refusal_of
 from sidecar.core.audit import Event
 from sidecar.core.wanted import AccountRules, is_protected
 from sidecar.directory import Directory
-from sidecar.model import Account, Change, Outcome, Person, Reason, Refused, Result, Unavailable
+from sidecar.model import Account, Change, Outcome, Person, Refused, Result, Unavailable
 from sidecar.provision.application import Application, Job, order_of, repetition_key
 from sidecar.provision.journal import Journal
+from sidecar.reason import Reason
 
 
 class Renamer:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sidecar.core.scim.fault import Fault, bad_syntax, bad_value
-from sidecar.model import Reason
+from sidecar.reason import Reason
 from sidecar.scim_api.call import Call, Reply, etag
 from sidecar.scim_api.discovery import MOST_BULK_OPERATIONS
 

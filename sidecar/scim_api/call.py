@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sidecar.core.scim.fault import Fault
-from sidecar.model import Reason
+from sidecar.reason import Reason
 from sidecar.scim_api.client import Client
 
 _TAG = re.compile(r'\s*(?:W/)?"([^"]*)"\s*')

@@ -16,7 +16,8 @@ from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.core.scim.claims import claims_of
 from sidecar.core.scim.fault import bad_value
 from sidecar.core.template import Compiler
-from sidecar.model import Identity, Reason, Refused, Visit
+from sidecar.model import Identity, Refused, Visit
+from sidecar.reason import Reason
 
 _BEARER = "bearer "
 

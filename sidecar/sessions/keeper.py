@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from sidecar.config.service import Sessions
-from sidecar.model import Grant, Reason, Session, SignedIn, Unavailable, identity_key
+from sidecar.model import Grant, Session, SignedIn, Unavailable, identity_key
+from sidecar.reason import Reason
 from sidecar.sessions.cache import Cache
 from sidecar.sessions.codec import pack, read_grant, read_session, unpack, write_grant, write_session
 from sidecar.sessions.marks import Mark, Marks, session_of

@@ -7,7 +7,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from sidecar.model import Reason, Session, Unavailable
+from sidecar.model import Session, Unavailable
+from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 
 _TRIES = 5

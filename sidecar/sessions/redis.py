@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from sidecar.sessions.redis_watch import Watch
 
 T = TypeVar("T")

@@ -8,7 +8,8 @@ import secrets
 from types import TracebackType
 from weakref import WeakValueDictionary
 
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 
 _LEASE = 30.0

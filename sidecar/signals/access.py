@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from sidecar.config.signals import SignalTransmitter
 from sidecar.logins.provider import Provider
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 
 _USED_FOR = 0.8
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.signals import Consequence, Subject
-from sidecar.model import Reason, Refused, identity_key
+from sidecar.model import Refused, identity_key
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.marks import Mark
 from sidecar.sessions.store import Store

@@ -15,7 +15,8 @@ import structlog
 
 from sidecar.config.signals import SignalPoll
 from sidecar.logins.addresses import is_safe_address
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.signals.intake import Intake
 from sidecar.signals.push import error_of

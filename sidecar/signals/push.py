@@ -14,7 +14,8 @@ from aiohttp import web
 from sidecar.core.audit import Event
 from sidecar.core.signals import UNKNOWN
 from sidecar.logins.tokens import TOKEN_LIMIT
-from sidecar.model import Reason, Refused, Unavailable, Visit
+from sidecar.model import Refused, Unavailable, Visit
+from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.signals.intake import Intake
 from sidecar.signals.transmitter import Transmitter

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from sidecar.core.signals import REQUESTED
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from sidecar.signals.transmitter import Transmitter
 
 PUSH = "urn:ietf:rfc:8935"

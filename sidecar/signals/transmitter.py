@@ -18,7 +18,8 @@ from sidecar.logins.keys import Keys
 from sidecar.logins.provider import Provider
 from sidecar.logins.token_claims import SECURITY_EVENT, Expected, check, text_claim, time_claim
 from sidecar.logins.tokens import verify
-from sidecar.model import Reason, Refused, Unavailable, Visit
+from sidecar.model import Refused, Unavailable, Visit
+from sidecar.reason import Reason
 from sidecar.signals.access import Access
 
 _TYPES = ("secevent+jwt", "application/secevent+jwt")

@@ -13,8 +13,9 @@ from sidecar.core.audit import Event
 from sidecar.core.scopes import path_in
 from sidecar.directory import Directory
 from sidecar.directory.tokens import ApiToken, Kind
-from sidecar.model import Person, Reason, Refused
+from sidecar.model import Person, Refused
 from sidecar.people import Changes
+from sidecar.reason import Reason
 
 Record = Callable[[Event, Mapping[str, object]], None]
 

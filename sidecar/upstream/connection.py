@@ -10,7 +10,8 @@ from aiohttp.client_exceptions import ClientConnectionError
 from aiohttp.http import HttpResponseParser
 from aiohttp.streams import StreamReader
 
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from sidecar.upstream.answer import MAX_HEAD, MAX_LINES, bad_answer
 from sidecar.upstream.plain import Plain, plain_answer
 

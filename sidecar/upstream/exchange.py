@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpVersion11
 
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch
 from sidecar.upstream.head import Framing, Line, Outgoing
 from sidecar.upstream.response import ClientGone, RelayedResponse, gone, reset

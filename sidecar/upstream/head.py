@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 from aiohttp.http import HttpVersion11
 
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,8 @@ import ssl
 from collections import deque
 from typing import TYPE_CHECKING
 
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from sidecar.upstream.connection import Connection
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from aiohttp import hdrs
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 from sidecar.upstream.response import ClientGone
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 from sidecar.upstream.asking import ask
 from sidecar.upstream.circuit import Budget
 from sidecar.upstream.cluster import Cluster

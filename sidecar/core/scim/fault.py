@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 
 class Fault(Refused):

@@ -16,7 +16,8 @@ from sidecar.logins.saml.parties import KeyPair
 from sidecar.logins.saml.screen import screen
 from sidecar.logins.saml.second_opinion import agrees
 from sidecar.logins.saml.signatures import signature_of, signed_part
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 RESPONSE, ASSERTION = tag("p:Response"), tag("a:Assertion")
 _ENCRYPTED = tag("a:EncryptedAssertion")

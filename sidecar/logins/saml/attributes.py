@@ -13,7 +13,8 @@ from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.naming import NameId
 from sidecar.logins.saml.parties import KeyPair
 from sidecar.logins.saml.screen import screen
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 _NAME_ID, _ENCRYPTED_ID = tag("a:NameID"), tag("a:EncryptedID")
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"

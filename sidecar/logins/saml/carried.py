@@ -23,7 +23,8 @@ from sidecar.logins.saml.names import DSIG, DSIG_MORE, RSA_SHA256
 from sidecar.logins.saml.parties import Binding
 from sidecar.logins.saml.screen import screen
 from sidecar.logins.saml.signatures import signature_of, signed_part
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 _OURS = frozenset(["SAMLRequest", "SAMLResponse", "RelayState", "SigAlg", "Signature", "SAMLEncoding"])
 _DEFLATE = "urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE"

@@ -17,7 +17,8 @@ from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.instants import read_instant
 from sidecar.logins.saml.names import ENTITY_FORMAT
 from sidecar.logins.saml.vocabulary import BEARER
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 # An answer is made when it is sent: more is left for slow people between the two sites.
 _OLDEST_ISSUE = 3600.0

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 _BREAKS = str.maketrans("", "", "\r\n")
 _DECLARATION = re.compile(

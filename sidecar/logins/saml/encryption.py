@@ -18,7 +18,8 @@ from sidecar.logins.saml.document import parse
 from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.parties import KeyPair
 from sidecar.logins.saml.vocabulary import CBC
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 _DATA, _KEY, _KEY_INFO = tag("x:EncryptedData"), tag("x:EncryptedKey"), tag("d:KeyInfo")
 

@@ -14,7 +14,8 @@ from sidecar.logins.saml.names import ENTITY_FORMAT, PARTIAL_LOGOUT, SUCCESS
 from sidecar.logins.saml.naming import NameId, session_key, subject_of
 from sidecar.logins.saml.parties import IdentityProvider, ServiceProvider
 from sidecar.logins.saml.request import message
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 REQUEST, ANSWER = tag("p:LogoutRequest"), tag("p:LogoutResponse")
 _LIFETIME = 300.0

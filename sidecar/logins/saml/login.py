@@ -23,7 +23,8 @@ from sidecar.logins.saml.publishing import published
 from sidecar.logins.saml.request import Wish, ask_for, message, posted, redirected
 from sidecar.logins.saml.sign_out import SamlSignOut, with_known_keys
 from sidecar.logins.saml.signing import check_pair, new_id
-from sidecar.model import Grant, Identity, Reason, Refused, Session, SignedIn, Unavailable
+from sidecar.model import Grant, Identity, Refused, Session, SignedIn, Unavailable
+from sidecar.reason import Reason
 
 _PUBLISHED_FOR = 14 * 24 * 3600.0
 _Read = tuple[Statement, NameId | None, dict[str, Any]]

@@ -18,7 +18,8 @@ from sidecar.logins.saml.description import Description, describe
 from sidecar.logins.saml.metadata_document import Seal, read_metadata
 from sidecar.logins.saml.metadata_place import Place
 from sidecar.logins.saml.parties import IdentityProvider
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 
 _log = structlog.get_logger("metadata")
 _SOONEST = 30.0

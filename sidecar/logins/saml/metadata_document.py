@@ -16,7 +16,8 @@ from sidecar.logins.saml.document import text_of
 from sidecar.logins.saml.names import ds, md
 from sidecar.logins.saml.screen import screen_signature
 from sidecar.logins.saml.signatures import signature_of, signed_part
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 
 # A federation lists thousands of members; one parsed element costs a few hundred bytes, one attribute half of that.
 LARGEST = 10 * 1024 * 1024

@@ -27,7 +27,8 @@ from sidecar.logins.saml.vocabulary import (
     WEAK_DIGESTS,
     WEAK_SIGNATURES,
 )
-from sidecar.model import Reason, Refused
+from sidecar.model import Refused
+from sidecar.reason import Reason
 
 # xsd:ID without letters beyond ASCII.
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,255}")

@@ -17,7 +17,8 @@ from sidecar.logins.saml.naming import issuer_of, read_handle
 from sidecar.logins.saml.parties import Binding, IdentityProvider, ProviderMetadata, ServiceProvider
 from sidecar.logins.saml.request import posted, redirected
 from sidecar.logins.saml.signing import new_id
-from sidecar.model import Grant, Reason, Refused
+from sidecar.model import Grant, Refused
+from sidecar.reason import Reason
 
 _Read = TypeVar("_Read")
 _LONGEST_RELAY_STATE = 1024
