@@ -51,6 +51,11 @@ class Regular:
         self.tail = b""
         self.ended: Callable[[], Ending] | None = None
 
+    @property
+    def gaps(self) -> int:
+        """How many values it takes to write it."""
+        return len(self.lines) - 1
+
     def is_current(self, admission: Admission) -> bool:
         """True when what is written is what *admission* asks for."""
         last = self.admission
@@ -119,7 +124,7 @@ class Express:
         target, path, size = start
         head, values = without_varying(data[size - 2 :])
         regular = self._regulars.get((head, origin))
-        if regular is None or self._is_ours(path):
+        if regular is None or len(values) != regular.gaps or self._is_ours(path):
             return None
         visit = self._arrival.again(regular.visit, path)
         if visit is None:

@@ -64,6 +64,20 @@ async def test_values_that_differ_each_time_are_kept_apart(station: Any) -> None
         assert here.again == [True] * 3
 
 
+@pytest.mark.parametrize("empty", ["", "\0"])
+async def test_t60_a_varying_line_without_its_value_does_not_cut_the_request_in_two(station: Any, empty: str) -> None:
+    async with station() as here, here.regular() as link:
+        await link.ask(traced(here, "one"))
+        here.forget()
+        data = traced(here, "one").replace(b"X-Request-ID: one", b"X-Request-ID: " + empty.encode())
+        data = data.replace(b"Referer: http://localhost/one", b"Referer: " + empty.encode())
+        assert await status(link, data) == (b"400" if empty else b"200")
+        assert True not in here.again
+        for head in here.heads:
+            assert head.startswith(b"GET /some/page HTTP/1.1\r\nHost: ")
+            assert b"\r\nX-App-User: ada\r\n" in head
+
+
 async def test_a_varying_line_that_is_managed_is_never_passed_on(station: Any) -> None:
     async with station({"headers": {"X-Request-ID": "{{ user.username }}"}}) as here:
         link = Link(*await here.dial())

@@ -26,19 +26,21 @@ VARYING = frozenset(
 # Only values that could not be read as anything else: printable, no space at either end.
 _VALUE = rb"[!-~](?:[ -~]*[!-~])?"
 _VARYING_LINE = re.compile(rb"(\r\n(?:%b): )(%b)(?=\r\n)" % (b"|".join(sorted(VARYING)), _VALUE), re.IGNORECASE)
+# No parser takes it within a header line.
+_MARK = b"\0"
 _PLAIN_VALUE = re.compile(_VALUE)
 
 
 def without_varying(head: bytes) -> tuple[bytes, list[bytes]]:
     """Take the values of varying lines out of *head*, which begins with the line break after the first line.
 
-    Heads that are equal then differ in nothing but those values, so that whatever reads one line after the other comes
-    to the same end with all of them.
+    Heads that are equal then, with as many values, differ in nothing but those, so that whatever reads one line after
+    the other comes to the same end with all of them. A mark stands in each place: a line that came empty is another.
     """
     parts = _VARYING_LINE.split(head)
     values = parts[2::3]
     if values:
-        del parts[2::3]
+        parts[2::3] = [_MARK] * len(values)
         head = b"".join(parts)
     return head, values
 
