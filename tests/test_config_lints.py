@@ -83,7 +83,7 @@ def scim(rest: str, name: str = "okta", **others: str) -> dict[str, str]:
 def rename(name: str, **saved: str) -> dict[str, str]:
     """The application is told *name*, and the lookup keeps *saved*."""
     keep = ", ".join(f'{key}: "{value}"' for key, value in saved.items())
-    lookup = f'lookup: {{sql: {{on: db, query: "SELECT * FROM users", save: {{{keep}}}}}}}'
+    lookup = 'lookup: {sql: {on: db, query: "SELECT * FROM users", save: {SAVED}}}'.replace("SAVED", keep)
     step = f'rename: {{rest: {{on: api, method: PATCH, path: /users, json: {{login: "{name}"}}}}}}'
     return accounts(lookup=lookup, rename=step)
 
