@@ -80,6 +80,18 @@ def scim(rest: str, name: str = "okta", **others: str) -> dict[str, str]:
     return {**accounts(), "scim": "scim:\n  clients:\n" + "\n".join(lines)}
 
 
+def rename(name: str, **saved: str) -> dict[str, str]:
+    """The application is told *name*, and the lookup keeps *saved*."""
+    keep = ", ".join(f'{key}: "{value}"' for key, value in saved.items())
+    lookup = 'lookup: {sql: {on: db, query: "SELECT * FROM users", save: {SAVED}}}'.replace("SAVED", keep)
+    step = f'rename: {{rest: {{on: api, method: PATCH, path: /users, json: {{login: "{name}"}}}}}}'
+    return accounts(lookup=lookup, rename=step)
+
+
+def people(rest: str) -> dict[str, str]:
+    return {**accounts(), "people": f"people: {{{rest}}}"}
+
+
 TOKEN = "token: {env: SCIM_TOKEN}"
 JOIN = 'join: {corp: "{{ claims.sub }}"}'
 POST = "on: api, method: POST, path: /users"
@@ -123,6 +135,14 @@ def signals(rest: str, name: str = "corp", **others: str) -> dict[str, str]:
 
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
+    # People by hand
+    ({"people": "people: {}"}, "error", "people", "for the sake of their accounts"),
+    (people('join: {crop: "{{ user.email }}"}'), "error", "people.join.crop", "no login"),
+    (people('join: {corp: "{{ claims.email }}"}'), "warning", "people.join.corp", "may say any address"),
+    (people("on: email"), "warning", "people.invitations", "sessions.secrets"),
+    # Renaming
+    (rename("{{ new_key }}", login="{{ row.login }}"), "error", "provision.rename", "saves no id"),
+    (rename("{{ account.key }}", id="{{ row.id }}"), "error", "provision.rename", "no step reads new_key"),
     # Forward-auth
     (asking("[0.0.0.0/0]"), "error", "forward_auth.from[0]", "lets everybody ask"),
     (asking("[10.0.0.0/7]", rest="trusted_proxies: 10.0.0.0/7"), "warning", "forward_auth.from[0]", "very large"),

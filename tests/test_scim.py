@@ -225,6 +225,24 @@ async def test_groups_know_their_members_and_members_their_groups(scim: ScimClie
     assert "groups" not in (await scim("GET", f"/Users/{ada}")).body
 
 
+@pytest.mark.parametrize("profile", ["strict", "okta", "entra"])
+async def test_a_group_in_a_group_lets_nobody_in(world: World, tmp_path: Path, profile: str) -> None:
+    running = await with_scim(world, tmp_path, okta=client_section(profile=profile))
+    async with ScimClient(running) as scim:
+        ada, grace = (await scim.make("ada"))["id"], (await scim.make("grace"))["id"]
+        inner = await scim.group("Inner", grace)
+        members = [{"value": ada}, {"value": inner["id"], "type": "Group"}]
+        answer = await scim(
+            "POST", "/Groups", {"schemas": inner["schemas"], "displayName": "Outer", "members": members}
+        )
+        if profile == "strict":
+            assert (answer.status, answer.body["scimType"]) == (400, "invalidValue")
+        else:
+            assert [one["value"] for one in answer.body["members"]] == [ada]
+        theirs = (await scim("GET", f"/Users/{grace}")).body["groups"]
+        assert [one["display"] for one in theirs] == ["Inner"]
+
+
 async def test_two_who_add_to_a_group_at_once_do_not_undo_each_other(scim: ScimClient) -> None:
     people = [(await scim.make(f"p{number}"))["id"] for number in range(8)]
     path = f"/Groups/{(await scim.group('team'))['id']}"

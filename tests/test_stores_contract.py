@@ -57,6 +57,15 @@ async def test_bytes_come_back_as_they_were(store: Store, value: bytes) -> None:
     assert await store.take("a") == value
 
 
+async def test_names_are_those_that_begin_so_and_are_there(store: Store) -> None:
+    keys = {f"session:{number}" for number in range(1200)}
+    others = ["session:gone", "sessions", "other:session:1"]
+    await asyncio.gather(*(store.put(key, b"1", HOUR) for key in [*keys, *others]))
+    await store.delete("session:gone")
+    assert await store.names("session:") == keys
+    assert await store.names("sess*:") == await store.names("session[:]") == frozenset()
+
+
 async def test_a_later_value_takes_the_place_of_an_earlier_one(store: Store) -> None:
     await store.put("a", b"1", HOUR)
     await store.put("a", b"2", HOUR)

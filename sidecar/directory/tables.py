@@ -135,14 +135,6 @@ member = Table(
     Column("person_id", String(32), ForeignKey("sidecar_person.id"), primary_key=True),
 )
 
-# The people of the group ``child_id`` are in ``group_id`` too.
-nesting = Table(
-    "sidecar_nesting",
-    metadata,
-    Column("group_id", String(32), ForeignKey("sidecar_group.id"), primary_key=True),
-    Column("child_id", String(32), ForeignKey("sidecar_group.id"), primary_key=True),
-)
-
 # Who holds a link with this id may sign in as the person, once; ``used_by`` is the hash of the identity that did.
 invitation = Table(
     "sidecar_invitation",

@@ -1,4 +1,4 @@
-"""Make what commands need: invitations, groups inside groups, renamings under way, and since when something is owed."""
+"""Make what commands need: invitations, renamings under way, and since when something is owed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,10 +16,6 @@ _TABLES: dict[str, tuple[sa.schema.SchemaItem, ...]] = {
         sa.Column("used", sa.Double),
         sa.Column("used_by", sa.String(64)),
     ),
-    "sidecar_nesting": (
-        sa.Column("group_id", sa.String(32), sa.ForeignKey("sidecar_group.id"), primary_key=True),
-        sa.Column("child_id", sa.String(32), sa.ForeignKey("sidecar_group.id"), primary_key=True),
-    ),
 }
 
 _COLUMNS = (
@@ -29,7 +25,6 @@ _COLUMNS = (
 
 _INDEXES = (
     ("sidecar_invitation_person", "sidecar_invitation", ("person_id",)),
-    ("sidecar_nesting_child", "sidecar_nesting", ("child_id",)),
     ("sidecar_outbox_person", "sidecar_outbox", ("person_id", "state")),
 )
 
