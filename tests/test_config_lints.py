@@ -121,7 +121,6 @@ def signals(rest: str, name: str = "corp", **others: str) -> dict[str, str]:
     return {**accounts(), "signals": "signals:\n  transmitters:\n" + "\n".join(lines)}
 
 
-# (sections, severity, path, fragment of the message or its way out)
 CONSOLE = "public_url: 'https://console.example.com', operators: {view: {group: g}}"
 
 
@@ -129,6 +128,7 @@ def console(rest: str, base: str = CONSOLE) -> dict[str, str]:
     return {"console": f"console: {{{base}, {rest}}}"}
 
 
+# (sections, severity, path, fragment of the message or its way out)
 CASES = [
     # Forward-auth
     (asking("[0.0.0.0/0]"), "error", "forward_auth.from[0]", "lets everybody ask"),
@@ -159,9 +159,9 @@ CASES = [
      "console.public_url", "one site"),
     (console("idle: 1m", "public_url: 'https://c.example', operators: {}"), "error", "console.operators", "nobody"),
     (console("idle: 1m", "public_url: 'https://c.example', operators: {view: {role: admn}}"), "error",
-     "console.operators.view[0].role", "no role"),
+     "console.operators.view.role", "no role"),
     (console("idle: 1m", "public_url: 'https://c.example', operators: {view: {login: crop}}"), "error",
-     "console.operators.view[0].login", "no login"),
+     "console.operators.view.login", "no login"),
     (console("logins: [crop]"), "error", "console.logins[0]", "no login"),
     # SAML
     (saml(base="type: saml, metadata: 'https://me@idp.example.com/'"), "error", "logins.partners.metadata", "plain"),

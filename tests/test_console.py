@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.console.acts import NEEDS, Act
 from sidecar.console.operators import Level
-from sidecar.model import Duty
+from sidecar.model import Duty, identity_key
 from tests.console_world import a_console, act, seal_of
 from tests.world import World
 
@@ -161,6 +161,25 @@ async def test_t73_another_host_name_and_another_cookie_open_nothing(world: Worl
     async with console.browser() as stranger:
         answer = await stranger.page("/", headers={"Cookie": f"sidecar-console={theirs}; sidecar={theirs}"})
         assert answer.status == 302
+
+
+async def test_t73_neither_kind_of_session_opens_the_other_s_door(world: World, tmp_path: Path) -> None:
+    console = await a_console(world, tmp_path)
+    sidecar = console.running.sidecar
+    async with console.running.browser() as person, await console.operator("ada"):
+        await person.sign_in("ada")
+        (line,) = [line for line in console.audited("login-succeeded") if line["provider"] == "corp"][1:]
+        key = identity_key(line["issuer"], line["subject"])
+        keeper = sidecar.front.portal.keeper
+        assert await keeper.list_person(key) == (line["session"],)
+        # Somebody who can write to the store moves a record over: it is sealed for another door.
+        store = sidecar.condition.store
+        sealed = await store.get(f"session:{line['session']}")
+        assert sealed is not None
+        await store.put(f"console:session:{line['session']}", sealed, 60.0)
+        async with console.browser() as stranger:
+            moved = await stranger.page("/", headers={"Cookie": f"sidecar-console={person.cookie()}"})
+            assert moved.status == 302
 
 
 async def test_t74_what_strangers_write_is_text_on_every_page(world: World, tmp_path: Path) -> None:
