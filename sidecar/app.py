@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -57,6 +58,9 @@ from sidecar.telemetry.opening import open_audit
 from sidecar.telemetry.page import MetricsPage
 from sidecar.upstream import Upstream
 
+if TYPE_CHECKING:
+    from sidecar.console.console import Console
+
 _log = structlog.get_logger("app")
 Clock = Callable[[], float]
 
@@ -73,6 +77,7 @@ class Sidecar:
     condition: Condition
     background: Sequence[Callable[[], Awaitable[None]]]
     parts: Parts
+    console: Console | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _listener: Listener | None = None
 
@@ -86,6 +91,8 @@ class Sidecar:
         page = MetricsPage(self.front.portal.site.prefix, self.metrics.render, self.condition.readiness)
         self._listener = Listener(self.config.server, self.front, page.handle)
         await self._listener.start()
+        if self.console is not None:
+            await self.console.start()
         self.audit.record(Event.SERVICE_STARTED, {"version": __version__, "listen": self.config.server.listen})
         with contextlib.suppress(Unavailable):
             await self.condition.readiness()
@@ -331,7 +338,16 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             *(signals.work if signals is not None else []),
         ],
         parts=parts,
+        console=await _console(config, store, keeper, condition, audit, metrics, clock, parts),
     )
+
+
+async def _console(config: Config, *joined: Any) -> Console | None:
+    if config.console is None:
+        return None
+    from sidecar.console.opening import open_console  # noqa: PLC0415 - as for accounts
+
+    return await open_console(config, config.console, *joined)
 
 
 def _nothing_asserted(*_: object, **__: object) -> Sequence[Line]:

@@ -133,6 +133,13 @@ def signals(rest: str, name: str = "corp", **others: str) -> dict[str, str]:
     return {**accounts(), "signals": "signals:\n  transmitters:\n" + "\n".join(lines)}
 
 
+CONSOLE = "public_url: 'https://console.example.com', operators: {view: {group: g}}"
+
+
+def console(rest: str, base: str = CONSOLE) -> dict[str, str]:
+    return {"console": f"console: {{{base}, {rest}}}"}
+
+
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
     # People by hand
@@ -158,6 +165,24 @@ CASES = [
         "headers.X-Name.encoding",
         "UTF-8",
     ),
+    # The console
+    (console("listen: nowhere"), "error", "console.listen", "host:port"),
+    (console("listen: '127.0.0.1:8080'"), "error", "console.listen", "already"),
+    (console("listen: '0.0.0.0:9443'"), "warning", "console.listen", "without TLS"),
+    (console("listen: '[::]:9443'"), "warning", "console.listen", "without TLS"),
+    (console("idle: 1m", "public_url: console, operators: {view: {group: g}}"), "error", "console.public_url", "http"),
+    (console("idle: 1m", "public_url: 'http://c.example', operators: {view: {group: g}}"), "error",
+     "console.public_url", "cookie"),
+    (console("idle: 1m", f"public_url: '{HOUSE}', operators: {{view: {{group: g}}}}"), "error",
+     "console.public_url", "application"),
+    (console("idle: 1m", f"public_url: '{HOUSE}:9443', operators: {{view: {{group: g}}}}"), "warning",
+     "console.public_url", "one site"),
+    (console("idle: 1m", "public_url: 'https://c.example', operators: {}"), "error", "console.operators", "nobody"),
+    (console("idle: 1m", "public_url: 'https://c.example', operators: {view: {role: admn}}"), "error",
+     "console.operators.view.role", "no role"),
+    (console("idle: 1m", "public_url: 'https://c.example', operators: {view: {login: crop}}"), "error",
+     "console.operators.view.login", "no login"),
+    (console("logins: [crop]"), "error", "console.logins[0]", "no login"),
     # SAML
     (saml(base="type: saml, metadata: 'https://me@idp.example.com/'"), "error", "logins.partners.metadata", "plain"),
     (saml(base="type: saml, metadata: 'ftp://idp.example.com/'"), "error", "logins.partners.metadata", "plain"),

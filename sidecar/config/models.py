@@ -10,6 +10,7 @@ from pydantic import Field
 from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
 from sidecar.config.callers import Certificates, Tokens
+from sidecar.config.console import Console
 from sidecar.config.engines import EngineSection
 from sidecar.config.forward_auth import ForwardAuth
 from sidecar.config.header_presets import PRESETS, expanded
@@ -77,6 +78,7 @@ class Config(Section):
     limits: Limits = Field(Limits(), description="what each client may do in a while")
     audit: Audit = Field(Audit(), description="one line for every decision")
     log: Log = Field(Log(), description="the operator's log")
+    console: Console | None = Field(None, description="the operators' web pages; none when left out")
     pages: Pages = Field(Pages(), description="the few pages that people see")
 
     @property

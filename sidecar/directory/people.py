@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidecar.core.wanted import folded
 from sidecar.directory import records
 from sidecar.directory.backlog import Debts
+from sidecar.directory.browsing import Browsing
 from sidecar.directory.database import Database, Work
 from sidecar.directory.groups import Groups
 from sidecar.directory.invitations import InvitationBook
@@ -54,6 +55,7 @@ class Directory:
         self.relinker = Relinker(database, self.application)
         self.roll = Roll(database, self.application)
         self.tokens = Tokens(database, self.application)
+        self.browsing = Browsing(database, self.application)
         self.progress = ProgressReader(database, self.application)
 
     @classmethod

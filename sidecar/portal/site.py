@@ -54,7 +54,9 @@ class Site:
     @property
     def own_cookies(self) -> frozenset[str]:
         """Names that never reach the application, and that it can never set."""
-        return frozenset([self.session_cookie, self.browser_cookie, self.form_cookie])
+        # Those of a console on another port of this host, too: browsers do not tell ports apart.
+        console = [f"{mark}{self.cookie}-console{kind}" for mark in ("", "__Host-") for kind in ("", "-browser")]
+        return frozenset([self.session_cookie, self.browser_cookie, self.form_cookie, *console])
 
     def owns(self, path: str) -> bool:
         """True when the canonical *path* is below our prefix."""

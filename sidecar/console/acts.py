@@ -1,0 +1,132 @@
+"""The few things that operators can change; the only place where the console changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from sidecar.condition import Accounts
+from sidecar.console.operators import Level, Operator
+from sidecar.console.page import Asked
+from sidecar.core.audit import Event
+from sidecar.model import Reason, Refused, Unavailable
+from sidecar.sessions.keeper import SessionKeeper
+from sidecar.telemetry.audit import AuditLog
+
+# Who switches people off here; the same name switches them on again.
+SOURCE = "console"
+_LONGEST_TARGET = 1000
+
+
+class Act(Enum):
+    """Everything that can be done; the value stands in forms and audit lines."""
+
+    END_SESSION = "end-session"
+    END_SESSIONS = "end-sessions"
+    RETRY = "retry"
+    CANCEL = "cancel"
+    DISABLE = "disable"
+    ENABLE = "enable"
+
+
+NEEDS: Mapping[Act, Level] = {
+    Act.END_SESSION: Level.OPERATE,
+    Act.END_SESSIONS: Level.OPERATE,
+    Act.RETRY: Level.OPERATE,
+    Act.CANCEL: Level.ADMINISTER,
+    Act.DISABLE: Level.ADMINISTER,
+    Act.ENABLE: Level.ADMINISTER,
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Acts:
+    """Does what an operator asks for, if they may, and writes it down whatever comes of it."""
+
+    accounts: Accounts
+    keeper: SessionKeeper
+    own_keeper: SessionKeeper
+    audit: AuditLog
+
+    async def do(self, asked: Asked) -> None:
+        """Do what the form of *asked* says. Raises Refused and Unavailable; each is audited."""
+        act, target = _act_of(asked.form), asked.form.get("target", "")
+        try:
+            _refuse_too_low(asked.operator, act)
+            done = await self._done(act, target, asked.operator, asked.now)
+        except Refused as refused:
+            event = Event.CONSOLE_REFUSED if refused.reason is Reason.ROLE_MISSING else Event.CONSOLE_ACT
+            self._note(event, asked, act, target, {"reason": refused.reason.value, "detail": refused.detail})
+            raise
+        except Unavailable as fault:
+            self._note(Event.CONSOLE_ACT, asked, act, target, {"reason": fault.reason.value, "detail": fault.detail})
+            raise
+        self._note(Event.CONSOLE_ACT, asked, act, target, {"result": "done", **done})
+
+    def _note(self, event: Event, asked: Asked, act: Act, target: str, fields: Mapping[str, object]) -> None:
+        who = operator_fields(asked)
+        self.audit.record(event, {**who, "act": act.value, "target": target[:_LONGEST_TARGET], **fields})
+
+    async def _done(self, act: Act, target: str, operator: Operator, now: float) -> Mapping[str, object]:
+        """Do it; what the audit line says of it besides."""
+        if not 0 < len(target) <= _LONGEST_TARGET:
+            raise Refused(Reason.NOT_FOUND, 404, "no target")
+        if act is Act.END_SESSION:
+            return {"ended": await self.keeper.end_id(target)}
+        if act is Act.END_SESSIONS:
+            return await self._end_sessions(target)
+        directory, provisioner = self.accounts.directory, self.accounts.provisioner
+        if directory is None or provisioner is None:
+            raise Refused(Reason.NOT_FOUND, 404, "no accounts are kept here")
+        if act is Act.RETRY:
+            person_id = await directory.browsing.retry(target, now)
+            provisioner.outbox.wake()
+            return {"subject": person_id}
+        if act is Act.CANCEL:
+            return {"subject": await directory.browsing.cancel(target, now)}
+        person = await directory.person(target)
+        if person is not None and operator.session.identity.key in person.identities:
+            raise Refused(Reason.CONFLICT, 409, "nobody switches themselves off or on")
+        change = provisioner.disable if act is Act.DISABLE else provisioner.enable
+        return {"username": (await change(target, SOURCE, now)).username}
+
+    async def _end_sessions(self, target: str) -> Mapping[str, object]:
+        """End all sessions of a person (our id), or of an identity (its key), at the console, too."""
+        keys: tuple[str, ...] = (target,)
+        name = ""
+        if self.accounts.directory is not None and target.isalnum():
+            person = await self.accounts.directory.person(target)
+            if person is None:
+                raise Refused(Reason.NOT_FOUND, 404, "there is no such person")
+            keys, name = person.identities, person.username
+        ended = sum([await keeper.end_person(key) for key in keys for keeper in (self.keeper, self.own_keeper)])
+        return {"ended": ended, "username": name}
+
+
+def _refuse_too_low(operator: Operator, act: Act) -> None:
+    needed = NEEDS.get(act, Level.ADMINISTER)
+    if not operator.may(needed):
+        raise Refused(Reason.ROLE_MISSING, 403, f"{act.value} needs {needed.word}")
+
+
+def _act_of(form: Mapping[str, str]) -> Act:
+    try:
+        return Act(form.get("act", ""))
+    except ValueError:
+        raise Refused(Reason.NOT_FOUND, 404, "there is no such act") from None
+
+
+def operator_fields(asked: Asked) -> Mapping[str, object]:
+    """What audit lines say of the operator and the request."""
+    identity = asked.operator.session.identity
+    return {
+        "person": identity.username,
+        "issuer": identity.issuer,
+        "provider": identity.provider,
+        "session": asked.operator.session.id,
+        "level": asked.operator.level.word,
+        "path": asked.visit.path,
+        "client": asked.visit.client,
+        "reference": asked.visit.reference,
+    }

@@ -1,0 +1,228 @@
+"""Wire the console: its own sign-in over the same providers, its own sessions in the same store, its pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sidecar.arrival import Arrival
+from sidecar.condition import Condition, MetadataWatch, Parts
+from sidecar.config.console import Console as Section
+from sidecar.config.login import OidcLogin
+from sidecar.config.models import Config
+from sidecar.config.service import Cookie
+from sidecar.console.acts import Acts
+from sidecar.console.apart import Apart
+from sidecar.console.behind import NoApplication
+from sidecar.console.console import Console, View
+from sidecar.console.history import History
+from sidecar.console.listening import ConsoleListener
+from sidecar.console.operators import Operators, rules_of
+from sidecar.console.page import Pages
+from sidecar.console.seal import Seal
+from sidecar.console.views.access import AccessPage
+from sidecar.console.views.house import HousePages
+from sidecar.console.views.owed import OwedPage
+from sidecar.console.views.people import PeoplePages
+from sidecar.console.views.trail import TrailPages
+from sidecar.limits import Limits
+from sidecar.logins.login import Ask, Login
+from sidecar.logins.opening import open_logins, saml_logins_of
+from sidecar.pages.answers import Answers
+from sidecar.plans import identity_plan, roles_plan
+from sidecar.portal.attempts import Attempts
+from sidecar.portal.callback import Callback
+from sidecar.portal.circles import Circles
+from sidecar.portal.farewells import Farewells
+from sidecar.portal.forms import KeptForms
+from sidecar.portal.front_channel import FrontChannel
+from sidecar.portal.handover import Handover
+from sidecar.portal.invitation import InvitationPage, nobody_invites
+from sidecar.portal.portal import Portal
+from sidecar.portal.saml import SamlPages
+from sidecar.portal.sign_in import SignIn
+from sidecar.portal.sign_out import SignOut
+from sidecar.portal.site import Site, site_of
+from sidecar.sessions.keeper import SessionKeeper
+from sidecar.sessions.opening import for_site, server_secrets
+from sidecar.sessions.store import Store
+from sidecar.sessions.vault import Vault
+from sidecar.telemetry.audit import AuditLog
+from sidecar.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from sidecar.logins.saml.login import SamlSignIn
+
+Clock = Callable[[], float]
+_PREFIX = "console:"
+
+
+def console_site(config: Config, section: Section) -> Site:
+    """What the console is called: an origin and cookies of its own, which no page of another site can use."""
+    cookie = Cookie(name=f"{config.sessions.cookie.name}-console", same_site="strict")
+    server = config.server.model_copy(update={"public_url": section.public_url})
+    return site_of(server, config.sessions.model_copy(update={"cookie": cookie}))
+
+
+async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
+    config: Config,
+    section: Section,
+    store: Store,
+    keeper: SessionKeeper,
+    condition: Condition,
+    audit: AuditLog,
+    metrics: Metrics,
+    clock: Clock,
+    parts: Parts,
+) -> Console:
+    """The console that *section* describes; *parts* closes it. Raises ValueError, OSError and Unavailable."""
+    site = console_site(config, section)
+    own = Apart(store, _PREFIX)
+    # A record that somebody moved between the two kinds of sessions inside the store would open with neither.
+    secrets = for_site(server_secrets(config.sessions), f"console {site.origin}")
+    times = {"idle": section.idle, "absolute": section.absolute}
+    own_keeper = parts.add(SessionKeeper(own, config.sessions.model_copy(update=times), secrets, clock))
+    await own_keeper.start()
+    chosen = {name: one for name, one in config.logins.items() if not section.logins or name in section.logins}
+    plans = {name: identity_plan(config, name) for name in chosen}
+    logins = open_logins(chosen, site.origin, site.prefix, plans, clock)
+    for login in logins.values():
+        parts.add(login)
+    saml = saml_logins_of(logins, chosen)
+    name = config.app.name or site_of(config.server, config.sessions).host
+    answers = Answers(app_name=f"{name} · console", prefix=site.prefix, support="", overrides=None)
+    needs = _ask(section)
+    portal = _portal(
+        site, own, own_keeper, secrets, logins, saml, answers, audit, metrics, needs, condition, section, config
+    )
+    accounts = condition.accounts
+    history = History(metrics, clock)
+    trail = TrailPages(audit=audit, file=config.audit.file)
+    house = HousePages(config=config, condition=condition, history=history, trail=trail, audit=audit)
+    issuers = {name: one.issuer for name, one in config.logins.items() if isinstance(one, OidcLogin)}
+    people = PeoplePages(accounts=accounts, keeper=keeper, issuers=issuers, audit=audit, audit_file=config.audit.file)
+    views: dict[str, View] = {"": house.overview}
+    menu = [("/", "Overview")]
+    if accounts.directory is not None:
+        views |= {"people": people.people, "owed": OwedPage(accounts=accounts).show}
+        menu += [("/people", "People"), ("/owed", "Owed")]
+    views |= {
+        "sessions": people.sessions,
+        "access": AccessPage(config=config, accounts=accounts, audit=audit).show,
+        "audit": trail.search,
+        "why": trail.why,
+        "health": house.health,
+        "configuration": house.configuration,
+    }
+    menu += [("/sessions", "Sessions"), ("/access", "Access"), ("/audit", "Audit"), ("/why", "Why")]
+    menu += [("/health", "Health"), ("/configuration", "Configuration")]
+    console = Console(
+        arrival=Arrival(
+            trusted=config.server.trusted_proxies,
+            hosts=frozenset([site.host]),
+            is_secure=site.style.secure,
+            largest_head=config.server.max_header,
+        ),
+        portal=portal,
+        operators=Operators(
+            keeper=own_keeper,
+            cookie=site.session_cookie,
+            rules=rules_of(section.operators),
+            roles=roles_plan(config),
+            accounts=accounts,
+        ),
+        needs=needs,
+        seal=Seal(secrets, site.origin),
+        views=views,
+        acts=Acts(accounts=accounts, keeper=keeper, own_keeper=own_keeper, audit=audit),
+        pages=Pages(app_name=name, prefix=site.prefix, menu=tuple(menu)),
+        answers=answers,
+        audit=audit,
+        limits=Limits(config.limits),
+        history=history,
+        clock=clock,
+        must_audit=config.audit.on_failure == "refuse",
+        background=tuple(MetadataWatch({name: one.metadata for name, one in saml.items()}, metrics).work),
+    )
+    console.listener = ConsoleListener(section, config.server, console.handle)
+    return parts.add(console)
+
+
+def _ask(section: Section) -> Ask:
+    require = section.require
+    age = None if require.max_age is None else require.max_age.total_seconds()
+    return Ask(max_age=age, acr=require.acr, amr=require.amr)
+
+
+def _portal(  # noqa: PLR0913, PLR0917 - the parts that it joins
+    site: Site,
+    store: Store,
+    keeper: SessionKeeper,
+    secrets: Sequence[bytes],
+    logins: Mapping[str, Login],
+    saml: dict[str, SamlSignIn],
+    answers: Answers,
+    audit: AuditLog,
+    metrics: Metrics,
+    needs: Ask,
+    condition: Condition,
+    section: Section,
+    config: Config,
+) -> Portal:
+    seconds = float(site.login_seconds)
+    memory = section.absolute.total_seconds() + seconds
+    attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
+    forms = KeptForms(Vault(store, secrets, "form"), Vault(store, secrets, "owner"), site, 0, seconds, memory)
+    application = NoApplication(config.app, site)
+    sign_in = SignIn(
+        site=site,
+        logins=logins,
+        attempts=attempts,
+        circles=Circles(site, store),
+        keeper=keeper,
+        forms=forms,
+        application=application,
+        answers=answers,
+    )
+    farewells = Farewells(Vault(store, secrets, "farewell"))
+    sign_out = SignOut(
+        site=site,
+        logins=logins,
+        keeper=keeper,
+        store=store,
+        farewells=farewells,
+        answers=answers,
+        application=application,
+    )
+    return Portal(
+        site=site,
+        sign_in=sign_in,
+        callback=Callback(
+            site=site,
+            sign_in=sign_in,
+            handover=Handover(Vault(store, secrets, "answer")),
+            answers=answers,
+            audit=audit,
+            metrics=metrics,
+        ),
+        sign_out=sign_out,
+        saml=SamlPages(
+            parties=saml,
+            keeper=keeper,
+            attempts=attempts,
+            farewells=farewells,
+            sign_out=sign_out,
+            answers=answers,
+            audit=audit,
+        ),
+        invitation=InvitationPage(open=nobody_invites, sign_in=sign_in, answers=answers),
+        front_channel=FrontChannel(parties={}, keeper=keeper, answers=answers, audit=audit),
+        keeper=keeper,
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        keys={"keys": []},
+        asks=lambda _path, _host: replace(needs),
+        is_ready=condition.in_public,
+    )

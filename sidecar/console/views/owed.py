@@ -1,0 +1,43 @@
+"""The page about what is owed to the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.condition import Accounts
+from sidecar.console.page import Asked, Page
+from sidecar.directory.browsing import DEAD, DONE, WAITING
+from sidecar.model import Reason, Refused
+
+PAGE = 50
+_STATES = {"waiting": WAITING, "dead": DEAD, "done": DONE}
+
+
+@dataclass(slots=True, kw_only=True)
+class OwedPage:
+    """``/owed``."""
+
+    accounts: Accounts
+
+    async def show(self, asked: Asked) -> Page:
+        """What waits, what can never be done, and what is done."""
+        directory = self.accounts.directory
+        if directory is None:
+            raise Refused(Reason.NOT_FOUND, 404, "no accounts are kept here")
+        state = asked.query.get("state", "waiting")
+        if state not in _STATES:
+            raise Refused(Reason.NOT_FOUND, 404, "no such state")
+        after = _after(asked)
+        found = await directory.browsing.owed(_STATES[state], after, PAGE + 1)
+        more = found[PAGE - 1] if len(found) > PAGE else None
+        values = {"state": state, "states": list(_STATES), "owed": found[:PAGE], "more": more}
+        return Page("owed", {**values, "is_begun": after is not None})
+
+
+def _after(asked: Asked) -> tuple[float, str] | None:
+    if "after" not in asked.query:
+        return None
+    try:
+        return float(asked.query["after"]), asked.query.get("id", "")
+    except ValueError:
+        raise Refused(Reason.NOT_FOUND, 404, "no such place") from None

@@ -1,0 +1,149 @@
+"""Pages that search the audit lines, and tell the story behind a reference."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sidecar.console.acts import operator_fields
+from sidecar.console.page import Asked, Page
+from sidecar.console.trail import Looked, look_back, place_of
+from sidecar.core.audit import Event
+from sidecar.core.audit_export import is_bad
+from sidecar.core.reasons import EXPLANATIONS
+from sidecar.model import Reason, Unavailable
+from sidecar.telemetry.audit import AuditLog
+from sidecar.telemetry.reading import Line, Query, instant_of
+
+PAGE = 50
+_FIELDS = ("event", "person", "client", "path", "reason", "reference", "session", "text")
+# Fields whose value stands in the line as it was typed.
+_PLAIN = ("client", "reason", "reference", "session")
+_BEFORE, _AFTER = 600.0, 60.0
+_MOST_AROUND = 60
+_SAME = ("session", "subject", "username", "person", "client")
+# What is shown of a line at first glance; the rest unfolds.
+_GLANCE = ("event", "effect", "act", "reason", "method", "path", "person", "username", "client")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A line for a page."""
+
+    time: str
+    glance: tuple[tuple[str, str], ...]
+    rest: tuple[tuple[str, str], ...]
+    is_bad: bool
+    reference: str
+
+
+@dataclass(slots=True, kw_only=True)
+class TrailPages:
+    """``/audit`` and ``/why``. ``file`` is None where lines go elsewhere."""
+
+    audit: AuditLog
+    file: Path | None
+
+    async def search(self, asked: Asked) -> Page:
+        """Lines that fit the query, the newest first."""
+        typed = {name: asked.query.get(name, "").strip() for name in (*_FIELDS, "until")}
+        values: dict[str, Any] = {"typed": typed, "events": [event.value for event in Event], "file": self.file}
+        values |= {"lines": (), "further": None, "has_packed": False, "problem": ""}
+        if self.file is not None:
+            if any(typed.values()):
+                said = {f"asked_{name}": value for name, value in typed.items() if value}
+                self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), **said})
+            looked = await self._looked(typed, asked.query.get("from", ""))
+            values |= {"lines": list(map(shown, looked.lines)), "further": looked.further}
+            values |= {"has_packed": looked.has_packed}
+        return Page("audit", values)
+
+    async def _looked(self, typed: Mapping[str, str], begin: str) -> Looked:
+        events = frozenset([typed["event"]] if typed["event"] else ())
+        until = _instant(typed["until"])
+        wanted: dict[str, Any] = {name: typed[name] for name in _FIELDS if name != "event"}
+        query = Query(event=events, **wanted)
+        # Anchors say nothing about anybody; whoever wants them asks for them.
+        quiet = "" if events else Event.AUDIT_ANCHOR.value
+        needles = [typed[name] for name in _PLAIN if typed[name].isalnum()] + list(events)
+
+        def fits(line: Line) -> bool:
+            return line.get("event") != quiet and query.fits(line)
+
+        return await self._back(fits, needles=needles, most=PAGE, until=until, begin=place_of(begin))
+
+    async def _back(self, fits: Callable[[Line], bool], **how: Any) -> Looked:
+        assert self.file is not None  # noqa: S101 - the callers looked
+        try:
+            return await asyncio.to_thread(look_back, self.file, fits, **how)
+        except OSError as error:
+            raise Unavailable(Reason.AUDIT_DOWN, f"the audit file cannot be read: {error.strerror}") from None
+
+    async def refusals(self, most: int) -> Sequence[Shown]:
+        """The newest decisions that let nobody in."""
+        if self.file is None:
+            return ()
+        decision = Event.DECISION.value
+        looked = await self._back(
+            lambda line: line.get("event") == decision and line.get("effect") in ("deny", "unavailable"),
+            needles=[decision],
+            most=most,
+            budget=1024 * 1024,
+        )
+        return list(map(shown, looked.lines))
+
+    async def why(self, asked: Asked) -> Page:
+        """What happened in the request with a reference, why, and what was around it."""
+        reference = asked.query.get("reference", "").strip()
+        values: dict[str, Any] = {"reference": reference, "file": self.file, "lines": (), "around": ()}
+        values |= {"words": None, "reason": "", "is_asked": bool(reference)}
+        if self.file is None or not reference:
+            return Page("why", values)
+        self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), "target": reference[:100]})
+        needles = [reference] if reference.isalnum() else []
+        looked = await self._back(lambda line: line.get("reference") == reference, needles=needles, most=20)
+        if looked.lines:
+            reason = _reason(looked.lines)
+            values |= {"lines": list(map(shown, looked.lines)), "reason": reason.value if reason else ""}
+            values |= {"words": EXPLANATIONS.get(reason) if reason else None}
+            values["around"] = list(map(shown, await self._around(looked.lines, reference)))
+        return Page("why", values)
+
+    async def _around(self, lines: Sequence[Line], reference: str) -> Sequence[Line]:
+        moment = instant_of(lines[-1])
+        keys = {(name, line[name]) for line in lines for name in _SAME if line.get(name)}
+
+        def is_related(line: Line) -> bool:
+            return line.get("reference") != reference and any(line.get(name) == value for name, value in keys)
+
+        span = {"since": moment - _BEFORE, "until": moment + _AFTER}
+        return (await self._back(is_related, most=_MOST_AROUND, **span)).lines
+
+
+def _instant(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() if text else float("inf")
+    except ValueError:
+        return float("inf")
+
+
+def _reason(lines: Sequence[Line]) -> Reason | None:
+    known = {reason.value for reason in Reason}
+    return next((Reason(line["reason"]) for line in lines if line.get("reason") in known), None)
+
+
+def shown(line: Line) -> Shown:
+    """*line* for a page, whatever its values are."""
+    texts = {name: value if isinstance(value, str) else str(value) for name, value in line.items()}
+    hidden = (*_GLANCE, "time", "chain", "n", "hash")
+    return Shown(
+        time=texts.get("time", "")[:19].replace("T", " "),
+        glance=tuple((name, texts[name]) for name in _GLANCE if texts.get(name)),
+        rest=tuple((name, value) for name, value in texts.items() if name not in hidden),
+        is_bad=is_bad(line),
+        reference=texts.get("reference", ""),
+    )

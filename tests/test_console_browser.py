@@ -1,0 +1,71 @@
+"""An operator's morning in a real browser: by keyboard, light and dark, on a telephone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.console_world import a_console
+from tests.world import World
+
+
+async def test_an_operator_finds_somebody_and_ends_their_session_and_switches_them_off(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    console = await a_console(world, tmp_path)
+    async with console.running.browser() as person:
+        await person.sign_in("grace")
+        faults: list[str] = []
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        await page.goto(f"{console.url}/people")
+        await page.get_by_role("button", name="Ada Lovelace").click()
+        await page.wait_for_url(f"{console.url}/people")
+        await page.get_by_label("User name or e-mail").fill("gra")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("link", name="grace").click()
+        await page.get_by_role("button", name="End", exact=True).click()
+        await expect(page.get_by_role("status")).to_have_text("The session has ended.")
+        assert (await person.page("/x")).status == 302
+
+        await page.get_by_text("Switch this person off").click()
+        await page.get_by_role("button", name="Switch grace off").click()
+        await expect(page.get_by_role("status")).to_contain_text("switched off")
+        await expect(page.locator("h1")).to_contain_text("off")
+        assert (await person.follow(await person.page("/x"))).status == 403
+        (line,) = [
+            line for line in console.running.audit() if line.get("reason") == "person-disabled" and "reference" in line
+        ][:1]
+
+        # Why it was, by the reference that the page showed.
+        await page.goto(f"{console.url}/why")
+        await page.get_by_label("Reference").fill(line["reference"])
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".lines .reason").first).to_have_text("person-disabled")
+
+        await page.get_by_role("link", name="Sign out").click()
+        await page.wait_for_url(re.compile("signed-out"))
+        await page.goto(f"{console.url}/people")
+        assert not page.url.startswith(f"{console.url}/people")
+        assert [fault for fault in faults if "Content Security Policy" in fault] == []
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+async def test_no_page_is_wider_than_the_window_and_the_keyboard_reaches_the_content(
+    world: World, browser: Browser, tmp_path: Path, width: int
+) -> None:
+    console = await a_console(world, tmp_path)
+    context = await browser.new_context(viewport={"width": width, "height": 800})
+    page = await context.new_page()
+    await page.goto(console.url)
+    await page.get_by_role("button", name="Ada Lovelace").click()
+    await page.wait_for_url(f"{console.url}/")
+    for path in ("/", "/people", "/owed", "/sessions", "/access", "/audit", "/why", "/health", "/configuration"):
+        await page.goto(console.url + path)
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_text("Skip to the content")).to_be_focused()
+        assert await page.locator("nav [aria-current=page]").count() == 1
+    await context.close()
