@@ -10,7 +10,8 @@ from sidecar.condition import Accounts
 from sidecar.console.operators import Level, Operator
 from sidecar.console.page import Asked
 from sidecar.core.audit import Event
-from sidecar.model import Reason, Refused, Unavailable
+from sidecar.model import Refused, Unavailable
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog
 

@@ -20,10 +20,11 @@ from sidecar.console.seal import Seal
 from sidecar.core.audit import Event
 from sidecar.limits import Limits
 from sidecar.logins.login import Ask
-from sidecar.model import Reason, Refused, Unavailable, Visit
+from sidecar.model import Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.portal import Portal
+from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 
 _log = structlog.get_logger("console")

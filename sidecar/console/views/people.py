@@ -15,7 +15,8 @@ from sidecar.console.page import Asked, Page
 from sidecar.console.trail import look_back
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
-from sidecar.model import Person, Reason, Refused, identity_key
+from sidecar.model import Person, Refused, identity_key
+from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.reading import Line

@@ -15,7 +15,8 @@ from sidecar.console.trail import Looked, look_back, place_of
 from sidecar.core.audit import Event
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
-from sidecar.model import Reason, Unavailable
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.reading import Line, Query, instant_of
 
