@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -24,6 +25,11 @@ from sidecar.scim_api.groups import Groups
 from sidecar.scim_api.users import Users
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.store import Store
+from sidecar.sync import Synchroniser
+from sidecar.sync.rules import protected_rules
+from sidecar.sync.rules import rules_of as sync_rules
+from sidecar.sync.runs import Room
+from sidecar.sync.sources.opening import open_source
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 
@@ -108,15 +114,42 @@ def open_scim(  # noqa: PLR0917 - the parts that it joins
     )
 
 
+def open_sync(
+    config: Config, accounts: Accounts, record: Callable[[Event, dict[str, object]], None], clock: Callable[[], float]
+) -> dict[str, Synchroniser]:
+    """The sources of people that are read regularly, by name."""
+    directory, provisioner, changes = accounts.directory, accounts.provisioner, accounts.changes
+    if directory is None or provisioner is None or changes is None:
+        return {}
+    room = Room(
+        book=directory.sync,
+        application=directory.application,
+        accounts=provisioner,
+        announce=changes.announce,
+        wake=provisioner.outbox.wake,
+        record=record,
+        clock=clock,
+    )
+    roles, protected = roles_plan(config), protected_rules(config.provision)
+    return {
+        name: Synchroniser(
+            sync_rules(name, section, roles, protected), partial(open_source, name, section.source), room
+        )
+        for name, section in config.sync.items()
+    }
+
+
 def _source_plans(config: Config) -> tuple[SourcePlan, ...]:
     """The sources that own people, the strongest first."""
     clients = config.scim.clients if config.scim is not None else {}
-    return tuple(SourcePlan(f"scim:{name}", client.join) for name, client in clients.items())
+    told = [SourcePlan(f"scim:{name}", client.join) for name, client in clients.items()]
+    return (*told, *(SourcePlan(f"sync:{name}", section.join) for name, section in config.sync.items()))
 
 
 def _groups_add_up(config: Config) -> bool:
     """True where the groups of sources are added to those of the sign-in."""
-    return config.scim is None or all(client.groups == "add" for client in config.scim.clients.values())
+    clients = config.scim.clients.values() if config.scim is not None else ()
+    return all(one.groups == "add" for one in (*clients, *config.sync.values()))
 
 
 def _telling_logins(config: Config) -> frozenset[str]:

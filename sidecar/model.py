@@ -96,6 +96,8 @@ class Reason(Enum):
     UPSTREAM_SLOW = "application-slow"
     UPSTREAM_ANSWER = "application-answer-invalid"
     PROVISIONING_DOWN = "provisioning-unavailable"
+    SOURCE_DOWN = "source-unavailable"
+    SYNC_BUSY = "sync-busy"
     BUSY = "busy"
     STOPPING = "stopping"
     INTERNAL = "internal"

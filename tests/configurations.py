@@ -19,6 +19,7 @@ SECRETS = {
     "SESSION_SECRET": "leak-session-secret-that-is-long-enough",
     "BAD_SECRET": "leak-two\nlines",
     "SCIM_TOKEN": "leak-scim-token-that-is-long-enough",
+    "ERP_DB_URL": "postgresql://erp:leak-erp-password@db/erp",
     "DIRECTORY_URL": "mysql://sidecar:leak-directory-password@db/sidecar",
 }
 # Stand for the real ones, which are slow by design.

@@ -16,6 +16,7 @@ _COMMANDS = {
     "explain": ("Say rule by rule why a request is let in or refused.", "sidecar.cli.explain"),
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
+    "sync": ("Synchronise people with a file, a database or a directory.", "sidecar.cli.sync"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),
     "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),
 }

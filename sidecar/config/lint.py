@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sidecar.config.document import Document
-from sidecar.config.lints import access, headers, logins, provision, saml, scim, service, sessions, steps, templates
+from sidecar.config.lints import (
+    access,
+    headers,
+    logins,
+    provision,
+    saml,
+    scim,
+    service,
+    sessions,
+    steps,
+    sync,
+    templates,
+)
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
@@ -46,7 +58,7 @@ CHECKS: tuple[Check, ...] = (
     _check(saml.saml, "logins"),
     _check(logins.domains, "logins"),
     _check(logins.user_names, "logins", "identity"),
-    _check(logins.groups, "logins", "identity", "roles", "access"),
+    _check(logins.groups, "logins", "identity", "roles", "access", "sync"),
     _check(logins.groups_sources, "logins"),
     _check(logins.addresses, "logins", "identity"),
     _check(logins.linking, "logins", "provision"),
@@ -73,6 +85,9 @@ CHECKS: tuple[Check, ...] = (
     _check(scim.clients, "scim"),
     _check(scim.joins, "scim", "logins"),
     _check(scim.accounts, "scim", "provision"),
+    _check(sync.sources, "sync"),
+    _check(sync.people, "sync", "logins"),
+    _check(sync.together, "sync", "scim", "roles", "provision"),
 )
 
 

@@ -16,6 +16,7 @@ from sidecar.config.scim import Scim
 from sidecar.config.section import Section
 from sidecar.config.service import App, Audit, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.shorthand import Presets
+from sidecar.config.sync import Sync
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
 LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
@@ -56,6 +57,7 @@ class Config(Section):
     assertion: Assertion | None = Field(None, description="a signed statement about the person, as a header")
     provision: Provision | None = Field(None, description="the account inside the application")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
+    sync: dict[str, Sync] = Field(default_factory=dict, description="name → a source of people that is read regularly")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

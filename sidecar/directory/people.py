@@ -22,6 +22,7 @@ from sidecar.directory.profiles import Profiles
 from sidecar.directory.progress import ProgressReader
 from sidecar.directory.scim import ScimUsers
 from sidecar.directory.switching import load_present, switch_off, switch_on
+from sidecar.directory.sync import SyncBook
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
 from sidecar.model import Account, Identity, Person, Reason, Refused
 
@@ -44,6 +45,7 @@ class Directory:
         self.groups = Groups(database, self.application)
         self.scim = ScimUsers(database, self.application)
         self.progress = ProgressReader(database, self.application)
+        self.sync = SyncBook(database, self.application)
 
     @classmethod
     async def open(cls, url: str, application: str, patience: float = 5.0) -> Directory:

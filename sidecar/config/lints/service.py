@@ -19,7 +19,7 @@ from sidecar.core.addresses import host_of
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _TARGET = re.compile(r"/[!-~]*")
 # A duration of nothing means something here: no tolerance, no waiting.
-_MAY_BE_ZERO = frozenset(["leeway", "drain", "notice"])
+_MAY_BE_ZERO = frozenset(["leeway", "drain", "notice", "time"])
 _WIDEST = {4: 8, 6: 32}
 _DIAL = "Write http://host:port, https://host:port or unix:/path/to/socket"
 
