@@ -81,7 +81,7 @@ def example_in(folder: Path) -> Path:
     """A copy of the example with its secret files beside it."""
     secrets = folder / "secrets"
     secrets.mkdir()
-    for name in ("partner", "session-old", "assertion.pem", "proxy", "scim-entra"):
+    for name in ("partner", "session-old", "assertion.pem", "proxy", "scim-entra", "ad", "portal", "cloud"):
         (secrets / name).write_text(f"leak-file-{name}-that-is-long-enough-for-all\n")
     return Path(shutil.copy(EXAMPLE, folder / "config.yaml"))
 

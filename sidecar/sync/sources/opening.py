@@ -5,6 +5,8 @@ from __future__ import annotations
 from sidecar.config.sync_source import SourceSection
 from sidecar.sync.sources.csv import CsvPeople
 from sidecar.sync.sources.json import JsonPeople
+from sidecar.sync.sources.ldap import LdapPeople
+from sidecar.sync.sources.rest import RestPeople, ScimPeople
 from sidecar.sync.sources.source import Source
 from sidecar.sync.sources.sql import SqlPeople
 
@@ -17,5 +19,11 @@ def open_source(name: str, section: SourceSection) -> Source:
         return JsonPeople(section.json_file)
     if section.sql is not None:
         return SqlPeople(name, section.sql)
+    if section.ldap is not None:
+        return LdapPeople(name, section.ldap)
+    if section.rest is not None:
+        return RestPeople(name, section.rest)
+    if section.scim is not None:
+        return ScimPeople(name, section.scim)
     message = "this kind of source is not there"
     raise ValueError(message)
