@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -13,6 +14,7 @@ from sidecar.config.scim import Scim
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
+from sidecar.directory.sync_runs import RunRecord
 from sidecar.hooks.hook import StepHook
 from sidecar.model import Person, Unavailable
 from sidecar.people import Changes, People, SourcePlan
@@ -29,6 +31,7 @@ from sidecar.sync import Synchroniser
 from sidecar.sync.rules import protected_rules
 from sidecar.sync.rules import rules_of as sync_rules
 from sidecar.sync.runs import Room
+from sidecar.sync.schedule import Schedule
 from sidecar.sync.sources.opening import open_source
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
@@ -137,6 +140,24 @@ def open_sync(
         )
         for name, section in config.sync.items()
     }
+
+
+def open_schedule(
+    config: Config, accounts: Accounts, audit: AuditLog, metrics: Metrics, clock: Callable[[], float]
+) -> Schedule | None:
+    """What runs the sources when they are due, where there are any."""
+
+    def record(event: Event, fields: dict[str, object]) -> None:
+        audit.record(event, fields)
+
+    def tell(name: str, run: RunRecord) -> None:
+        metrics.of_sync(name, run.state, run.head.get("counts", {}), run.updated)
+
+    files = {name: section.source.csv or section.source.json_file for name, section in config.sync.items()}
+    watched = {name: file.path for name, file in files.items() if file is not None and config.sync[name].watch}
+    sources = open_sync(config, accounts, record, clock)
+    # Whoever is late by chance need not be so in secret.
+    return Schedule(sources, watched, clock, random.random, tell) if sources else None
 
 
 def _source_plans(config: Config) -> tuple[SourcePlan, ...]:

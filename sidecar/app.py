@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -165,13 +165,14 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         overrides=config.pages.templates,
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
-    accounts, scim = Accounts(), None
+    accounts, scim, schedule = Accounts(), None, None
     if config.provision is not None:
         # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts.
-        from sidecar.accounts import open_accounts, open_scim  # noqa: PLC0415 - see above
+        from sidecar.accounts import open_accounts, open_schedule, open_scim  # noqa: PLC0415 - see above
 
         accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
         scim = open_scim(config.scim, site, accounts, store, audit, metrics)
+        schedule = open_schedule(config, accounts, audit, metrics, clock)
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
     for login in logins.values():
         parts.add(login)
@@ -222,7 +223,11 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     )
     saml_logins = {name: login for name, login in logins.items() if isinstance(login, SamlSignIn)}
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
-    condition = Condition(store, accounts, upstream.says, watch.complaints)
+
+    def complaints() -> Mapping[str, str]:
+        return {**watch.complaints(), **(schedule.complaints() if schedule is not None else {})}
+
+    condition = Condition(store, accounts, upstream.says, complaints)
     portal = Portal(
         site=site,
         sign_in=sign_in,
@@ -283,6 +288,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             endings.watch_the_clock,
             upstream.look_after_servers,
             *([accounts.work] if accounts.provisioner is not None else []),
+            *([schedule.work] if schedule is not None else []),
             *watch.work,
         ],
         parts=parts,

@@ -81,15 +81,20 @@ class SyncBook(SyncRuns):
         except IntegrityError:
             return
 
+    async def prepared(self, source: str) -> SourceState:
+        """How *source* stands, noted from now on even if nothing was known of it."""
+        before = await self.state(source)
+        if before != SourceState(source):
+            return before
+        await self._make(source)
+        return await self.state(source)
+
     async def take(self, source: str, token: str, now: float, until: float, is_dead: Callable[[str], bool]) -> bool:
         """Let the holder of *token* alone work on *source* until then; False while somebody else does.
 
         *is_dead* says of another's token that its holder is gone for sure.
         """
-        before = await self.state(source)
-        if before == SourceState(source):
-            await self._make(source)
-            before = await self.state(source)
+        before = await self.prepared(source)
         if before.lease and before.lease_until > now and not is_dead(before.lease):
             return False
         mine = and_(sync_source.c.source == source, sync_source.c.lease == before.lease)

@@ -148,6 +148,18 @@ class Synchroniser:
         """How the source stands."""
         return await self._book.state(self.rules.source)
 
+    async def claim_turn(self, now: float, chance: float) -> bool:
+        """True when it is due by its timetable, for the one who asks first; it is due again later then."""
+        later = self.rules.timetable.after(now, chance)
+        if later is None:
+            return False
+        state = await self._book.prepared(self.rules.source)
+        if state.due == 0.0 and self.rules.timetable.cron is not None:
+            # Nobody has ever planned it: the first time is the next one of the timetable.
+            await self._book.postpone(self.rules.source, state.due, later)
+            return False
+        return state.due <= now and await self._book.postpone(self.rules.source, state.due, later)
+
     async def waiting(self) -> RunRecord | None:
         """The newest run, when it waits for somebody or was approved."""
         newest = await self._book.runs(self.rules.source, 1)
