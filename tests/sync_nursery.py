@@ -1,4 +1,4 @@
-"""Run a synchronisation in a child that may be killed: `python -m tests.sync_nursery CONFIG`, then a line for each child.
+"""Run a synchronisation in a child that may be killed: `python -m tests.sync_nursery CONFIG`, a line for each child.
 
 A line is ``SECONDS AHEAD``: kill the child after so many seconds (0: let it end), its clock being AHEAD of ours. The
 answer is how it ended: killed, or the state of the run.

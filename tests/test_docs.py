@@ -32,7 +32,7 @@ connections: {db: {sql: {env: S}}}
 lookup: {sql: {on: db, query: "SELECT id FROM users WHERE login = :login", params: {login: "{{ account.key }}"}}}
 """
 SECTIONS = {"server", "app", "logins", "identity", "roles", "access", "headers", "assertion", "provision", "sessions"}
-SECTIONS |= {"directory", "audit", "log", "pages", "scim"}
+SECTIONS |= {"directory", "audit", "log", "pages", "scim", "sync"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -68,7 +68,7 @@ def test_each_configuration_in_the_docs_loads(where: str, part: dict[str, Any], 
     if "provision" in part:
         # What a page on hooks leaves out, because it stands on the page before.
         part = {"provision": merged(yaml.load(PROVISION, Loader=yaml.BaseLoader), part["provision"])}  # noqa: S506
-    if "scim" in part:
+    if "scim" in part or "sync" in part:
         part = {"provision": yaml.load(PROVISION, Loader=yaml.BaseLoader), **part}  # noqa: S506
     whole = merged(yaml.load(BASE, Loader=yaml.BaseLoader), part)  # noqa: S506 - text only
     # A login that says its type is complete, and may be of another kind than the one of the same name above.
