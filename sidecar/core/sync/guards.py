@@ -116,9 +116,9 @@ def breaches(tally: Tally, limits: Limits, past: Past, people: int | None) -> li
     found = list(_counted(tally, limits, past))
     found += _in_groups(tally, limits, past)
     if people is not None and past.people is not None:
-        least = past.people - past.people * limits.shrink // 100
-        if people < min(least, past.people - 1):
-            found.append(Breach("shrink", past.people - people, past.people - least, "people fewer than before"))
+        fewer, allowed = past.people - people, max(1, past.people * limits.shrink // 100)
+        if fewer > allowed:
+            found.append(Breach("shrink", fewer, allowed, "people fewer than before"))
     return found
 
 
