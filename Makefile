@@ -12,7 +12,7 @@ DEPLOYMENT ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-saml format clean
+.PHONY: help demo test check bench bench-saml docs format clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -20,8 +20,8 @@ help: ## Say what can be made
 demo: $(VENV)/installed ## Run the sidecar in front of a small application, with a small identity provider
 	@$(BIN)/sidecar demo
 
-test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
+test: $(VENV)/installed-for-development system-packages keycloak engines $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check
@@ -33,12 +33,15 @@ bench: $(VENV)/installed-for-development ## Measure speed and memory beside ngin
 bench-saml: $(VENV)/installed-for-development ## Measure how many SAML answers a process verifies in a second
 	@$(BIN)/python -m bench.saml
 
+docs: $(VENV)/installed-for-deployment ## Build the documentation as a site, into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: $(VENV)/installed-for-development ## Format the code, and mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 clean: ## Delete everything that was made here
-	rm -rf $(VENV) $(NODE)/node_modules build dist .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
+	rm -rf $(VENV) $(NODE)/node_modules build dist site .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: system-packages
@@ -48,6 +51,10 @@ system-packages:
 .PHONY: keycloak
 keycloak: system-packages
 	@tools/keycloak
+
+.PHONY: engines
+engines:
+	@tools/engines || echo "The tests that ask a real OpenFGA and a real OPA are skipped." >&2
 
 # A stamp that is older than pyproject.toml is made again.
 $(VENV)/installed: pyproject.toml

@@ -20,9 +20,13 @@ _PIECE = 1 << 20
 _SCRIPT = """
 local threads = {}
 function setup(thread) table.insert(threads, thread) end
-function init(args) pause = tonumber(args[1]) or 0; strange = 0; number = math.random(1e6) end
+function init(args) pause = tonumber(args[1]) or 0; own = args[2] == "own"; strange = 0; number = math.random(1e6) end
 -- Never the same address twice: nobody shall answer out of what it remembers.
-function request() number = number + 1; return wrk.format(nil, wrk.path .. "?of=" .. number) end
+function request()
+  number = number + 1
+  if own then wrk.headers["X-Request-Id"] = number end
+  return wrk.format(nil, wrk.path .. "?of=" .. number)
+end
 function response(status) if status ~= 200 then strange = strange + 1 end end
 %s
 function done(summary, latency, requests)
@@ -55,9 +59,19 @@ class Load:
 
 
 def wrk(
-    url: str, cookie: str, seconds: float, connections: int, *, pause: int = 0, headers: Mapping[str, str] = HEADERS
+    url: str,
+    cookie: str,
+    seconds: float,
+    connections: int,
+    *,
+    pause: int = 0,
+    is_own: bool = False,
+    headers: Mapping[str, str] = HEADERS,
 ) -> Load:
-    """Ask for *url* as fast as it answers, or with *pause* milliseconds on average between requests."""
+    """Ask for *url* as fast as it answers, or with *pause* milliseconds on average between requests.
+
+    When *is_own*, each request has a header line that no other has.
+    """
     folder = new_directory("bench-wrk")
     script = folder / "load.lua"
     script.write_text(_SCRIPT % (_PACED if pause else ""))
@@ -65,7 +79,9 @@ def wrk(
     words = [find_program("wrk"), "-t1", f"-c{connections}", f"-d{round(seconds)}s", "-s", str(script)]
     for name, value in lines.items():
         words += ["-H", f"{name}: {value}"]
-    done = subprocess.run([*words, url, "--", str(pause)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*words, url, "--", str(pause), "own" if is_own else "alike"], capture_output=True, text=True, check=True
+    )
     script.unlink()
     folder.rmdir()
     found: dict[str, Any] = json.loads(done.stdout.rpartition("RESULT ")[2])

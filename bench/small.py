@@ -27,10 +27,17 @@ class Runs:
     """What one peer did in all its turns."""
 
     peer: Peer
+    # Each request with a header line that no other has, as load balancers and tracing send them.
+    is_own: bool = False
     loads: list[Load] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
     stores: list[float] = field(default_factory=list)
     memory: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        return f"{self.peer.name}, a line of its own in each request" if self.is_own else self.peer.name
 
     def median(self, of: Callable[[Load], float]) -> float:
         """Middle of one number."""
@@ -50,7 +57,7 @@ class Runs:
 def _turn(here: Surroundings, runs: Runs, seconds: float) -> None:
     processes, url = runs.peer.processes, runs.peer.place.url + _PAGE
     before, store = processes.seconds(), here.redis_processes.seconds()
-    load = wrk(url, runs.peer.cookie, seconds, _CONNECTIONS)
+    load = wrk(url, runs.peer.cookie, seconds, _CONNECTIONS, is_own=runs.is_own)
     if load.bad or not load.requests:
         message = f"{runs.peer.name}: {load.bad} of {load.requests} answers were not 200"
         raise RuntimeError(message)
@@ -67,6 +74,7 @@ def measure(here: Surroundings, report: Report) -> None:
     rounds, seconds = (2, 1) if report.is_quick else (5, 3)
     peers = here.peers()
     every = [Runs(peer) for peer in peers]
+    every += [Runs(peer, is_own=True) for peer in peers if peer.name == SIDECAR]
     for runs in every:
         wrk(runs.peer.place.url + _PAGE, runs.peer.cookie, 1, _CONNECTIONS)
     for _ in range(rounds):
@@ -83,10 +91,10 @@ def _ratio(one: Runs, other: Runs) -> float:
 
 
 def _table(every: Sequence[Runs], rounds: int, seconds: float) -> Table:
-    ours = next(runs for runs in every if runs.peer.name == SIDECAR)
+    ours = next(runs for runs in every if runs.name == SIDECAR)
     rows = [
         (
-            runs.peer.name,
+            runs.name,
             f"{runs.cost:.0f}",
             f"{_ratio(ours, runs):.2f}",
             f"{runs.store:.1f}",
@@ -108,7 +116,7 @@ def _table(every: Sequence[Runs], rounds: int, seconds: float) -> Table:
 
 
 def _judge(every: Sequence[Runs], report: Report) -> None:
-    by = {runs.peer.name: runs for runs in every}
+    by = {runs.name: runs for runs in every}
     ours = by[SIDECAR]
     for name, most in _TARGETS.items():
         if name in by:

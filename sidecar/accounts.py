@@ -35,6 +35,7 @@ from sidecar.sync.schedule import Schedule
 from sidecar.sync.sources.opening import open_source
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens import TokenAuthenticator
 
 _log = structlog.get_logger("accounts")
 
@@ -48,11 +49,16 @@ async def open_accounts(  # noqa: PLR0917 - the parts that it joins
     clock: Callable[[], float],
     parts: Parts,
 ) -> Accounts:
-    """Open what ``provision`` asks for; *parts* closes it. Raises Unavailable for a file that cannot be used."""
-    assert config.provision is not None  # noqa: S101 - the caller looked
+    """Open what ``provision`` and ``tokens`` ask for; *parts* closes it.
+
+    Raises Unavailable for a file that cannot be used.
+    """
     name = config.directory.application
     database = Database(config.directory.url.reveal(), config.directory.timeout.total_seconds())
     directory = parts.add(Directory(database, name))
+    changes = Changes(store)
+    if config.provision is None:
+        return await _prepared(Accounts(database, directory, changes=changes))
     hook = parts.add(StepHook(config.provision))
 
     def record(event: str, fields: Mapping[str, object]) -> None:
@@ -63,7 +69,6 @@ async def open_accounts(  # noqa: PLR0917 - the parts that it joins
         for key in person.identities:
             await keeper.end_person(key)
 
-    changes = Changes(store)
     sources = _source_plans(config)
     roles, telling = roles_plan(config), _telling_logins(config)
     people = People(directory, changes, sources, roles, telling, adds=_groups_add_up(config))
@@ -82,16 +87,36 @@ async def open_accounts(  # noqa: PLR0917 - the parts that it joins
             changes,
         )
     )
-    # Without sources nobody needs to be asked who somebody is: the sign-in says it.
-    accounts = Accounts(database, directory, provisioner, people if sources else None, changes)
+    # Without sources nobody needs to be asked who somebody is: the sign-in says it. A token says nothing of its owner.
+    needs_people = bool(sources) or config.tokens is not None
+    return await _prepared(Accounts(database, directory, provisioner, people if needs_people else None, changes))
+
+
+async def _prepared(accounts: Accounts) -> Accounts:
     try:
         await accounts.prepare()
     except Unavailable as fault:
         # A file on this machine does not come by itself; a database server may.
-        if database.address.kind == "sqlite":
+        if accounts.database is not None and accounts.database.address.kind == "sqlite":
             raise
         _log.error("the directory cannot be used yet", error=str(fault))
     return accounts
+
+
+def open_tokens(config: Config, accounts: Accounts, audit: AuditLog) -> TokenAuthenticator | None:
+    """What recognises API tokens of ours, where there are any."""
+    directory, changes = accounts.directory, accounts.changes
+    if config.tokens is None or directory is None or changes is None:
+        return None
+    return TokenAuthenticator(
+        config.tokens,
+        directory.tokens,
+        accounts.people.of if accounts.people is not None else _unheard_of,
+        changes,
+        roles=config.roles,
+        is_shared=config.sessions.redis is not None,
+        record=audit.record,
+    )
 
 
 async def _unheard_of(_person: Person) -> None:

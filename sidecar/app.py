@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -15,25 +16,29 @@ from sidecar.arrival import Arrival
 from sidecar.assertion import AssertionSigner
 from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.models import Config
-from sidecar.config.service import Audit
 from sidecar.core.audit import Event
 from sidecar.core.headers import Line
 from sidecar.endings import Endings
+from sidecar.engines.opening import open_engines
 from sidecar.express import Express
 from sidecar.front import Front
 from sidecar.gate import Gate
 from sidecar.limits import Limits
 from sidecar.listening import Listener
-from sidecar.logins.opening import open_bearer, open_logins
-from sidecar.logins.saml.login import SamlSignIn
+from sidecar.logins.certificates import CertificateAuthenticator
+from sidecar.logins.login import Authenticator
+from sidecar.logins.oidc import OpenIdLogin
+from sidecar.logins.opening import open_bearer, open_introspection, open_logins, saml_logins_of
 from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
-from sidecar.plans import asks_of, gate_plan, identity_plan
+from sidecar.plans import asks_of, certificate_plan, gate_plan, identity_plan
+from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.forms import KeptForms
+from sidecar.portal.front_channel import FrontChannel
 from sidecar.portal.handover import Handover
 from sidecar.portal.portal import Portal
 from sidecar.portal.renewal import Renewal
@@ -42,10 +47,11 @@ from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import site_of
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.sessions.opening import open_store, server_secrets
+from sidecar.sessions.opening import for_site, open_store, server_secrets
 from sidecar.sessions.vault import Vault
-from sidecar.telemetry.audit import AuditLog, FileSink, Sink, StdoutSink
+from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.opening import open_audit
 from sidecar.telemetry.page import MetricsPage
 from sidecar.upstream import Upstream
 
@@ -127,21 +133,12 @@ async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(1)
 
 
-def _audit_log(section: Audit, clock: Clock) -> AuditLog:
-    sinks: list[Sink] = []
-    if section.file is not None:
-        sinks.append(FileSink(section.file))
-    if section.stdout:
-        sinks.append(StdoutSink())
-    return AuditLog(sinks, clock)
-
-
 async def build(config: Config, clock: Clock = time.time) -> Sidecar:
     """Make every room and connect them. Raises ValueError, OSError or Unavailable when that cannot be done.
 
     What was opened is closed again then.
     """
-    audit = _audit_log(config.audit, clock)
+    audit = open_audit(config.audit, clock)
     parts = Parts()
     try:
         return await _wired(config, clock, audit, parts)
@@ -154,7 +151,7 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
 async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) -> Sidecar:
     site = site_of(config.server, config.sessions)
     metrics = Metrics()
-    secrets = server_secrets(config.sessions)
+    secrets = for_site(server_secrets(config.sessions), site.shared)
     store = parts.add(open_store(config.sessions, clock))
     keeper = parts.add(SessionKeeper(store, config.sessions, secrets, clock))
     await keeper.start()
@@ -163,36 +160,69 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         prefix=site.prefix,
         support=config.pages.support,
         overrides=config.pages.templates,
+        takes_basic=config.tokens is not None and config.tokens.basic != "never",
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
-    accounts, scim, schedule = Accounts(), None, None
-    if config.provision is not None:
+    accounts, scim, tokens, schedule = Accounts(), None, None, None
+    if config.provision is not None or config.tokens is not None:
         # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts.
-        from sidecar.accounts import open_accounts, open_schedule, open_scim  # noqa: PLC0415 - see above
+        from sidecar.accounts import open_accounts, open_schedule, open_scim, open_tokens  # noqa: PLC0415 - see above
 
         accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
         scim = open_scim(config.scim, site, accounts, store, audit, metrics)
+        tokens = open_tokens(config, accounts, audit)
         schedule = open_schedule(config, accounts, audit, metrics, clock)
+        if tokens is not None:
+            parts.add(tokens)
+    signals = None
+    if config.signals is not None:
+        from sidecar.signals.opening import open_signals  # noqa: PLC0415 - for those who hear of others
+
+        both = accounts.directory, accounts.provisioner
+        signals = parts.add(open_signals(config, site.origin, site.prefix, store, keeper, both, audit, metrics, clock))
     logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
     for login in logins.values():
         parts.add(login)
     upstream = parts.add(Upstream(config.app, max_body=config.server.max_body, tell=metrics.of_server))
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
-    bearer = open_bearer(logins, config.logins, site.origin)
+    found = (tokens, open_bearer(logins, config.logins, site.origin), open_introspection(logins, config.logins))
+    callers: list[Authenticator] = [one for one in found if one is not None]
+    if config.certificates is not None:
+        callers.append(CertificateAuthenticator(config.certificates, certificate_plan(config, config.certificates)))
     seconds = config.sessions.login.total_seconds()
     memory = config.sessions.absolute.total_seconds() + seconds
     vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
     forms = KeptForms(*vaults, site, config.sessions.keep_post, seconds, memory)
+    plan = gate_plan(config, site, upstream.authority)
+    application = ApplicationSession(
+        config.app,
+        plan.incoming,
+        site.style,
+        upstream.ask,
+        lambda client, host: gate.lines_about(client, host),  # noqa: PLW0108 - made below
+    )
+    farewells = Farewells(Vault(store, secrets, "farewell"))
+    sign_out = SignOut(
+        site=site,
+        logins=logins,
+        keeper=keeper,
+        store=store,
+        farewells=farewells,
+        answers=answers,
+        application=application,
+    )
     gate = Gate(
-        plan=gate_plan(config, site, upstream.authority),
+        plan=plan,
         site=site,
         keeper=keeper,
         renewal=Renewal(logins, keeper, audit.record),
-        authenticators=[bearer] if bearer is not None else [],
+        authenticators=callers,
         forms=forms,
+        sign_out=sign_out,
         remembered=accounts.remembered,
         known=accounts.known,
+        engines=parts.add(open_engines(config.engines, metrics, accounts.changes)),
         ensure=accounts.ensure,
         at_hand=accounts.at_hand,
         assertion=signer or _nothing_asserted,
@@ -209,19 +239,10 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         circles=Circles(site, store),
         keeper=keeper,
         forms=forms,
+        application=application,
         answers=answers,
     )
-    farewells = Farewells(Vault(store, secrets, "farewell"))
-    sign_out = SignOut(
-        site=site,
-        logins=logins,
-        keeper=keeper,
-        store=store,
-        farewells=farewells,
-        answers=answers,
-        app_cookies=config.app.sign_out_cookies,
-    )
-    saml_logins = {name: login for name, login in logins.items() if isinstance(login, SamlSignIn)}
+    saml_logins = saml_logins_of(logins, config.logins)
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
 
     def complaints() -> Mapping[str, str]:
@@ -249,6 +270,16 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             answers=answers,
             audit=audit,
         ),
+        front_channel=FrontChannel(
+            parties={
+                name: login
+                for name, login in logins.items()
+                if isinstance(login, OpenIdLogin) and login.takes_front_channel
+            },
+            keeper=keeper,
+            answers=answers,
+            audit=audit,
+        ),
         keeper=keeper,
         answers=answers,
         audit=audit,
@@ -263,6 +294,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         is_secure=site.style.secure,
         largest_head=config.server.max_header,
         is_windows=config.app.ignore_case,
+        certificates=config.certificates,
     )
     limits = Limits(config.limits)
     front = Front(
@@ -276,6 +308,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         clock=clock,
         limits=limits,
         scim=scim,
+        signals=signals.server if signals is not None else None,
+        must_audit=config.audit.on_failure == "refuse",
     )
     return Sidecar(
         config=config,
@@ -287,9 +321,11 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         background=[
             endings.watch_the_clock,
             upstream.look_after_servers,
-            *([accounts.work] if accounts.provisioner is not None else []),
+            *([accounts.work] if accounts.database is not None else []),
+            *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
             *([schedule.work] if schedule is not None else []),
             *watch.work,
+            *(signals.work if signals is not None else []),
         ],
         parts=parts,
     )

@@ -9,16 +9,27 @@ from dataclasses import replace
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
+from sidecar.config.callers import Certificates
 from sidecar.core.addresses import Network, client_address, host_of, is_trusted
 from sidecar.core.callers import wants_page
+from sidecar.core.client_certificates import certificate_in, is_named
 from sidecar.core.cookies import parse_cookies
-from sidecar.core.paths import Target, read_target, refuse_windows_names
+from sidecar.core.paths import Target, is_shortened, read_target, refuse_windows_names
 from sidecar.core.policy import REFUSED_METHODS
 from sidecar.model import Reason, Refused, Visit
 
+# Where a connection comes from: address of its other side, and whether it is TLS.
+Whence = tuple[str, bool]
+# Header lines of a whole request as they came, and where from.
+Seen = tuple[bytes, Whence]
 _NOWHERE = Target("", "", "", "")
 # Fetched at once: a call of the system for each request costs more than all else about its name.
 _REFERENCES = 512
+
+
+def whence(request: web.BaseRequest) -> Whence:
+    """Where *request* comes from."""
+    return request.remote or "", request.secure
 
 
 class Arrival:
@@ -32,17 +43,19 @@ class Arrival:
         is_secure: bool,
         largest_head: int,
         is_windows: bool = False,
+        certificates: Certificates | None = None,
     ) -> None:
         """Believe X-Forwarded-For from *trusted* peers only; *hosts* are lower-case names without port.
 
         *largest_head* bounds all header lines together, in bytes; *is_windows* when the application is careless about
-        names.
+        names; *certificates* says who may pass on the certificates of clients.
         """
         self._trusted = tuple(trusted)
         self._hosts = hosts
         self._is_secure = is_secure
         self._largest_head = largest_head
         self._is_windows = is_windows
+        self._certificates = certificates
         self._references: list[str] = []
 
     def visit(self, request: web.BaseRequest, target: Target = _NOWHERE) -> Visit:
@@ -60,7 +73,38 @@ class Arrival:
             cookies=parse_cookies(headers.getall(hdrs.COOKIE, ())),
             authorization=headers.get(hdrs.AUTHORIZATION, ""),
             wants_page=wants_page(request.method, headers),
+            is_browser="Sec-Fetch-Mode" in headers or "X-Requested-With" in headers,
             reference=self._reference(),
+            certificate=self._certificate(peer, request) if self._certificates is not None else b"",
+        )
+
+    def _certificate(self, peer: str, request: web.BaseRequest) -> bytes:
+        """The client's certificate, as the proxies alone may say that are named for it."""
+        section = self._certificates
+        if section is None or section.header not in request.headers or not is_named(peer, section.proxies):
+            return b""
+        return certificate_in(request.headers.getall(section.header), section.format)
+
+    def again(self, before: Visit, path: str) -> Visit | None:
+        """Visit of somebody who came with the same lines before, now to a *path* that is simple.
+
+        None when the application could read that path in another way.
+        """
+        if self._is_windows and is_shortened(path):
+            return None
+        return Visit(
+            before.method,
+            path,
+            before.host,
+            before.client,
+            before.scheme,
+            before.cookies,
+            before.authorization,
+            path,
+            before.wants_page,
+            self._reference(),
+            before.certificate,
+            before.is_browser,
         )
 
     def _scheme(self, request: web.BaseRequest, peer: str) -> str:

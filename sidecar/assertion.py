@@ -62,6 +62,10 @@ class AssertionSigner:
         token = jwt.encode(
             {"alg": self._algorithm, "kid": self._kid, "typ": TYPE}, claims, self._key, algorithms=[self._algorithm]
         )
+        if len(token) > self._section.max:
+            # What refuses it is a page of ours that says why, not the application's 400.
+            detail = f"{self._section.header}: longer than {self._section.max} bytes"
+            raise Refused(Reason.HEADER_VALUE, 403, detail)
         if len(self._kept) >= 10_000:
             self._kept.clear()
         lines = ((self._section.header, token),)

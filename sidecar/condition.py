@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
-from sidecar.logins.saml.metadata import ProviderDescription
 from sidecar.logins.saml.parties import ProviderMetadata
 from sidecar.model import Account, Identity, Reason, Unavailable
 from sidecar.sessions.store import Store
@@ -19,6 +18,7 @@ from sidecar.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from sidecar.directory import Directory
     from sidecar.directory.database import Database
+    from sidecar.logins.saml.metadata import ProviderDescription
     from sidecar.people import Changes, People
     from sidecar.provision import Provisioner
 
@@ -127,7 +127,9 @@ class Accounts:
                 _log.info("the directory is ready")
             except Unavailable as fault:
                 _log.error("the directory cannot be used, trying again", error=str(fault))
-        if self.provisioner is not None:
+        if self.provisioner is None:
+            await asyncio.Event().wait()
+        else:
             await self.provisioner.outbox.run()
 
 
@@ -137,7 +139,11 @@ class MetadataWatch:
     def __init__(self, metadata: Mapping[str, ProviderMetadata], metrics: Metrics) -> None:
         """Watch over *metadata* (login → where it comes from); count in *metrics*."""
         self.work = [one.keep_fresh for one in metadata.values()]
-        self._watched = {name: one for name, one in metadata.items() if isinstance(one, ProviderDescription)}
+        self._watched: dict[str, ProviderDescription] = {}
+        if metadata:
+            from sidecar.logins.saml.metadata import ProviderDescription  # noqa: PLC0415 - XML, for who has SAML only
+
+            self._watched = {name: one for name, one in metadata.items() if isinstance(one, ProviderDescription)}
         for name, one in self._watched.items():
             one.tell = partial(self._count, metrics, name)
 

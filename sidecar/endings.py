@@ -40,6 +40,16 @@ class Endings:
             ending = self._live[session.id] = _Timed(session.expires)
         return ending
 
+    def live(self) -> tuple[str, ...]:
+        """Ids of the sessions that something streams for."""
+        return tuple(self._live)
+
+    def of_late(self, session: Session) -> Ending:
+        """Ending of *session* for what began a moment ago: should it have ended since, that is told now."""
+        ending = self.of(session)
+        self._keeper.ask_again(session.id)
+        return ending
+
     def end(self, session_id: str) -> None:
         """Say that the session of that id is over."""
         ending = self._live.pop(session_id, None)

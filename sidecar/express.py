@@ -1,39 +1,74 @@
 """Send an ordinary request on its way at once: somebody who is known asks for a page, and nothing is to be waited for.
 
 Nearly every request is one. It is judged by the same rooms as any other; what differs is that there is no task, and
-that header lines which were written before are not written again. Whatever is not ordinary is left to the gate.
+that header lines which were read and written before are not read and written again. Whatever is not ordinary is left
+to the gate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
-from sidecar.arrival import Arrival
+from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.headers import Line
-from sidecar.gate import Gate
+from sidecar.core.paths import read_simple_start
+from sidecar.core.regulars import varies, without_varying
+from sidecar.gate import Admission, Gate
 from sidecar.limits import Limits
-from sidecar.model import Refused, Visit
-from sidecar.upstream import Departure, Outgoing, written
+from sidecar.model import Visit
+from sidecar.upstream import Client, Departure, Ending, Outgoing, written
 
 _MOST_KEPT = 4096
 _LONGEST_KEPT = 2048
+_MOST_REGULARS = 2048
+_LONGEST_HEAD = 4096
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+Sent = tuple[Visit, Departure]
 
 
-class Sent(NamedTuple):
-    """A request that is on its way, and the visit that it is."""
+class Regular:
+    """Somebody whose header lines came before, byte for byte: how they were read, and what was sent because of them.
 
-    visit: Visit
-    departure: Departure
+    ``admission`` is the last one; what is written about the person is written anew when it says something else.
+    """
+
+    __slots__ = ("admission", "ended", "lines", "tail", "visit")
+
+    def __init__(self, visit: Visit, lines: Sequence[bytes]) -> None:
+        """Remember a *visit*, and its *lines* for the application but for those about the person.
+
+        Between two of the *lines* there is room for a value that differs each time.
+        """
+        self.visit = visit
+        self.lines = lines
+        self.admission: Admission | None = None
+        self.tail = b""
+        self.ended: Callable[[], Ending] | None = None
+
+    def is_current(self, admission: Admission) -> bool:
+        """True when what is written is what *admission* asks for."""
+        last = self.admission
+        return last is not None and last.lines is admission.lines and last.caller is admission.caller
+
+    def written(self, target: bytes, values: Sequence[bytes]) -> bytes:
+        """Write the whole request."""
+        start = b"GET %b HTTP/1.1\r\n" % target
+        if not values:
+            return start + self.tail
+        pieces = [start]
+        for line, value in zip(self.lines, values, strict=False):
+            pieces += (line, value)
+        return b"".join((*pieces, self.tail))
 
 
 class Express:
-    """Remembers what header lines look like once they are written; nothing else."""
+    """Remembers what header lines mean, and how they look once they are written; nothing else."""
 
     def __init__(self, arrival: Arrival, is_ours: Callable[[str], bool], gate: Gate, limits: Limits) -> None:
         """Judge by *arrival*, *limits* and *gate*; paths that *is_ours* says are the portal's."""
@@ -42,63 +77,119 @@ class Express:
         self._gate = gate
         self._limits = limits
         self._alter = gate.answering(())
+        self._regulars: dict[Seen, Regular] = {}
         self._incoming: dict[tuple[bytes, bytes], Outgoing] = {}
         self._about: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self._identity: dict[tuple[Line, ...], Outgoing] = {}
 
-    def depart(self, request: web.BaseRequest, now: float, on_word: Callable[[], None]) -> Sent | None:
-        """Send *request* to the application; None, and nothing has happened, when it takes the gate to do so."""
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None, now: float) -> Sent | None:
+        """Send *request* to the application; None, and nothing has happened, when it takes the gate to do so.
+
+        So with Refused: the gate refuses it, too, and says so.
+
+        *seen* is what its header lines are known by from now on, None when they shall not be remembered.
+        """
         if not _is_ordinary(request):
             return None
-        try:
-            target = self._arrival.target(request)
-            visit = self._arrival.visit(request, target)
-            if target.authority or self._is_ours(visit.path):
-                return None
-            self._arrival.refuse_strange_hosts(visit, request)
-            admission = self._gate.admit(visit, now)
-            if admission is None or not self._limits.is_free(visit, now):
-                return None
-            outgoing = self._outgoing(request, visit, target.raw, admission.lines)
-        except Refused:
-            # The gate refuses it, too, and says so.
+        target = self._arrival.target(request)
+        visit = self._arrival.visit(request, target)
+        if target.authority or self._is_ours(visit.path):
             return None
-        if outgoing is None:
+        self._arrival.refuse_strange_hosts(visit, request)
+        lines = self._lines(request, visit)
+        if lines is None:
             return None
-        caller, gate = admission.caller, self._gate
-        ended = gate.endings.of(caller.session) if caller is not None else None
-        affinity = caller.session.id if caller is not None else ""
+        values = [value for name, value in request.raw_headers if varies(name, value)]
+        regular = Regular(visit, lines)
+        sent = self._sent(client, regular, visit, target.raw.encode(), values, now)
+        if sent is not None and seen is not None and len(seen[0]) <= _LONGEST_HEAD:
+            head, found = without_varying(seen[0])
+            if found == values:
+                _keep(self._regulars, (head, seen[1]), regular, _MOST_REGULARS)
+        return sent
+
+    def again(self, client: Client, data: bytes, origin: Whence, now: float) -> Sent | None:
+        """As ``depart`` for *data*, a whole request whose header lines were remembered from the same *origin*.
+
+        None, and nothing has happened, when they were not, or when its target takes a second look.
+        """
+        start = read_simple_start(data)
+        if start is None:
+            return None
+        target, path, size = start
+        head, values = without_varying(data[size - 2 :])
+        regular = self._regulars.get((head, origin))
+        if regular is None or self._is_ours(path):
+            return None
+        visit = self._arrival.again(regular.visit, path)
+        if visit is None:
+            return None
+        return self._sent(client, regular, visit, target, values, now)
+
+    def _sent(  # noqa: PLR0917 - the parts of one request
+        self, client: Client, regular: Regular, visit: Visit, target: bytes, values: Sequence[bytes], now: float
+    ) -> Sent | None:
+        """Let *visit* in and send it, if neither takes any waiting. Raises Refused."""
+        gate = self._gate
+        admission = gate.admit(visit, now)
+        if admission is None or not self._limits.is_free(visit, now):
+            return None
+        if not regular.is_current(admission) and not self._write(regular, admission):
+            return None
+        caller = admission.caller
         departure = gate.upstream.depart(
-            request, outgoing, alter=self._alter, ended=ended, on_word=on_word, affinity=affinity
+            client,
+            regular.written(target, values),
+            alter=self._alter,
+            ended=regular.ended,
+            affinity=caller.session.id if caller is not None else "",
         )
         if departure is None:
             return None
         self._limits.request(visit, now)
         gate.say_again(admission, visit)
-        return Sent(visit, departure)
+        return visit, departure
 
-    def _outgoing(
-        self, request: web.BaseRequest, visit: Visit, target: str, identity: tuple[Line, ...]
-    ) -> Outgoing | None:
-        """The head for the application; None when its lines depend on one another."""
-        host, forwarding = self._lines_about(visit.client, visit.host)
-        blocks = [b"GET ", target.encode(), b" HTTP/1.1\r\n", host]
+    def _write(self, regular: Regular, admission: Admission) -> bool:
+        """Write what follows the first line; False when its credentials would sign in the whole connection."""
+        identity, caller = admission.lines, admission.caller
+        person = self._identity.get(identity) or _keep(self._identity, identity, written(identity))
+        if person.binds:
+            return False
+        _, forwarding = self._lines_about(regular.visit)
+        regular.tail = b"%b%b%b\r\n" % (regular.lines[-1], forwarding, person.data)
+        regular.ended = partial(self._gate.endings.of_late, caller.session) if caller is not None else None
+        regular.admission = admission
+        return True
+
+    def _lines(self, request: web.BaseRequest, visit: Visit) -> list[bytes] | None:
+        """What becomes of the lines that came; None when they depend on one another.
+
+        They are parted where a value differs each time.
+        """
+        block, _ = self._lines_about(visit)
+        blocks: list[bytes] = []
         for pair in request.raw_headers:
+            name, value = pair
             kept = self._incoming.get(pair) or self._lines_of(pair)
             if kept is None:
                 return None
-            blocks.append(kept.data)
-        person = self._identity.get(identity) or _keep(self._identity, identity, written(identity))
-        if person.binds:
-            return None
-        blocks += (forwarding, person.data, b"\r\n")
-        return Outgoing(b"".join(blocks), binds=False)
+            if not varies(name, value):
+                block += kept.data
+            elif kept.data == b"%b: %b\r\n" % pair:
+                blocks.append(block + name + b": ")
+                block = b"\r\n"
+            else:
+                return None
+        return [*blocks, block]
 
-    def _lines_about(self, client: str, host: str) -> tuple[bytes, bytes]:
-        known = self._about.get((client, host))
+    def _lines_about(self, visit: Visit) -> tuple[bytes, bytes]:
+        """Host line for the application, and what it is told about where *visit* comes from."""
+        key = visit.client, visit.host
+        known = self._about.get(key)
         if known is None:
-            line, forwarding = self._gate.lines_about(client, host)
-            known = _keep(self._about, (client, host), (written((line,)).data, written(forwarding).data))
+            line, forwarding = self._gate.lines_about(*key)
+            known = _keep(self._about, key, (written((line,)).data, written(forwarding).data))
         return known
 
     def _lines_of(self, pair: tuple[bytes, bytes]) -> Outgoing | None:
@@ -106,9 +197,8 @@ class Express:
         plan = self._gate.plan.incoming
         if not plan.stands_alone(*pair):
             return None
+        # Nothing here signs in the connection: a request with credentials is not ordinary.
         lines = written(plan.incoming((pair,)))
-        if lines.binds:
-            return None
         return _keep(self._incoming, pair, lines) if len(pair[1]) <= _LONGEST_KEPT else lines
 
 
@@ -118,7 +208,6 @@ def _is_ordinary(request: web.BaseRequest) -> bool:
         request.method == hdrs.METH_GET
         and request.version == HttpVersion11
         and request.keep_alive
-        and request.content.is_eof()
         and hdrs.UPGRADE not in headers
         and hdrs.EXPECT not in headers
         and hdrs.AUTHORIZATION not in headers
@@ -127,8 +216,8 @@ def _is_ordinary(request: web.BaseRequest) -> bool:
     )
 
 
-def _keep(memo: dict[K, V], key: K, lines: V) -> V:
-    if len(memo) >= _MOST_KEPT:
+def _keep(memo: dict[K, V], key: K, lines: V, most: int = _MOST_KEPT) -> V:
+    if len(memo) >= most:
         memo.clear()
     memo[key] = lines
     return lines

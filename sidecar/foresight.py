@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -12,26 +13,41 @@ from typing import Any
 
 from sqlalchemy import make_url
 
+from sidecar.config.callers import CERTIFICATES
 from sidecar.config.login import OidcLogin
 from sidecar.config.models import Config
 from sidecar.config.saml import SamlLogin
 from sidecar.config.secret import Secret
 from sidecar.core.claims import identity_from
-from sidecar.core.explanation import Explanation, explain
+from sidecar.core.explanation import Considered, Criterion, Explanation, explain
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_target
+from sidecar.core.policy import Standing
 from sidecar.core.roles import RoleFound, find_roles
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.core.template import Compiler
 from sidecar.directory import Directory
+from sidecar.engines.engines import Verdict
+from sidecar.engines.opening import open_engines
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import PlannedCall
+from sidecar.logins.certificates import ISSUER
 from sidecar.logins.saml.naming import issuer_of
-from sidecar.model import Decision, Effect, Identity, Refused, Session, Visit
-from sidecar.plans import header_plan, identity_plan, login_domains, roles_plan, rulebook_of, secret_lines
+from sidecar.model import Decision, Effect, Identity, Reason, Refused, Session, Unavailable, Visit
+from sidecar.plans import (
+    certificate_plan,
+    header_plan,
+    identity_plan,
+    login_domains,
+    roles_plan,
+    rulebook_of,
+    secret_lines,
+)
 from sidecar.portal.site import site_of
 from sidecar.provision import Provisioner, ProvisionPlan
 from sidecar.sessions.memory import MemoryStore
+from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens import service_identity
 
 _HIDDEN = "(secret)"
 _HIDDEN_BASIC = Compiler().compile(f"Basic {_HIDDEN}")
@@ -41,7 +57,9 @@ _HIDDEN_BASIC = Compiler().compile(f"Basic {_HIDDEN}")
 class Question:
     """Who asks for what: *claims* as the provider *login* would send them, verified; None when nobody is signed in.
 
-    ``via`` is "cookie", or "bearer" when the claims are those of an access token; ``host`` "" is the public one.
+    ``via`` is "cookie", or how else they come: "bearer" with an access token that has these claims, "token" with an API
+    token of the person whose claims these are (``scope``), or of the ``service`` with ``roles``, "certificate" with one
+    that has these claims. ``host`` "" is the public one.
     """
 
     login: str
@@ -51,11 +69,17 @@ class Question:
     host: str = ""
     client: str = ""
     via: str = "cookie"
+    scope: tuple[str, ...] = ()
+    service: str = ""
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """The answer. ``refused`` says why it ends early, "" when it does not; ``account`` is None where none is made."""
+    """The answer. ``refused`` says why it ends early, "" when it does not; ``account`` is None where none is made.
+
+    ``engine`` is what an engine is asked and what it says, None where none is asked.
+    """
 
     identity: Identity | None
     found_roles: tuple[RoleFound, ...]
@@ -63,6 +87,7 @@ class Foresight:
     headers: tuple[Line, ...] = ()
     account: ProvisionPlan | None = None
     refused: str = ""
+    engine: Criterion | None = None
 
     @property
     def decision(self) -> Decision:
@@ -81,16 +106,23 @@ class Foresight:
 
 
 async def foresee(
-    config: Config, question: Question, *, lookup: bool, accounts: bool = True, now: float | None = None
+    config: Config,
+    question: Question,
+    *,
+    lookup: bool,
+    accounts: bool = True,
+    engines: bool = False,
+    now: float | None = None,
 ) -> Foresight:
     """Answer *question*; with *lookup* the application is really asked for the account, nothing else is called.
 
+    With *engines* the engine that the rule names is asked over the network, too; Cedar, which is here, always is.
     Without *accounts* nothing is said about one, and the directory is not opened. Raises Refused when the claims make
     no identity or the target no path, Unavailable when directory or *lookup* fail.
     """
     moment = time.time() if now is None else now
-    session = None if question.claims is None else _session(config, question, question.claims, moment)
-    found = () if session is None else find_roles(session.identity, roles_plan(config))
+    session = _session_asked(config, question, moment)
+    found = () if session is None else _found_roles(config, session)
     roles = tuple(role.name for role in found if role.held)
     standing = None if session is None else standing_of(session, question.via, roles)
     seen = Foresight(
@@ -98,6 +130,8 @@ async def foresee(
         found,
         explain(rulebook_of(config), _visit(config, question), standing, moment),
     )
+    if session is not None and standing is not None and seen.decision.effect is Effect.ALLOW:
+        seen = await _ruled(config, question, seen, session, standing, moment, asks=engines)
     if seen.decision.effect is not Effect.ALLOW:
         return seen
     if seen.decision.is_public or session is None:
@@ -117,6 +151,55 @@ async def foresee(
     return replace(seen, headers=(*lines, *_always(config), *_asserted(config)))
 
 
+async def _ruled(  # noqa: PLR0917 - what the gate has in hand, too
+    config: Config,
+    question: Question,
+    seen: Foresight,
+    session: Session,
+    standing: Standing,
+    now: float,
+    *,
+    asks: bool,
+) -> Foresight:
+    """*seen* with what the engine says that the deciding rule names, and with what becomes of the decision then."""
+    visit = _visit(config, question)
+    ask = rulebook_of(config).about(visit)[-1].ask
+    if ask is None:
+        return seen
+    try:
+        wants = f"{ask.engine} {json.dumps(ask.question(session, standing, visit), ensure_ascii=False)}"
+    except Refused as refused:
+        wants = ask.engine
+        if refused.reason is not Reason.ENGINE_NOT_ASKED:
+            raise
+    section = config.engines[ask.engine]
+    if section.type != "cedar" and not asks:
+        return _with_engine(seen, Criterion("engine", wants, "not asked now", None), seen.decision)
+    engines = open_engines({ask.engine: section}, Metrics())
+    try:
+        verdict = await engines.rule_on(ask, session, standing, visit, now)
+    except Unavailable as fault:
+        decision = Decision(Effect.DENY, fault.reason, seen.decision.rule)
+        return _with_engine(seen, Criterion("engine", wants, fault.detail, None), decision)
+    finally:
+        await engines.close()
+    allowed = verdict.ruling.allowed
+    decision = seen.decision if allowed else Decision(Effect.DENY, verdict.reason, seen.decision.rule)
+    return _with_engine(seen, Criterion("engine", wants, _said(verdict), allowed), decision)
+
+
+def _said(verdict: Verdict) -> str:
+    policy = f", by {verdict.ruling.policy}" if verdict.ruling.policy else ""
+    return verdict.detail or f"{'allows' if verdict.ruling.allowed else 'denies'}{policy}"
+
+
+def _with_engine(seen: Foresight, criterion: Criterion, decision: Decision) -> Foresight:
+    considered: tuple[Considered, ...] = tuple(
+        replace(one, criteria=(*one.criteria, criterion)) if one.decided else one for one in seen.explanation.considered
+    )
+    return replace(seen, explanation=Explanation(decision, considered), engine=criterion)
+
+
 def _visit(config: Config, question: Question) -> Visit:
     target = read_target(question.target)
     return Visit(
@@ -126,6 +209,28 @@ def _visit(config: Config, question: Question) -> Visit:
         host=question.host.lower() or site_of(config.server, config.sessions).host,
         client=question.client,
     )
+
+
+def _session_asked(config: Config, question: Question, now: float) -> Session | None:
+    if question.service:
+        who = service_identity(question.service)
+        return Session("(token)", who, now, now, now, 0.0, scope=question.scope, roles=question.roles)
+    if question.claims is None:
+        return None
+    if question.via == "certificate" and config.certificates is not None:
+        who = identity_from(CERTIFICATES, ISSUER, question.claims, certificate_plan(config, config.certificates))
+        return Session("(certificate)", who, now, now, now, 0.0)
+    session = _session(config, question, question.claims, now)
+    if question.via != "token":
+        return session
+    return replace(session, auth_time=0.0, acr="", amr=(), scope=question.scope)
+
+
+def _found_roles(config: Config, session: Session) -> tuple[RoleFound, ...]:
+    if session.roles is None:
+        return find_roles(session.identity, roles_plan(config))
+    why = {True: "given to the service", False: "not given to the service"}
+    return tuple(RoleFound(name, name in session.roles, why[name in session.roles]) for name in config.roles)
 
 
 def _session(config: Config, question: Question, claims: Mapping[str, Any], now: float) -> Session:

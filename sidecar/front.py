@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from sidecar.arrival import Arrival
+from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.audit import Event
 from sidecar.core.paths import Target
 from sidecar.express import Express, Sent
@@ -20,9 +20,11 @@ from sidecar.pages.answers import Answers
 from sidecar.portal.portal import Portal
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
+from sidecar.upstream import Client, Departure
 
 if TYPE_CHECKING:
     from sidecar.scim_api import ScimServer
+    from sidecar.signals.push import SignalServer
 
 _log = structlog.get_logger("front")
 _UNREADABLE = frozenset([Reason.HEADERS_INVALID, Reason.TARGET_INVALID])
@@ -43,38 +45,60 @@ class Front:
     clock: Callable[[], float]
     limits: Limits
     scim: ScimServer | None = None
+    signals: SignalServer | None = None
+    # Nothing is done that could not be written down.
+    must_audit: bool = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
         self.metrics.began()
         return await self._counted(request, None, self.clock())
 
-    def depart(self, request: web.BaseRequest, on_word: Callable[[], None]) -> Trip | None:
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | None:
         """Send an ordinary request on its way at once; None when it is not, or not now: then ``handle`` has it.
 
-        *on_word* is called when the trip may ``arrive``.
+        *client* is told when the trip may ``arrive``. *seen* is what the header lines are known by from now on.
         """
+        if self._must_not:
+            return None
         began = self.clock()
         try:
-            sent = self.express.depart(request, began, on_word)
-        except Exception:  # noqa: BLE001 - whatever it trips over, the gate trips over it, too, and answers
+            sent = self.express.depart(client, request, seen, began)
+        except Exception:  # noqa: BLE001 - whatever it trips over or refuses, the gate does, too, and answers
             return None
-        if sent is None:
-            return None
-        self.metrics.began()
-        return Trip(self, sent, began)
+        return None if sent is None else self._trip(sent, began)
 
-    async def _counted(self, request: web.BaseRequest, sent: Sent | None, began: float) -> web.StreamResponse:
+    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | None:
+        """As ``depart`` for a whole request whose header lines came before from the same *origin*."""
+        if self._must_not:
+            return None
+        began = self.clock()
         try:
-            return await self._answer(request, sent, began)
+            sent = self.express.again(client, data, origin, began)
+        except Exception:  # noqa: BLE001 - as above
+            return None
+        return None if sent is None else self._trip(sent, began)
+
+    @property
+    def _must_not(self) -> bool:
+        """True while nothing may pass, because it could not be noted."""
+        return self.must_audit and self.audit.is_failing
+
+    def _trip(self, sent: Sent, began: float) -> Trip:
+        self.metrics.began()
+        return Trip(self, *sent, began)
+
+    async def _counted(self, request: web.BaseRequest, trip: Trip | None, began: float) -> web.StreamResponse:
+        try:
+            return await self._answer(request, trip, began)
         finally:
             self.metrics.ended(max(0.0, self.clock() - began))
 
-    async def _answer(self, request: web.BaseRequest, sent: Sent | None, now: float) -> web.StreamResponse:
-        visit = sent.visit if sent is not None else self.arrival.visit(request)
+    async def _answer(self, request: web.BaseRequest, trip: Trip | None, now: float) -> web.StreamResponse:
+        visit = trip.visit if trip is not None else self.arrival.visit(request)
         try:
-            if sent is not None:
-                answer: web.StreamResponse = await sent.departure.carry_on(request)
+            if trip is not None:
+                answer: web.StreamResponse = await trip.departure.carry_on(request)
             else:
                 visit, target = self.arrival.locate(visit, request)
                 answer = await self._handed_over(request, visit, target, now)
@@ -98,8 +122,12 @@ class Front:
     ) -> web.StreamResponse:
         if not self.portal.is_health(visit.path):
             self.arrival.refuse_strange_hosts(visit, request)
+            if self.must_audit and self.audit.is_failing:
+                raise Unavailable(Reason.AUDIT_DOWN)
         if self.scim is not None and self.scim.owns(visit.path):
             return await self.scim.handle(request, visit, now)
+        if self.signals is not None and self.signals.owns(visit.path):
+            return await self.signals.handle(request, visit, now)
         if self.portal.owns(visit.path):
             self.limits.page(self.portal.page_of(visit.path), visit, now)
             return await self.portal.handle(request, visit, now)
@@ -146,13 +174,14 @@ class Front:
 class Trip:
     """An ordinary request that is on its way; whoever sent it calls one of the three."""
 
-    __slots__ = ("_began", "_front", "_sent")
+    __slots__ = ("_began", "_front", "departure", "visit")
 
-    def __init__(self, front: Front, sent: Sent, began: float) -> None:
-        """Count *sent* at *front*; it *began* at that time."""
+    def __init__(self, front: Front, visit: Visit, departure: Departure, began: float) -> None:
+        """Count *visit* at *front*; it *began* at that time, and is the *departure*."""
         self._front = front
-        self._sent = sent
         self._began = began
+        self.visit = visit
+        self.departure = departure
 
     def arrive(self) -> bool | None:
         """Give the client the answer; None when that takes more than a moment, which is up to ``carry_on`` then.
@@ -160,9 +189,9 @@ class Trip:
         True when the client's connection may serve another request.
         """
         try:
-            arrived = self._sent.departure.arrive()
+            arrived = self.departure.arrive()
         except Exception:  # noqa: BLE001 - whatever it trips over, nobody shall wait for ever
-            _log.exception("unexpected fault", reference=self._sent.visit.reference)
+            _log.exception("unexpected fault", reference=self.visit.reference)
             return None
         if arrived is None:
             return None
@@ -172,11 +201,11 @@ class Trip:
 
     async def carry_on(self, request: web.BaseRequest) -> web.StreamResponse:
         """Do the rest as for any other request."""
-        return await self._front._counted(request, self._sent, self._began)  # noqa: SLF001 - a part of it
+        return await self._front._counted(request, self, self._began)  # noqa: SLF001 - a part of it
 
     def abandon(self) -> None:
         """Forget about it: the client has gone."""
-        self._sent.departure.abandon()
+        self.departure.abandon()
         self._end()
 
     def _end(self) -> None:

@@ -9,19 +9,22 @@ from typing import NamedTuple, Protocol
 from aiohttp import web
 
 from sidecar.core.audit import Event
-from sidecar.core.cookies import values_of
+from sidecar.core.callers import is_from_elsewhere
+from sidecar.core.cookies import values_of, without_marked
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
-from sidecar.core.policy import Standing, decide, is_open
+from sidecar.core.policy import Rule, Standing, decide, is_open
 from sidecar.core.roles import Role, roles_of
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.endings import Endings
+from sidecar.engines.engines import Engines, Verdict
 from sidecar.logins.login import Authenticator
 from sidecar.model import Account, Decision, Effect, Identity, Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.forms import KeptForm, KeptForms
 from sidecar.portal.renewal import Renewal
+from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog, Form
@@ -106,8 +109,10 @@ class Gate:
     renewal: Renewal
     authenticators: Sequence[Authenticator]
     forms: KeptForms
+    sign_out: SignOut
     remembered: Remembered
     known: Known
+    engines: Engines
     ensure: Ensure
     at_hand: AtHand
     assertion: Assert
@@ -133,29 +138,73 @@ class Gate:
             visit = replace(visit, method="POST")
             rules = self.plan.rules.about(visit)
         decision = decide(rules, visit, caller.standing if caller else None, now)
-        self._say(decision, visit, caller)
+        verdict = await self._ruling(decision, rules, visit, caller, now)
+        if verdict is not None and not verdict.ruling.allowed:
+            decision = Decision(Effect.DENY, verdict.reason, decision.rule)
+        self._say(decision, visit, caller, verdict)
         if decision.effect is not Effect.ALLOW:
             return await self._turn_away(request, visit, target, decision, caller)
         if decision.is_public:
             # Nothing was decided about who it is.
             caller = None
         self._refuse_foreign_websockets(request)
+        is_leaving = self._is_leaving(request, visit, target)
+        if is_leaving and self.sign_out.application.takes_over:
+            answer, session = await self.sign_out.sign_out(visit, now)
+            self._say_left(session, visit)
+            return answer
         lines = await self._identity_lines(caller, now) if caller else ()
         head = self._head(request, visit, target, form, lines)
+        if caller is not None and caller.session.foreign:
+            head = replace(head, headers=_without_foreign(head.headers, caller.session.foreign))
+        if is_leaving:
+            return await self._carry_last(request, visit, head, now)
         return await self._carry(request, head, form, caller)
+
+    def _is_leaving(self, request: web.BaseRequest, visit: Visit, target: Target) -> bool:
+        """True for the application's own sign-out, unless another site made the browser ask for it."""
+        if not self.sign_out.application.is_sign_out(visit, target.raw):
+            return False
+        return not wants_websocket(request) and not is_from_elsewhere(self.site.origin, request.headers)
+
+    async def _carry_last(self, request: web.BaseRequest, visit: Visit, head: Head, now: float) -> web.StreamResponse:
+        """End our session, let the application have its sign-out, and send the browser on to the provider's."""
+        left = await self.sign_out.leave(visit, now, calls=False)
+        self._say_left(left.session, visit)
+        onward = self.site.path("signed-out")
+        if left.onward is not None:
+            # What has to be posted cannot stand in for another answer; the page then says that it is not complete.
+            onward = f"{onward}?partial" if left.onward.form else left.onward.url
+        answering = self.answering([("Set-Cookie", cookie) for cookie in left.cookies])
+
+        def alter(lines: list[Line]) -> list[Line]:
+            if not visit.wants_page or not left.session:
+                return answering(lines)
+            leads = any(name.lower() == "location" for name, _ in lines)
+            kept = [line for line in answering(lines) if line[0].lower() not in ("location", "refresh")]
+            return [*kept, ("Location", onward) if leads else ("Refresh", f"0;url={onward}")]
+
+        return await self.upstream.carry(request, head, alter=alter)
+
+    def _say_left(self, session: str, visit: Visit) -> None:
+        if session:
+            self.audit.record(Event.SIGNED_OUT, {"session": session, "client": visit.client, "way": "application"})
 
     def admit(self, visit: Visit, now: float) -> Admission | None:
         """The same up to the headers, for whoever gets in without anything to wait for; None says nothing.
 
         Nothing is noted yet: ``say_again`` does that, once the request is on its way.
         """
+        if self.sign_out.application.is_sign_out(visit, None):
+            return None
         rules = self.plan.rules.about(visit)
         is_for_all = is_open(rules, visit)
         caller = None if is_for_all else self._caller_at_hand(visit, now)
         if caller is None and not is_for_all:
             return None
         decision = decide(rules, visit, caller.standing if caller else None, now)
-        if decision.effect is not Effect.ALLOW:
+        if decision.effect is not Effect.ALLOW or rules[-1].ask is not None:
+            # An engine may have to be waited for, and what it said belongs into the audit line.
             return None
         if caller is None or decision.is_public:
             return Admission(decision, None, ())
@@ -165,7 +214,7 @@ class Gate:
     def _caller_at_hand(self, visit: Visit, now: float) -> Caller | None:
         token = self._tokens.get(visit.cookies) or self._only_token(visit.cookies)
         session = self.keeper.at_hand(token, now)
-        if session is None or (session.refresh_at and now >= session.refresh_at):
+        if session is None or session.foreign or (session.refresh_at and now >= session.refresh_at):
             return None
         who = self.remembered(session.identity, now)
         return None if who is None else self._caller(session, who, "cookie", token)
@@ -181,7 +230,7 @@ class Gate:
         return tokens[0]
 
     async def _identify(self, visit: Visit, now: float) -> Caller | None:
-        """Session cookie first, then the bearer token and its like."""
+        """Session cookie first, then what programs come with."""
         for token in values_of(visit.cookies, self.site.session_cookie):
             session = await self.keeper.find(token, now)
             if session is not None:
@@ -191,7 +240,9 @@ class Gate:
         for authenticator in self.authenticators:
             session = await authenticator.identify(visit, now)
             if session is not None:
-                return await self._known_caller(session, "bearer", "", now)
+                if authenticator.knows:
+                    return self._caller(session, session.identity, authenticator.via, "")
+                return await self._known_caller(session, authenticator.via, "", now)
         return None
 
     async def _known_caller(self, session: Session, via: str, token: str, now: float) -> Caller:
@@ -206,7 +257,7 @@ class Gate:
         opened = session
         if who is not session.identity:
             session = replace(session, identity=who)
-        roles = roles_of(session.identity, self.plan.roles)
+        roles = roles_of(session.identity, self.plan.roles) if session.roles is None else session.roles
         caller = Caller(session, standing_of(session, via, roles), roles, token)
         if len(self._callers) >= _REMEMBERED:
             self._callers.clear()
@@ -220,8 +271,21 @@ class Gate:
             del self._callers[name]
             self._lines.pop(name, None)
 
-    def _say(self, decision: Decision, visit: Visit, caller: Caller | None) -> None:
+    async def _ruling(
+        self, decision: Decision, rules: Sequence[Rule], visit: Visit, caller: Caller | None, now: float
+    ) -> Verdict | None:
+        """What the engine says that the rule names, once the rule itself has let somebody in; None when it names none.
+
+        Raises Refused and Unavailable.
+        """
+        # The last of the rules about a request is the one that lets in: those before it only deny.
+        if decision.effect is not Effect.ALLOW or rules[-1].ask is None or caller is None:
+            return None
+        return await self.engines.rule_on(rules[-1].ask, caller.session, caller.standing, visit, now)
+
+    def _say(self, decision: Decision, visit: Visit, caller: Caller | None, verdict: Verdict | None) -> None:
         fields = {**_told(decision, visit, caller), "path": visit.path, "reference": visit.reference}
+        fields |= verdict.told() if verdict is not None else {}
         self.audit.record(Event.DECISION, fields)
 
     def say_again(self, admission: Admission, visit: Visit) -> None:
@@ -330,3 +394,9 @@ def _told(decision: Decision, visit: Visit, caller: Caller | None) -> dict[str, 
         "subject": identity.subject if identity else "",
         "session": caller.session.id if caller else "",
     }
+
+
+def _without_foreign(lines: Sequence[Line], marks: Sequence[str]) -> tuple[Line, ...]:
+    """Lines without the cookies that the application had set for whoever used this browser before."""
+    cut = [(name, without_marked(value, marks) if name.lower() == "cookie" else value) for name, value in lines]
+    return tuple(line for line in cut if line[1] or line[0].lower() != "cookie")

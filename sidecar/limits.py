@@ -8,7 +8,7 @@ from sidecar.model import Reason, Refused, Visit
 
 # Pages of ours that cost something, or at which something could be guessed.
 _SIGN_IN = frozenset(["login"])
-_ANSWERS = frozenset(["callback", "backchannel", "saml"])
+_ANSWERS = frozenset(["callback", "backchannel", "frontchannel", "saml"])
 
 
 class Limits:
@@ -31,7 +31,7 @@ class Limits:
     def request(self, visit: Visit, now: float) -> None:
         """Count a request for the application; with a token not from somebody whose last ones were bad."""
         _check(self._requests.take(visit.client, now), "requests")
-        if visit.authorization:
+        if visit.authorization or visit.certificate:
             _check(self._bad_tokens.wait(visit.client, now), "bad tokens")
 
     def is_free(self, visit: Visit, now: float) -> bool:

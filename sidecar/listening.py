@@ -16,9 +16,11 @@ from typing import Protocol
 import structlog
 from aiohttp import web
 
+from sidecar.arrival import Seen, Whence
 from sidecar.config.service import Server, ServerTls
 from sidecar.doorway import Doorway
-from sidecar.serving import Depart, Handler, HttpServer, Trip, server_of, trip_of
+from sidecar.serving import Departures, Handler, HttpServer, Trip, server_of, trip_of
+from sidecar.upstream import Client
 
 _log = structlog.get_logger("listening")
 # Clients that keep connections alive send their next request on them before they notice that we are leaving.
@@ -57,8 +59,11 @@ class Door(Protocol):
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
 
-    def depart(self, request: web.BaseRequest, on_word: Callable[[], None]) -> Trip | None:
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | None:
         """Send it on its way at once, None when that cannot be."""
+
+    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | None:
+        """Send one on its way whose header lines *origin* sent before, None when that cannot be."""
 
 
 class Listener:
@@ -88,7 +93,7 @@ class Listener:
             message = f"server.tls: {error.strerror or error}"
             raise OSError(message) from error
         sockets = await bound("server.listen", section.listen, share=section.workers > 1)
-        self._doors += await self._serve(self._counted, sockets, tls, self._depart, announced=section.proxy_protocol)
+        self._doors += await self._serve(self._counted, sockets, tls, self, announced=section.proxy_protocol)
         if section.metrics is not None and section.workers == 1:
             self._side_doors += await self._serve(self._metrics, await bound("server.metrics", section.metrics), None)
         self.addresses = [_written(one.getsockname()) for one in sockets]
@@ -99,11 +104,11 @@ class Listener:
         handler: Handler,
         sockets: Sequence[socket.socket],
         tls: ssl.SSLContext | None,
-        depart: Depart | None = None,
+        departures: Departures | None = None,
         *,
         announced: bool = False,
     ) -> list[asyncio.Server | Doorway]:
-        server = server_of(self._section, handler, depart, self._note_quiet)
+        server = server_of(self._section, handler, departures, self._note_quiet)
         self._servers.append(server)
         patience = self._section.head_timeout.total_seconds()
         if announced:
@@ -121,9 +126,14 @@ class Listener:
             for one in sockets
         ]
 
-    def _depart(self, request: web.BaseRequest, on_word: Callable[[], None]) -> Trip | None:
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | None:
+        """Let the door send it on its way at once, while nobody is leaving."""
         # The last answers say aloud that the connection closes, which is up to the task.
-        return None if self._is_draining else self._door.depart(request, on_word)
+        return None if self._is_draining else self._door.depart(client, request, seen)
+
+    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | None:
+        """As ``depart`` for one whose header lines came before."""
+        return None if self._is_draining else self._door.again(client, data, origin)
 
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
         self._busy += 1

@@ -33,9 +33,12 @@ class Reason(Enum):
     NO_RULE = "no-rule"
     ROLE_MISSING = "role-missing"
     RULE_DENIES = "rule-denies"
+    TOKEN_SCOPE = "token-scope"
     EXCLUDED = "excluded"
     NETWORK = "network-not-allowed"
     REAUTHENTICATION = "reauthentication-needed"
+    ENGINE_DENIES = "engine-denies"
+    ENGINE_NOT_ASKED = "engine-not-asked"
     # The request itself
     PATH_AMBIGUOUS = "path-ambiguous"
     TARGET_INVALID = "target-invalid"
@@ -51,6 +54,9 @@ class Reason(Enum):
     CHANGED_MEANWHILE = "changed-meanwhile"
     SCIM_INVALID = "scim-invalid"
     SCIM_CLIENT = "scim-client-refused"
+    SIGNAL_INVALID = "signal-invalid"
+    SIGNAL_SENDER = "signal-sender-refused"
+    SIGNAL_STATE = "signal-state-unknown"
     # Credentials
     SESSION_EXPIRED = "session-expired"
     TOKEN_INVALID = "token-invalid"
@@ -62,6 +68,9 @@ class Reason(Enum):
     TOKEN_NONCE = "token-nonce"
     TOKEN_TIME = "token-time"
     TOKEN_CLAIM = "token-claim"
+    TOKEN_REVOKED = "token-revoked"
+    TOKEN_BINDING = "token-binding"
+    CERTIFICATE = "certificate-refused"
     # Signing in
     LOGIN_STATE_UNKNOWN = "login-state-unknown"
     LOGIN_COOKIE_MISSING = "login-cookie-missing"
@@ -91,6 +100,7 @@ class Reason(Enum):
     # Something that we need is down
     STORE_DOWN = "store-unavailable"
     DIRECTORY_DOWN = "directory-unavailable"
+    AUDIT_DOWN = "audit-unavailable"
     PROVIDER_DOWN = "provider-unavailable"
     UPSTREAM_DOWN = "application-unavailable"
     UPSTREAM_SLOW = "application-slow"
@@ -98,6 +108,7 @@ class Reason(Enum):
     PROVISIONING_DOWN = "provisioning-unavailable"
     SOURCE_DOWN = "source-unavailable"
     SYNC_BUSY = "sync-busy"
+    ENGINE_DOWN = "engine-unavailable"
     BUSY = "busy"
     STOPPING = "stopping"
     INTERNAL = "internal"
@@ -119,8 +130,8 @@ class Refused(Exception):  # noqa: N818 - the domain's word
 
     @property
     def is_bad_token(self) -> bool:
-        """True when it is a token that was not accepted."""
-        return self.status == 401 and self.reason.value.startswith("token-")
+        """True when it is a token, or a certificate, that was not accepted."""
+        return self.status == 401 and self.reason.value.startswith(("token-", "certificate-"))
 
 
 class Unavailable(Exception):  # noqa: N818 - the domain's word
@@ -231,6 +242,9 @@ class Session:
     ``sid`` the provider's own session id ("" when it gave none). ``alias`` is what the provider calls the person in
     messages about the session, where that is not the subject. ``refresh_at`` is when the provider's tokens want
     refreshing, 0.0 when never.
+    ``scope`` is what an API token alone is good for, ``roles`` those that it was given (None: they follow otherwise).
+    ``foreign`` are marks of cookies (core.cookies) that the application had set for
+    somebody else in the same browser: they never reach it again.
     """
 
     id: str
@@ -244,6 +258,9 @@ class Session:
     sid: str = ""
     refresh_at: float = 0.0
     alias: str = ""
+    scope: tuple[str, ...] = ()
+    roles: tuple[str, ...] | None = None
+    foreign: tuple[str, ...] = ()
 
     @property
     def provider(self) -> str:
@@ -290,8 +307,9 @@ class Visit:
     ``path`` is the canonical path and ``literal`` the same with ``;parameters`` kept (see core.paths); ``host`` is
     lower-case without port; ``client`` the person's address after trusted proxies were taken off; ``scheme``
     how the browser came as far as that can be known, "" when not; ``cookies`` and
-    ``authorization`` the credentials as sent; ``wants_page`` whether a human looks at the answer; ``reference``
-    names this request in audit lines and on refusal pages.
+    ``authorization`` the credentials as sent; ``certificate`` the caller's TLS certificate (DER) as a trusted proxy
+    gives it; ``wants_page`` whether a human looks at the answer; ``is_browser`` whether a browser surely sent it;
+    ``reference`` names this request in audit lines and on refusal pages.
     """
 
     method: str
@@ -304,6 +322,8 @@ class Visit:
     literal: str = ""
     wants_page: bool = False
     reference: str = ""
+    certificate: bytes = b""
+    is_browser: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,9 +389,6 @@ class Result(Enum):
     CREATED = "created"
     UPDATED = "updated"
     CONFLICT = "conflict"
-    CHANGED_MEANWHILE = "changed-meanwhile"
-    SCIM_INVALID = "scim-invalid"
-    SCIM_CLIENT = "scim-client-refused"
     REFUSED = "refused"
     FAILED = "failed"
     UNKNOWN = "unknown"

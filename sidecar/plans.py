@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
+from sidecar.asks import ask_of
 from sidecar.config.access import AccessRule, Allow, Deny, Require
+from sidecar.config.callers import CERTIFICATES, Certificates
+from sidecar.config.engines import EngineSection
 from sidecar.config.loader import claims_read
 from sidecar.config.login import HeaderLine, IdentityTemplates
 from sidecar.config.models import Config
@@ -17,13 +21,18 @@ from sidecar.core.policy import Rule, Who, came_in_line, group_line, origin_line
 from sidecar.core.roles import Role
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate
+from sidecar.core.template import Compiler
 from sidecar.gate import GatePlan
 from sidecar.logins.login import Ask
 from sidecar.model import NOTHING_NEEDED, Requirement
 from sidecar.portal.site import Site
 
+_NO_ENGINES: Mapping[str, EngineSection] = MappingProxyType({})
 
-def rule_of(section: AccessRule, number: int, *, ignore_case: bool = False) -> Rule:
+
+def rule_of(
+    section: AccessRule, number: int, *, ignore_case: bool = False, engines: Mapping[str, EngineSection] = _NO_ENGINES
+) -> Rule:
     """Compile one access rule; *number* counts from 1 and names a rule that has no name."""
     return Rule(
         name=section.name or f"{number}: {section.path}",
@@ -35,6 +44,7 @@ def rule_of(section: AccessRule, number: int, *, ignore_case: bool = False) -> R
         allow=tuple(_who_passes(one) for one in section.alternatives),
         deny=tuple(_who_is_refused(one) for one in section.deny),
         require=_required(section.require),
+        ask=ask_of(section, engines, ignore_case=ignore_case),
     )
 
 
@@ -67,15 +77,20 @@ def _who_is_refused(deny: Deny) -> Who:
     return Who(tuple(lines), deny.network)
 
 
-def rules_of(sections: Sequence[AccessRule], *, ignore_case: bool = False) -> tuple[Rule, ...]:
+def rules_of(
+    sections: Sequence[AccessRule], *, ignore_case: bool = False, engines: Mapping[str, EngineSection] = _NO_ENGINES
+) -> tuple[Rule, ...]:
     """Compile all access rules, in their order."""
-    return tuple(rule_of(section, number, ignore_case=ignore_case) for number, section in enumerate(sections, 1))
+    return tuple(
+        rule_of(section, number, ignore_case=ignore_case, engines=engines) for number, section in enumerate(sections, 1)
+    )
 
 
 def rulebook_of(config: Config) -> Rulebook:
     """The access rules of *config*, compiled and indexed."""
     ignore_case = config.app.ignore_case
-    return Rulebook(rules_of(config.access, ignore_case=ignore_case), ignore_case=ignore_case)
+    rules = rules_of(config.access, ignore_case=ignore_case, engines=config.engines)
+    return Rulebook(rules, ignore_case=ignore_case)
 
 
 def roles_plan(config: Config) -> tuple[Role, ...]:
@@ -127,9 +142,24 @@ def identity_plan(config: Config, login: str) -> IdentityPlan:
     )
 
 
+def certificate_plan(config: Config, section: Certificates) -> IdentityPlan:
+    """How identities of callers with certificates are read."""
+    own = section.identity
+    return IdentityPlan(
+        username=own.username or Compiler().compile("{{ claims.sub }}"),
+        email=own.email,
+        name=own.name,
+        groups=own.groups,
+        claims=claims_read(config, CERTIFICATES),
+        # Whoever issues certificates says what stands in them.
+        trust_email=True,
+    )
+
+
 def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
     """Everything the gate decides and injects by."""
     names = [*config.headers, *([config.assertion.header] if config.assertion else [])]
+    names += [config.certificates.header] if config.certificates else []
     return GatePlan(
         rules=rulebook_of(config),
         roles=roles_plan(config),
@@ -138,7 +168,8 @@ def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
         incoming=HeaderPlan(
             managed=frozenset(map(collapsed, names)),
             own_cookies=site.own_cookies,
-            keeps_bearer=not any(login.bearer for login in config.oidc_logins.values()),
+            keeps_bearer=config.tokens is None and not any(login.bearer for login in config.oidc_logins.values()),
+            keeps_basic=config.tokens is None or config.tokens.forward_basic,
         ),
         websocket_origins=frozenset([site.origin, *(origin.lower() for origin in config.app.websocket_origins)]),
         public_host_header="" if config.app.host == "public" else upstream_authority,

@@ -9,12 +9,14 @@ from typing import TypedDict
 
 from sidecar.config.models import Config
 from sidecar.directory import Directory
+from sidecar.engines.opening import open_engine
 from sidecar.hooks.hook import StepHook
 from sidecar.logins.opening import open_logins
 from sidecar.model import Unavailable
 from sidecar.plans import identity_plan
 from sidecar.portal.site import site_of
 from sidecar.sessions.opening import open_store
+from sidecar.signals.opening import transmitters_of
 from sidecar.upstream import Upstream
 
 _PATIENCE = 20.0
@@ -28,13 +30,16 @@ class Finding(TypedDict):
 
 
 async def probe(config: Config) -> dict[str, Finding]:
-    """Probe store, providers, directory, application and hook connections, all at once."""
+    """Probe store, providers, engines, directory, application and hook connections, all at once."""
     probes: dict[str, Callable[[], Awaitable[str]]] = {
         "sessions": lambda: _store(config),
         **{where: _application(config, number) for number, where in enumerate(_servers(config))},
         **{f"logins.{name}": _login(config, name) for name in config.logins},
     }
-    if config.provision is not None:
+    if config.signals is not None:
+        probes |= {f"signals.transmitters.{name}": _transmitter(config, name) for name in config.signals.transmitters}
+    probes |= {f"engines.{name}": _engine(config, name) for name in config.engines}
+    if config.provision is not None or config.tokens is not None:
         probes["directory"] = lambda: _directory(config)
     found = await asyncio.gather(*(_tried(one) for one in probes.values()))
     findings = dict(zip(probes, found, strict=True))
@@ -86,6 +91,29 @@ def _login(config: Config, name: str) -> Callable[[], Awaitable[str]]:
             return await login.probe()
         finally:
             await login.close()
+
+    return one
+
+
+def _transmitter(config: Config, name: str) -> Callable[[], Awaitable[str]]:
+    async def one() -> str:
+        site = site_of(config.server, config.sessions)
+        transmitter = transmitters_of(config, site.origin, time.time)[name]
+        try:
+            return await transmitter.probe()
+        finally:
+            await transmitter.close()
+
+    return one
+
+
+def _engine(config: Config, name: str) -> Callable[[], Awaitable[str]]:
+    async def one() -> str:
+        engine = open_engine(name, config.engines[name])
+        try:
+            return await engine.probe()
+        finally:
+            await engine.close()
 
     return one
 

@@ -9,14 +9,15 @@ from typing import Any, Protocol
 import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage, StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
+from sidecar.arrival import Seen, Whence, whence
 from sidecar.config.service import Server
 from sidecar.core.proxy_protocol import Announced
 
 _log = structlog.get_logger("serving")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Depart = Callable[[web.BaseRequest, Callable[[], None]], "Trip | None"]
 _MOST_HEADERS = 200
 # Bytes of further requests that are held while one is on its way.
 _MOST_HELD = 64 * 1024
@@ -35,21 +36,37 @@ class Trip(Protocol):
         """Forget about it: the client has gone."""
 
 
+class Departures(Protocol):
+    """Who sends requests on their way without a task."""
+
+    def depart(self, client: _Connection, request: web.BaseRequest, seen: Seen | None) -> Trip | None:
+        """Send *request*, None when it takes a task; *seen* is how its header lines came if that is sure."""
+
+    def again(self, client: _Connection, data: bytes, origin: Whence) -> Trip | None:
+        """Send *data*, one whole request, if its header lines came before from *origin*."""
+
+
 class _Connection(RequestHandler):
     """One client's connection. What is no HTTP is refused without repeating it, be it to the client or in the log.
 
-    A request that comes alone is first offered to ``depart``. While that one is on its way, aiohttp's own task goes on
-    waiting for the next; what the client sends meanwhile is held. A trip that takes more than a moment is handed to
+    A request that comes alone is first offered to the departures: as the bytes that came when the parser is surely
+    between two requests, and as what the parser made of them otherwise. While it is on its way, aiohttp's own task goes
+    on waiting for the next; what the client sends meanwhile is held. A trip that takes more than a moment is handed to
     the task like a request that has just come.
     """
 
     __slots__ = (
-        "_depart",
+        "_data",
+        "_departures",
         "_head_bytes",
         "_head_timeout",
         "_head_timer",
         "_held",
+        "_is_away",
+        "_is_between",
         "_message",
+        "_origin",
+        "_request",
         "_server",
         "_trip",
         "announced",
@@ -63,10 +80,17 @@ class _Connection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self.announced: Announced | None = None
         self._server = server
-        self._depart = server.depart
+        self._departures = server.departures
         self._head_bytes = 0
         self._held = b""
         self._message: Any = None
+        self._request: web.BaseRequest | None = None
+        # A whole request that the parser has not seen.
+        self._data = b""
+        self._is_away = False
+        # A connection begins between two requests.
+        self._is_between = True
+        self._origin: Whence | None = None
         self._trip: Trip | None = None
 
     @property
@@ -76,19 +100,26 @@ class _Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Read on, but not for ever: the parser bounds each line and their number, not what they come to."""
-        if self._message is not None:
+        if self._is_away:
             self._hold(data)
-            return
+        elif self._origin is None or not self._is_between or not self._departs_again(data, self._origin):
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         requests, waiter = self._request_count, self._waiter
+        was_between, self._is_between = self._is_between, False
         # Nobody is woken by what comes while it is not known who takes it.
         self._waiter = None
         super().data_received(data)
         self._waiter = waiter
+        self._make_last()
         if waiter is None or self._request_count != requests:
             self._head_bytes = 0
             self._stop_waiting()
             if waiter is not None:
-                self._pass_on(waiter)
+                self._is_between = self._request_count == requests + 1 and self._is_at_end(data)
+                head = _lines_of(data) if self._is_between and was_between else b""
+                self._pass_on(waiter, head)
             return
         self._head_bytes += len(data)
         if self._head_bytes > 2 * self.max_field_size:
@@ -97,36 +128,86 @@ class _Connection(RequestHandler):
             # A whole head in one piece, as nearly always, needs no timer.
             self._head_timer = self._loop.call_later(self._head_timeout, self.force_close)
 
+    def _make_last(self) -> None:
+        """Nothing is served after a chunked request: aiohttp's parser makes its trailers lines of the next head.
+
+        Whoever shares a connection of a front proxy with others could plant cookies into their requests.
+        """
+        for number, (message, payload) in enumerate(self._messages):
+            if isinstance(message, RawRequestMessage) and message.chunked and not message.should_close:
+                self._messages[number] = message._replace(should_close=True), payload
+
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _pass_on(self, waiter: asyncio.Future[None]) -> None:
-        if len(self._messages) == 1 and self._depart is not None and not self._upgraded and self._departs():
+    def _is_at_end(self, data: bytes) -> bool:
+        """Whether the parser is surely between two requests: one came out, it has no body, and *data* ended with it."""
+        return data.endswith(b"\r\n\r\n") and bool(self._messages) and self._messages[-1][1] is EMPTY_PAYLOAD
+
+    def _pass_on(self, waiter: asyncio.Future[None], head: bytes) -> None:
+        if len(self._messages) == 1 and not self._upgraded and self._departs(head):
             return
         if not waiter.done():
             waiter.set_result(None)
 
     # A request that departs at once
 
-    def _departs(self) -> bool:
-        message, payload = self._messages[0]
-        if self._depart is None or not isinstance(message, RawRequestMessage):
+    def _departs(self, head: bytes) -> bool:
+        if self._departures is None or not isinstance(self._messages[0][0], RawRequestMessage):
             return False
-        task: Any = self._task_handler
-        request = web.BaseRequest(message, payload, self, StreamWriter(self, self._loop), task, self._loop)
-        trip = self._depart(request, self._on_word)
+        request = self._made(self._messages[0])
+        self._origin = whence(request)
+        trip = self._departures.depart(self, request, (head, self._origin) if head else None)
         if trip is None:
             return False
-        self._trip = trip
-        self._server.trips += 1
+        self._request = request
         self._message = self._messages.popleft()
-        # For ``shutdown``, which waits for requests that are in progress.
-        self._request_in_progress = True
+        self._leave(trip)
         return True
 
-    def _on_word(self) -> None:
+    def _departs_again(self, data: bytes, origin: Whence) -> bool:
+        waiter = self._waiter
+        is_idle = waiter is not None and not waiter.done() and not self._close and not self._force_close
+        # The parser would refuse longer ones, perhaps.
+        if not is_idle or self._departures is None or len(data) > self.max_line_size:
+            return False
+        trip = self._departures.again(self, data, origin)
+        if trip is None:
+            return False
+        self._data = data
+        self._leave(trip)
+        return True
+
+    def _leave(self, trip: Trip) -> None:
+        self._trip = trip
+        self._is_away = True
+        self._server.trips += 1
+        # For ``shutdown``, which waits for requests that are in progress.
+        self._request_in_progress = True
+
+    def _made(self, message: Any) -> web.BaseRequest:
+        task: Any = self._task_handler
+        head, payload = message
+        return web.BaseRequest(head, payload, self, StreamWriter(self, self._loop), task, self._loop)
+
+    def request(self) -> web.BaseRequest:
+        """Give the request that is on its way; only now is it parsed if that was spared until here."""
+        if self._request is None:
+            self._parse()
+            self._request = self._made(self._message)
+        return self._request
+
+    def _parse(self) -> None:
+        parser: Any = self._parser
+        data, self._data = self._data, b""
+        messages, _, _ = parser.feed_data(data)
+        (self._message,) = messages
+        self._request_count += 1
+
+    def on_word(self) -> None:
+        """Hear that there is an answer, or that none can come."""
         stays = self._trip.arrive() if self._trip is not None else None
         if stays is None:
             self._hand_over()
@@ -142,10 +223,10 @@ class _Connection(RequestHandler):
         return trip
 
     def _arrived(self, *, stays: bool) -> None:
-        self._message = None
         self._server.requests_count += 1
-        if self._parser is not None:
+        if self._message is not None and self._parser is not None:
             self._parser.message_consumed()
+        self._come_back()
         self._request_in_progress = False
         if self._handler_waiter is not None:
             self._handler_waiter.set_result(None)
@@ -158,11 +239,18 @@ class _Connection(RequestHandler):
             self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
         self._release()
 
+    def _come_back(self) -> None:
+        self._message = self._request = None
+        self._data = b""
+        self._is_away = False
+
     def _hand_over(self) -> None:
         """Let aiohttp's task have the request, as if it had come now; ``trip`` tells it where to go on."""
         waiter = self._waiter
+        if self._message is None and self._parser is not None:
+            self._parse()
         self._messages.append(self._message)
-        self._message = None
+        self._come_back()
         if waiter is None or waiter.done():
             # It has been told to end.
             self.force_close()
@@ -185,7 +273,7 @@ class _Connection(RequestHandler):
 
     def _process_keepalive(self) -> None:
         """Close a connection that is idle; one whose request is on its way is not."""
-        if self._message is None:
+        if not self._is_away:
             super()._process_keepalive()
         else:
             self._keepalive_handle = None
@@ -197,7 +285,7 @@ class _Connection(RequestHandler):
         super().connection_lost(exc)
 
     def _abandon(self) -> None:
-        self._message = None
+        self._come_back()
         trip = self.take_trip()
         if trip is not None:
             trip.abandon()
@@ -221,10 +309,17 @@ class _Connection(RequestHandler):
         return answer
 
 
+def _lines_of(data: bytes) -> bytes:
+    """All of *data* after its first line if that is one GET without a body, b"" when it is anything else."""
+    start = data.find(b"\r\n")
+    is_alone = data.startswith(b"GET ") and data.find(b"\r\n\r\n") == len(data) - 4
+    return data[start:] if is_alone else b""
+
+
 class HttpServer(web.Server):
     """Makes a ``_Connection`` for each client, and counts the trips that are under way."""
 
-    depart: Depart | None = None
+    departures: Departures | None = None
     on_quiet: Callable[[], None] | None = None
     trips = 0
 
@@ -246,9 +341,9 @@ class HttpServer(web.Server):
 
 
 def server_of(
-    section: Server, handler: Handler, depart: Depart | None = None, on_quiet: Callable[[], None] | None = None
+    section: Server, handler: Handler, departures: Departures | None = None, on_quiet: Callable[[], None] | None = None
 ) -> HttpServer:
-    """Speak HTTP for *handler*, within the bounds of *section*; what *depart* takes does not reach *handler*."""
+    """Speak HTTP for *handler*, within the bounds of *section*; what *departures* take does not reach *handler*."""
     server = HttpServer(
         handler,
         auto_decompress=False,
@@ -260,7 +355,7 @@ def server_of(
         lingering_time=5.0,
         head_timeout=section.head_timeout.total_seconds(),
     )
-    server.depart, server.on_quiet = depart, on_quiet
+    server.departures, server.on_quiet = departures, on_quiet
     return server
 
 

@@ -76,6 +76,8 @@ A whole sidecar (tests/world.py)
     world: World                    per test: `running = await world({changes}, provision=True)` → Running: `.url`
                                     `.browser()` `.raw(bytes)` `.audit()` `.application.seen`.
 
+Engines of fine-grained policy (tests/services/engines.py): OpenFga and Opa, started by tests/test_engines_real.py
+
 nginx (tests/services/nginx.py)
     nginxes: Nginxes                per test: `nginxes("location / { return 200; }")` → Nginx: `.url` `.port`;
                                     `.proxy(url)` passes all on, `.saying(["one", "two"])` are two that answer so.
@@ -107,6 +109,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.async_api import Browser, Page
+
+
+# Files that take the longest, begun first, so that no worker is left alone with one of them at the end.
+_LONGEST = (
+    "test_upstream_variants.py", "test_journey_saml.py", "test_saml_mutants.py", "test_cli.py",
+    "test_scim_conformance.py",
+    "test_explain.py", "test_directory_migration.py", "test_config_example.py", "test_journey_keycloak.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take the longest."""
+    places = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.services.keycloak import PASSWORD
+from tests.services.process import free_port
 from tests.test_journey_kinds import TABLES
-from tests.world import Running, World, free_port, merged
+from tests.world import Running, World, merged
 
 BASE: Mapping[str, Any] = {
     "roles": {"editor": None, "admin": "{{ 'wiki-admins' in groups }}", "reader": "{{ 'staff' in groups }}"},

@@ -19,6 +19,7 @@ from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store
 from sidecar.sessions.store import Store
+from tests.services.process import free_port
 from tests.services.redis import AclUser, RedisServers
 
 SECRET = b"the newest secret of this test!!"
@@ -77,7 +78,7 @@ def _section_of(kind: str, servers: RedisServers, folder: Any) -> Sessions:
             return section("redis://sentinel/0", sentinel=watching)
         return section("rediss://sentinel/0", sentinel=watching, redis_ca=trusted.authority)
     if kind in CLUSTERS:
-        server = servers("--cluster-enabled", "yes", tls=kind == "tls-cluster")
+        server = servers("--cluster-enabled", "yes", "--cluster-port", str(free_port()), tls=kind == "tls-cluster")
         with server.client() as client:
             client.execute_command("CLUSTER ADDSLOTS", *range(16384))
             deadline = time.monotonic() + PATIENCE

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import aiohttp
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from yarl import URL
 
+from tests.forger import Forger, running_forger
 from tests.world import Browser, Running, World
 
+FORTY_KILOBYTES = ["wiki-readers", *(f"group-{number:034}" for number in range(1000))]
 SPELLINGS = ["X-App-User", "x-app-user", "X_App_User", "x-app_user", "X.App.User", "X-APP-USER", "x_app_user"]
+
+
+async def entered(running: Running, forger: Forger, **claims: object) -> aiohttp.ClientResponse:
+    """Sign in in a fresh browser with what the forger says; the page that comes then."""
+    async with running.browser() as browser:
+        begun = URL((await browser.page("/-/login")).headers["Location"])
+        forger.nonce, forger.claims = begun.query["nonce"], claims
+        await browser.page(f"/-/callback/corp?state={begun.query['state']}&code=c")
+        answer = await browser.page("/")
+        await answer.read()
+        return answer
 
 
 async def asked_with(running: Running, browser: Browser, *lines: str, target: str = "/") -> None:
@@ -26,7 +42,11 @@ async def test_t01_a_spoofed_identity_header_dies_in_every_spelling(world: World
     async with running.browser() as browser:
         await browser.sign_in("alan")
         await asked_with(running, browser, f"{spelling}: admin", f"{spelling}: root")
-    assert running.application.seen[-1].careless("X-App-User") == ["alan"]
+        # The short way of ordinary requests strips as well.
+        for _ in range(2):
+            assert (await browser.fetch("/", headers={spelling: "admin"})).status == 200
+    for seen in running.application.seen:
+        assert seen.careless("X-App-User") == ["alan"]
 
 
 async def test_t02_a_header_whose_claim_is_absent_is_still_removed(world: World) -> None:
@@ -48,6 +68,19 @@ async def test_t03_identity_headers_are_stripped_on_public_paths_too(world: Worl
     for seen in (running.application.seen[0], running.application.seen[-1]):
         for name in ("X-App-User", "X-App-Roles", "X-Forwarded-User", "Remote-User"):
             assert seen.careless(name) == []
+
+
+async def test_t03_whoever_gets_in_as_anyone_may_is_nobody_to_the_application(world: World) -> None:
+    rule = {"path": "/**", "allow": [{"role": "admin"}, {"who": "anyone", "network": "127.0.0.0/8"}]}
+    running = await world({"access": [rule]})
+    async with running.browser() as browser:
+        begun = await browser.follow(await browser.page("/-/login?to=/"))
+        await browser.page((await browser.choose(begun, "alan")).headers["Location"])
+        await asked_with(running, browser, "X-App-User: admin")
+        # Once more on the short way of ordinary requests.
+        for _ in range(2):
+            assert (await browser.fetch("/", headers={"X-App-User": "admin"})).status == 200
+    assert [value for seen in running.application.seen for value in seen.careless("X-App-User")] == []
 
 
 async def test_t04_connection_cannot_name_our_headers_away(world: World) -> None:
@@ -72,6 +105,15 @@ async def test_t05_control_characters_in_a_claim_never_make_a_second_header(worl
     assert running.application.seen == []
 
 
+async def test_t05_control_characters_in_any_claim_that_a_header_shows_are_refused(world: World) -> None:
+    async with running_forger() as forger:
+        running = await world({"headers": {"X-App-Phone": "{{ claims.phone }}"}}, issuer=forger.issuer)
+        for phone in ("1\r\nX-Admin: 1", "1\nX-Admin: 1", "1\rX-Admin: 1", "1\x00", "1\x0b", "1\x7f", "1\t2"):
+            answer = await entered(running, forger, groups=["wiki-readers"], phone=phone)
+            assert (answer.status, "header-value" in await answer.text()) == (403, True), phone
+    assert running.application.seen == []
+
+
 async def test_t06_names_beyond_ascii_arrive_as_configured(world: World) -> None:
     running = await world({"headers": {"X-App-Percent": {"value": "{{ user.name }}", "encoding": "percent"}}})
     running.provider.change_name("alan", "Zoë Łódź")
@@ -83,14 +125,27 @@ async def test_t06_names_beyond_ascii_arrive_as_configured(world: World) -> None
 
 
 async def test_t06_a_huge_list_of_groups_is_refused_by_name_and_not_cut(world: World) -> None:
-    long = "{{ groups | join(',') }}," + "a-group-with-a-long-name," * 2000
-    running = await world({"headers": {"X-App-Groups": long}})
-    async with running.browser() as browser:
-        answer = await browser.sign_in("alan")
-        assert answer.status == 403
-        assert "header-value" in await answer.text()
+    async with running_forger() as forger:
+        running = await world({"headers": {"X-App-Groups": "{{ groups | join(',') }}"}}, issuer=forger.issuer)
+        fitting = ["wiki-readers", *(f"a-group-with-a-long-name-{number:05}" for number in range(200))]
+        assert (await entered(running, forger, groups=fitting)).status == 200
+        assert running.application.seen.pop().values("X-App-Groups") == [",".join(fitting)]
+        answer = await entered(running, forger, groups=FORTY_KILOBYTES)
+        assert (answer.status, "header-value" in await answer.text()) == (403, True)
     assert running.application.seen == []
-    assert any("X-App-Groups" in line.get("detail", "") for line in running.audit())
+    assert any("X-App-Groups: longer than 8192 bytes" in line.get("detail", "") for line in running.audit())
+
+
+async def test_t06_an_assertion_that_is_too_large_is_refused_by_name(world: World) -> None:
+    section = {"audience": "wiki", "key": {"env": "KEY"}, "claims": {"groups": "{{ groups }}"}}
+    async with running_forger() as forger:
+        running = await world({"assertion": section}, environment={"KEY": assertion_key()}, issuer=forger.issuer)
+        assert (await entered(running, forger, groups=["wiki-readers"])).status == 200
+        running.application.seen.clear()
+        answer = await entered(running, forger, groups=FORTY_KILOBYTES)
+        assert (answer.status, "header-value" in await answer.text()) == (403, True)
+    assert running.application.seen == []
+    assert any("X-Sidecar-Assertion: longer than" in line.get("detail", "") for line in running.audit())
 
 
 FORWARDED = [
@@ -157,8 +212,6 @@ async def test_t09_the_application_cannot_set_our_cookies(world: World) -> None:
     running = await world()
 
     async def answer(request: object) -> object:
-        from aiohttp import web  # noqa: PLC0415
-
         response = web.Response(text="x")
         response.headers.add("Set-Cookie", "sidecar=forged; Path=/")
         response.headers.add("Set-Cookie", "=sidecar=forged; Path=/")
@@ -172,16 +225,21 @@ async def test_t09_the_application_cannot_set_our_cookies(world: World) -> None:
     assert response.headers.getall("Set-Cookie") == ["theirs=1; Path=/"]
 
 
-async def test_t10_the_assertion_is_signed_short_lived_and_not_taken_back(world: World) -> None:
+def assertion_key() -> str:
+    """PEM of a fresh key to sign assertions with."""
     key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    return key.decode()
+
+
+async def test_t10_the_assertion_is_signed_short_lived_and_not_taken_back(world: World) -> None:
     changes = {
         "assertion": {"audience": "wiki", "key": {"env": "ASSERTION_KEY"}},
         "logins": {"corp": {"bearer": {"audience": "wiki", "types": ["at+jwt", "JWT", "sidecar-assertion+jwt"]}}},
         "access": [{"path": "/api/**", "allow": {"bearer": "corp"}}, {"path": "/**", "allow": "signed_in"}],
     }
-    running = await world(changes, environment={"ASSERTION_KEY": key.decode()})
+    running = await world(changes, environment={"ASSERTION_KEY": assertion_key()})
     async with running.browser() as browser:
         await browser.sign_in("ada")
         jwks = await (await browser.fetch("/-/jwks.json")).json()
@@ -197,3 +255,21 @@ async def test_t10_the_assertion_is_signed_short_lived_and_not_taken_back(world:
         answer = await stranger.fetch("/api/x", headers={"Authorization": f"Bearer {token}"})
         assert answer.status == 401
         assert len(running.application.seen) == before
+
+
+async def test_t61_what_one_person_gets_from_the_application_never_reaches_the_next(world: World) -> None:
+    running = await world()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.json_response({"said": request.headers.get("Cookie", "")})
+        response.headers.add("Set-Cookie", f"app={request.headers['X-App-User']}; Path=/")
+        return response
+
+    running.application.answer = answer
+    async with running.browser() as ada, running.browser() as alan:
+        for browser, login in ((ada, "ada"), (alan, "alan")):
+            assert (await (await browser.sign_in(login)).json())["said"] == ""
+        for browser, login in ((ada, "ada"), (alan, "alan"), (ada, "ada")):
+            assert (await (await browser.fetch("/again")).json())["said"] == f"app={login}"
+    # All that came over the sidecar's few connections.
+    assert {seen.values("X-App-User")[0] for seen in running.application.seen} == {"ada", "alan"}

@@ -12,7 +12,8 @@ from pathlib import Path
 import yaml
 from yarl import URL
 
-from tests.world import BASE, SECRET, Browser, Running, World, free_port, merged
+from tests.services.process import free_port
+from tests.world import BASE, SECRET, Browser, Running, World, merged
 
 
 @asynccontextmanager

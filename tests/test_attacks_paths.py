@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
+import aiohttp
 import pytest
 
 from tests.world import Running, World
@@ -217,6 +221,28 @@ async def test_t60_nothing_is_read_after_a_request_whose_end_is_a_matter_of_opin
     assert running.application.seen == []
 
 
+@pytest.mark.parametrize("is_pipelined", [True, False])
+async def test_t60_the_trailers_of_a_request_are_no_lines_of_the_next(world: World, is_pipelined: bool) -> None:
+    running = await world()
+    host = f"Host: localhost:{running.port}\r\n"
+    trailers = "Cookie: sidecar=planted\r\nAuthorization: Bearer planted\r\nX-Planted: 1\r\n"
+    first = f"POST /public/x HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n0\r\n{trailers}\r\n"
+    second = f"GET /public/next HTTP/1.1\r\n{host}\r\n"
+    if is_pipelined:
+        await running.raw((first + second).encode())
+    else:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(first.encode())
+        await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            writer.write(second.encode())
+            async with asyncio.timeout(5):
+                await reader.read()
+        writer.close()
+    assert "planted" not in str(running.application.seen).lower()
+    assert [seen.target for seen in running.application.seen] == ["/public/x"]
+
+
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost"]
 )
@@ -240,3 +266,31 @@ async def test_t62_a_head_that_is_too_large_as_a_whole_is_refused(world: World) 
     assert await status_of(running, "/public/x", "GET", *[f"X-{n}: {'y' * 1000}" for n in range(6)]) in (400, 431)
     assert running.application.seen == []
     assert await status_of(running, "/public/x", "GET", *[f"X-{n}: {'y' * 1000}" for n in range(3)]) == 200
+
+
+async def test_t64_a_websocket_ends_with_the_absolute_lifetime_of_its_session(world: World) -> None:
+    running = await world({"sessions": {"absolute": "1h"}, "logins": {"corp": {"refresh": "false"}}})
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        async with browser.http.ws_connect(f"{running.url}/ws", headers={"Origin": running.url}) as socket:
+            world.clock.ahead = 3500
+            await socket.send_str("x")
+            assert (await socket.receive(10)).data == "echo x"
+            world.clock.ahead = 3601
+            closed = await socket.receive(10)
+            assert (closed.type, closed.data, closed.extra) == (aiohttp.WSMsgType.CLOSE, 1008, "session ended")
+        # And it opens no other: 401, not a redirect.
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await browser.http.ws_connect(f"{running.url}/ws", headers={"Origin": running.url})
+        assert refused.value.status == 401
+
+
+async def test_t64_the_rule_for_the_path_is_checked_at_the_handshake(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.sign_in("alan")
+        running.application.seen.clear()
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await browser.http.ws_connect(f"{running.url}/admin/ws", headers={"Origin": running.url})
+        assert refused.value.status == 403
+    assert running.application.seen == []

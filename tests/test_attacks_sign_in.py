@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+import time
 
 import pytest
 from yarl import URL
 
+from tests.forger import running_forger
+from tests.sessions_world import signed_in
 from tests.test_paths import CORPUS
 from tests.world import Running, World
 
@@ -24,6 +26,23 @@ async def test_t19_no_return_target_leads_to_another_site(world: World) -> None:
             if answer.status == 302:
                 landing = URL(running.url).join(URL(answer.headers["Location"], encoded=True))
                 assert (landing.host, landing.port) == ("localhost", running.port), text
+
+
+async def test_t19_no_return_target_leads_to_another_site_after_a_sign_in_either(world: World) -> None:
+    async with running_forger() as forger:
+        running = await world({"limits": {"sign_in": "off", "answers": "off"}}, issuer=forger.issuer)
+        async with running.browser() as browser:
+            for text in CORPUS[::4]:
+                browser.http.cookie_jar.clear()
+                answer = await browser.page(str(URL("/-/login").with_query(to=text)))
+                if answer.status == 400:
+                    continue
+                begun = URL(answer.headers["Location"]).query
+                forger.nonce = begun["nonce"]
+                answer = await browser.page(f"/-/callback/corp?state={begun['state']}&code=c")
+                assert answer.status == 302, text
+                landing = URL(running.url).join(URL(answer.headers["Location"], encoded=True))
+                assert (landing.scheme, landing.host, landing.port) == ("http", "localhost", running.port), text
 
 
 async def test_t20_a_host_that_merely_looks_like_ours_is_another_host(world: World) -> None:
@@ -174,13 +193,25 @@ async def test_t50_every_sign_in_gets_a_new_session_and_the_old_one_ends(world: 
 
 
 async def test_t51_an_old_cookie_is_worthless_after_the_idle_and_the_absolute_end(world: World) -> None:
-    running = await world({"sessions": {"idle": "1s", "absolute": "2s"}})
+    sessions = {"idle": "10m", "absolute": "1h"}
+    running = await world({"sessions": sessions, "logins": {"corp": {"refresh": "false"}}})
+
+    async def status_after(seconds: float, token: str) -> int:
+        world.clock.ahead += seconds
+        async with running.browser() as thief:
+            return (await thief.fetch("/", headers={"Cookie": f"sidecar={token}"})).status
+
     async with running.browser() as browser:
         await browser.sign_in("ada")
-        token = browser.cookie()
-        assert (await browser.fetch("/")).status == 200
-        await asyncio.sleep(1.2)
-        assert (await browser.fetch("/", headers={"Cookie": f"sidecar={token}"})).status == 401
+        unused = browser.cookie()
+        assert [await status_after(seconds, unused) for seconds in (0, 500, 601)] == [200, 200, 401]
+        world.clock.ahead = 0
+        browser.http.cookie_jar.clear()
+        await browser.sign_in("ada")
+        busy = browser.cookie()
+        # Used every five minutes: 55 of them later it is there, an hour later it is not.
+        assert [await status_after(300, busy) for _ in range(12)] == [200] * 11 + [401]
+        assert await status_after(0, unused) == 401
 
 
 async def test_t52_signing_out_by_a_visit_really_ends_the_session(world: World) -> None:
@@ -205,24 +236,46 @@ async def test_another_site_cannot_sign_anybody_out(world: World) -> None:
         assert (await browser.fetch("/")).status == 200
 
 
-async def test_t53_a_session_of_one_application_is_refused_by_another(world: World) -> None:
-    first = await world()
-    second = await world(provider=await world.provider(first.url))
-    async with first.browser() as browser:
-        await browser.sign_in("ada")
-        token = browser.cookie()
-    async with second.browser() as browser:
-        assert (await browser.fetch("/", headers={"Cookie": f"sidecar={token}"})).status == 401
+@pytest.mark.parametrize(("domain", "status"), [(None, 401), ("example.com", 200)])
+async def test_t53_a_session_of_one_application_is_refused_by_another_unless_they_share_the_cookie(
+    world: World, redis_url: str, domain: str | None, status: int
+) -> None:
+    """Both use one Redis, one prefix and one secret."""
+    sessions = {"redis": {"env": "REDIS_URL"}, "cookie": {"domain": domain}}
+    first, second = [
+        await world(
+            {"server": {"public_url": f"https://{name}.example.com"}, "sessions": sessions},
+            environment={"REDIS_URL": redis_url},
+        )
+        for name in ("wiki", "board")
+    ]
+    token, _ = await first.sidecar.front.gate.keeper.open(signed_in(), time.time())
+    cookie = f"__{'Secure' if domain else 'Host'}-sidecar={token}"
+
+    async def status_at(running: Running, host: str) -> int:
+        lines = f"Host: {host}.example.com\r\nCookie: {cookie}\r\nConnection: close"
+        return int((await running.raw(f"GET / HTTP/1.1\r\n{lines}\r\n\r\n".encode())).split(b" ", 2)[1])
+
+    assert await status_at(first, "wiki") == 200
+    assert await status_at(second, "board") == status
+    assert len(second.application.seen) == (status == 200)
 
 
 async def test_t54_ten_thousand_cookies_do_no_harm(world: World) -> None:
     running = await world()
     many = "; ".join(f"sidecar-{n}=x" for n in range(2000))
     repeated = "; ".join("sidecar=" + "A" * 43 for _ in range(500))
+    huge = "; ".join(f"sidecar-{n}={'x' * 4000}" for n in range(40))
+    counted = "sidecar=1000000000; sidecar-0=x; sidecar-999999999=y; sidecar=; =sidecar; sidecar"
     async with running.browser() as browser:
-        assert (await browser.fetch("/", headers={"Cookie": many})).status in (400, 401)
-        assert (await browser.fetch("/", headers={"Cookie": repeated})).status in (400, 401)
+        for cookies in (many, repeated, huge, counted):
+            assert (await browser.fetch("/", headers={"Cookie": cookies})).status in (400, 401, 431)
+        assert running.application.seen == []
         assert (await browser.fetch("/public/x")).status == 200
+        # Nor do they keep somebody out who is signed in, as long as they fit.
+        await browser.sign_in("ada")
+        beside = f"{'; '.join(f's-{n}=x' for n in range(150))}; sidecar={'A' * 43}; sidecar={browser.cookie()}"
+        assert (await browser.fetch("/", headers={"Cookie": beside})).status == 200
 
 
 async def test_t55_cookies_are_marked_as_strictly_as_the_address_allows(world: World) -> None:

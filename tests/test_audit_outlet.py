@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.telemetry import audit
-from sidecar.telemetry.audit import FileSink, Outlet
+from sidecar.telemetry import outlet as outlets
+from sidecar.telemetry.outlet import Outlet
+from sidecar.telemetry.sinks import FileSink
 
 
 class FullDisk:
@@ -28,15 +29,18 @@ class FullDisk:
         self.written += lines
         return len(lines)
 
+    def place(self) -> str:
+        return ""
+
     def close(self) -> None:
         pass
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "_MOST_WAITING", 100)
-    monkeypatch.setattr(audit, "_MOST_AT_ONCE", 10)
-    monkeypatch.setattr(audit, "_RETRY_AFTER", 0.01)
+    monkeypatch.setattr(outlets, "_MOST_WAITING", 100)
+    monkeypatch.setattr(outlets, "_MOST_AT_ONCE", 10)
+    monkeypatch.setattr(outlets, "_RETRY_AFTER", 0.01)
 
 
 @pytest.mark.usefixtures("small")
@@ -59,7 +63,7 @@ def test_a_disk_that_is_full_for_long_does_not_fill_the_memory() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_long_lines_of_strangers_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(outlets, "_MOST_BYTES", 1000)
     disk = FullDisk()
     outlet = Outlet(disk)
     for _ in range(50):

@@ -35,8 +35,23 @@ def access(*rules: str) -> dict[str, str]:
     return {"access": "access:\n" + "\n".join(f"  - {{{rule}}}" for rule in rules)}
 
 
+TUPLE = "tuple: {user: 'user:x', relation: r, object: 'd:x'}"
+
+
+def fga(asked: str, *, allow: str = "signed_in", name: str = "e", **changes: str) -> dict[str, str]:
+    """A rule that asks an engine e, which is an OpenFGA."""
+    section = {"type": "openfga", "url": "http://fga:8080", "store": "S", "model": "M", **changes}
+    lines = ", ".join(f"{key}: {value}" for key, value in section.items())
+    rule = f"path: /d/*/**, allow: {allow}, engine: {{name: {name}, {asked}}}"
+    return {"engines": f"engines: {{e: {{{lines}}}}}", **access(rule, CLOSED)}
+
+
 def sessions(rest: str) -> dict[str, str]:
     return {"sessions": f"sessions: {{{rest}}}"}
+
+
+def audit(rest: str) -> dict[str, str]:
+    return {"audit": f"audit: {{{rest}}}"}
 
 
 def headers(rest: str) -> dict[str, str]:
@@ -79,6 +94,27 @@ SAML = "type: saml, metadata: https://idp.example.com/metadata, domains: [exampl
 
 def saml(rest: str = "", base: str = SAML) -> dict[str, str]:
     return {"logins": f"logins:\n  partners: {{{base}{', ' if rest else ''}{rest}}}"}
+
+
+def tokens(rest: str) -> dict[str, str]:
+    return {"tokens": f"tokens: {{{rest}}}"}
+
+
+def callers(rest: str, proxies: str = "[10.0.0.5/32, unix]") -> dict[str, str]:
+    return {"certificates": f"certificates: {{proxies: {proxies}, ca: ca.pem{', ' if rest else ''}{rest}}}"}
+
+
+ASKED = "bearer: {audience: x, introspection: {cache: 5s}}"
+
+
+SPEAKER = "issuer: https://id.example.com, login: corp"
+PUSHES = "token: {env: SIGNALS_TOKEN}"
+AT_CORP = "signals.transmitters.corp"
+
+
+def signals(rest: str, name: str = "corp", **others: str) -> dict[str, str]:
+    lines = [f"    {one}: {{{section}}}" for one, section in {name: rest, **others}.items()]
+    return {**accounts(), "signals": "signals:\n  transmitters:\n" + "\n".join(lines)}
 
 
 # (sections, severity, path, fragment of the message or its way out)
@@ -127,6 +163,54 @@ CASES = [
         "access[0].allow.bearer",
         "does not accept bearer",
     ),
+    # engines
+    (fga(TUPLE, url="ftp://h"), "error", "engines.e.url", "http or https"),
+    (fga(TUPLE, url="http://u:p@h"), "error", "engines.e.url", "user name"),
+    (fga(TUPLE, store="a/b"), "error", "engines.e.store", "must be an id"),
+    (fga(TUPLE, token="{env: OIDC_SECRET}"), "warning",
+     "engines.e.url", "in the clear"),
+    (fga("tuple: {user: '{{ claims.sub }}', relation: r, object: 'd:x'}"), "error",
+     "access[0].engine.tuple.user", "begin with its type"),
+    (fga("tuple: {user: 'user:x', relation: r, object: '{{ request.path }}'}"), "error",
+     "access[0].engine.tuple.object", "begin with its type"),
+    (fga("tuple: {user: 'user:{{ usr }}', relation: r, object: 'd:x'}"), "error",
+     "access[0].engine.tuple.user", "Did you mean `user`?"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:{{ request.query }}'}"), "error",
+     "access[0].engine.tuple.object", "request has no `query`"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:{{ request.captured[2] }}'}"), "error",
+     "access[0].engine.tuple.object", "2 star(s)"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:{{ item }}'}"), "error",
+     "access[0].engine.tuple.object", "beside each"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:x'}, "
+         "contextual: {user: 'user:x', relation: r, object: 'd:{{ item }}'}"), "error",
+     "access[0].engine.contextual", "has no each"),
+    (fga("tuple: {user: 'user:x', relation: r, object: 'd:x'}, "
+         "contextual: {each: 'a', user: 'user:x', relation: r, object: 'd:x'}"), "error",
+     "access[0].engine.contextual.each", "one expression"),
+    (fga("input: {}"), "error", "access[0].engine.input", "not for an engine of type openfga"),
+    (fga("input: {}"), "error", "access[0].engine", "tuple is missing"),
+    (fga(TUPLE, allow="nobody"), "error",
+     "access[0].engine", "no effect"),
+    (fga(TUPLE, allow="anyone"), "error",
+     "access[0].engine", "anyone may be nobody"),
+    (fga(TUPLE,
+         allow="[signed_in, {who: anyone, network: 10.0.0.0/8}]"), "error",
+     "access[0].engine", "anyone may be nobody"),
+    (fga(TUPLE, name="f"), "error",
+     "access[0].engine.name", "There are: e"),
+    (fga(TUPLE, ca="config.yaml"), "warning", "engines.e.ca", "over http"),
+    ({"engines": "engines: {e: {type: opa, url: https://h, path: a/b}}"}, "warning", "engines.e", "no rule asks it"),
+    ({"engines": "engines: {e: {type: opa, url: https://h, path: a/../b}}"}, "error", "engines.e.path", "below data"),
+    ({"engines": "engines: {e: {type: opa, url: https://h, path: a, timeout: 0s}}"}, "error",
+     "engines.e.timeout", "longer than nothing"),
+    ({"engines": "engines: {e: {type: cedar, policies: nowhere.cedar}}"}, "error",
+     "engines.e.policies[0]", "cannot be read"),
+    ({"engines": "engines: {e: {type: cedar, policies: config.yaml, principal: a b}}"}, "error",
+     "engines.e.principal", "no type of Cedar"),
+    ({"engines": "engines: {e: {type: cedar, policies: config.yaml, id: x}}"}, "error",
+     "engines.e.id", "the same for everybody"),
+    ({"engines": 'engines: {e: {type: cedar, policies: config.yaml, attributes: {a: ["{{ usr }}"]}}}'}, "error",
+     "engines.e.attributes.a[0]", "no `usr`"),
     # scim
     (scim(f"{TOKEN}, {JOIN}", "a b"), "error", "scim.clients.a b", "part of addresses"),
     (scim(f"token: {{env: OIDC_SECRET}}, {JOIN}"), "error", "scim.clients.okta.token", "openssl rand"),
@@ -141,6 +225,24 @@ CASES = [
     (scim(f"{TOKEN}, {JOIN}, groups: add", b=f"token: {{env: SESSION_SECRET}}, {JOIN}, groups: replace"), "error",
      "scim.clients.b.groups", "the same"),
     ({"scim": f"scim: {{clients: {{okta: {{{TOKEN}, {JOIN}}}}}}}"}, "error", "scim", "Add provision"),
+    # signals
+    (signals(f"{SPEAKER}, {PUSHES}", "a b"), "error", "signals.transmitters.a b", "part of addresses"),
+    (signals(SPEAKER), "error", AT_CORP, "neither token"),
+    (signals(f"{SPEAKER}, poll: {{}}"), "error", f"{AT_CORP}.poll", "without access"),
+    (signals(f"{SPEAKER}, {PUSHES}, access: {{env: SIGNALS_ACCESS}}, scopes: x"), "warning", f"{AT_CORP}.scopes",
+     "one of"),
+    (signals(f"{SPEAKER}, token: {{env: OIDC_SECRET}}"), "error", f"{AT_CORP}.token", "openssl rand"),
+    (signals(f"{SPEAKER}, {PUSHES}", b=f"{SPEAKER}, {PUSHES}"), "error", "signals.transmitters.b.token", "corp has"),
+    (signals(f"issuer: 'http://id.example.com', login: corp, {PUSHES}"), "error", f"{AT_CORP}.issuer", "https"),
+    (signals(f"{SPEAKER}, {PUSHES}, discovery: 'https://me@x'"), "error", f"{AT_CORP}.discovery", "https"),
+    (signals(f"{SPEAKER}, access: {{env: S}}, poll: {{endpoint: 'ftp://x'}}"), "error", f"{AT_CORP}.poll.endpoint",
+     "http"),
+    (signals(f"issuer: https://id.example.com, login: crop, {PUSHES}"), "error", f"{AT_CORP}.login", "corp"),
+    ({**signals(f"issuer: https://id.example.com, login: partners, {PUSHES}"), **saml()}, "error", f"{AT_CORP}.login",
+     "type oidc"),
+    ({**signals(f"{SPEAKER}, {PUSHES}"), "provision": ""}, "warning", AT_CORP, "switches nobody off"),
+    ({**signals(f"{SPEAKER}, {PUSHES}, subjects: email"), "provision": ""}, "error", f"{AT_CORP}.subjects",
+     "directory"),
     # server
     ({"server": "server: {public_url: wiki.example.com}"}, "error", "server.public_url", "http:// or https://"),
     ({"server": f"server: {{public_url: {HOUSE}/wiki}}"}, "error", "server.public_url", "without a path"),
@@ -193,6 +295,13 @@ CASES = [
     (app("upstream: https://h, tls: {ca: config.yaml}"), "error", "app.tls.ca", "holds no certificate"),
     (app("upstream: https://h, tls: {certificate: config.yaml, key: config.yaml}"), *NO_PAIR),
     (app("upstream: http://h, websocket_origins: [board]"), "error", "app.websocket_origins[0]", "http:// or https://"),
+    (app("upstream: http://h, sign_out_cookies: 'a b'"), "error", "app.sign_out_cookies", "no name"),
+    (app("upstream: http://h, sign_out_cookies: '*'"), "warning", "app.sign_out_cookies", "every cookie"),
+    (app("upstream: http://h, logout: {}"), "error", "app.logout", "says nothing"),
+    (app("upstream: http://h, logout: {path: logout}"), "error", "app.logout.path", "Begin it"),
+    (app("upstream: http://h, logout: {path: /**}"), "warning", "app.logout.path", "every such page"),
+    (app("upstream: http://h, logout: {call: {path: logout}}"), "error", "app.logout.call.path", "Begin it"),
+    (app("upstream: http://h, logout: {path: /logout, then: take_over}"), "warning", "app.logout.then", "nothing ends"),
     # sessions
     (sessions("redis: redis://r"), "error", "sessions.secrets", "openssl rand"),
     (sessions(f"redis: http://r, {SECRETS}"), "error", "sessions.redis", "redis://"),
@@ -242,6 +351,18 @@ CASES = [
         "cannot be shared",
     ),
     ({"audit": ""}, "warning", "audit", "audit.stdout"),
+    (audit("on_failure: refuse"), "error", "audit.on_failure", "nothing that could fail"),
+    (audit("stdout: true, rotate: {size: 1MiB}"), "error", "audit.rotate", "no file"),
+    (audit("syslog: {url: logs.example.com}"), "error", "audit.syslog.url", "tls://"),
+    (audit("syslog: {url: 'tls://logs:99999'}"), "error", "audit.syslog.url", "no address"),
+    (audit("syslog: {url: 'tls://logs/path'}"), "error", "audit.syslog.url", "host and port only"),
+    (audit("syslog: {url: unix:dev/log}"), "error", "audit.syslog.url", "absolute path"),
+    (audit("syslog: {url: tcp://logs}"), "warning", "audit.syslog.url", "in the clear"),
+    (audit("syslog: {url: udp://127.0.0.1, ca: config.yaml}"), "error", "audit.syslog.ca", "tls:// only"),
+    (audit("file: a.jsonl, chain: {anchors: a.jsonl}"), "error", "audit.chain.anchors", "copies"),
+    (audit("stdout: true, chain: {every: 10ms}"), "error", "audit.chain.every", "1s"),
+    (audit("stdout: true, personal: {fields: {path: network}}"), "error", "audit.personal.fields.path", "addresses"),
+    (audit("stdout: true, personal: {fields: {path: pseudonym}}"), "warning", "audit.personal.key", "own"),
     ({"pages": "pages: {templates: nowhere}"}, "error", "pages.templates", "no folder"),
     # logins and identity
     (logins("title: Corp", name='"c/d"'), "error", "logins.c/d", "part of addresses"),
@@ -630,6 +751,54 @@ CASES = [
         "provision.lookup",
         "not for lookup",
     ),
+    # Callers
+    (access("path: /**, allow: {bearer: [token]}"), "error", "access[0].allow.bearer[0]", "there is no login"),
+    (access("path: /**, allow: {bearer: [tokens]}"), "error", "access[0].allow.bearer[0]", "there is no section"),
+    (tokens(""), "warning", "tokens", "no access rule accepts API tokens"),
+    (tokens(""), "warning", "tokens", "tokens of services only"),
+    (tokens("lifetime: 91d"), "error", "tokens.lifetime", "longer than tokens.max_lifetime"),
+    ({**tokens(""), **logins("bearer: {audience: a}", "tokens")}, "error", "logins.tokens", "rules mean API tokens"),
+    (callers(""), "warning", "certificates", "no access rule accepts certificates"),
+    (callers("header: 'a b'"), "error", "certificates.header", "no name of a header"),
+    (callers("subject: '{{ claims.cn }}', callers: {a: {cn: b}}"), "warning", "certificates.subject", "no effect"),
+    (callers("subject: '{{ user.name }}'"), "error", "certificates.subject", "there is no `user` here"),
+    (callers("identity: {username: '{{ cn }}'}"), "error", "certificates.identity.username", "there is no `cn` here"),
+    (callers("", proxies="[10.0.0.0/8]"), "error", "certificates.proxies[0]", "anybody in there can be"),
+    (callers("", proxies="everybody"), "error", "certificates.proxies", "a network is written like"),
+    (callers("callers: {a: {claims: {b: c}}}"), "error", "certificates.callers.a", "fits every certificate"),
+    (
+        {"logins": f"logins:\n  a: {{{LOGIN}, {ASKED}}}\n  b: {{{LOGIN}, {ASKED}}}"},
+        "error",
+        "logins.b.bearer.introspection",
+        "nobody could tell whose an opaque token is",
+    ),
+    (
+        {"logins": f"logins: {{a: {{type: oidc, issuer: https://i.example, client_id: c, {ASKED}}}}}"},
+        "error",
+        "logins.a.bearer.introspection",
+        "must know who asks",
+    ),
+    (
+        logins("bearer: {audience: x, introspection: {endpoint: http://id.example.com/i}}"),
+        "error",
+        "logins.corp.bearer.introspection.endpoint",
+        "must be an https address",
+    ),
+    # What rules require
+    (
+        access("path: /a/**, methods: POST, allow: signed_in, require: {acr: gold}",
+               "path: /a/**, allow: signed_in, require: {acr: [silver, bronze]}", CATCH_ALL),
+        "warning",
+        "access[1].require.acr",
+        "no sign-in is of a class for this rule and for rule 1 (`/a/**`)",
+    ),
+    (
+        access("path: /a/b, methods: [GET], allow: signed_in, require: {acr: gold}",
+               "path: /a/**, methods: [GET, POST], allow: signed_in, require: {acr: silver}", CATCH_ALL),
+        "warning",
+        "access[1].require.acr",
+        "accept one class in common",
+    ),
 ]  # fmt: skip
 
 
@@ -679,6 +848,15 @@ def test_the_least_provisioning_is_fine(tmp_path: Path) -> None:
         access("path: /a, methods: GET, allow: nobody", "path: /a, allow: nobody", CLOSED),
         access("path: /a, host: wiki.example.com, allow: nobody", "path: /a, allow: nobody", CLOSED),
         access("path: /a*b, allow: nobody", "path: /a*, allow: nobody", CLOSED),
+        # Classes that have one in common; other paths, hosts and methods.
+        access("path: /a, methods: POST, allow: signed_in, require: {acr: [gold, mfa]}",
+               "path: /a, allow: signed_in, require: {acr: [mfa, x]}", CLOSED),
+        access("path: /a, methods: POST, allow: signed_in, require: {acr: gold}",
+               "path: /b, allow: signed_in, require: {acr: mfa}", CLOSED),
+        access("path: /a/b, allow: signed_in, require: {acr: gold}",
+               "path: /a/**, allow: signed_in, require: {acr: mfa}", CLOSED),
+        access("path: /a, methods: POST, allow: signed_in, require: {amr: otp}",
+               "path: /a, allow: signed_in, require: {amr: hwk}", CLOSED),
         access("path: /$metadata, allow: nobody", "path: '/Users(1)', allow: nobody", "path: /a/*.php, allow: nobody",
                CLOSED),
         access("path: /a, allow: {role: admin}", "path: /a/**, allow: {group: g}", CATCH_ALL),

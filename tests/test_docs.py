@@ -32,7 +32,7 @@ connections: {db: {sql: {env: S}}}
 lookup: {sql: {on: db, query: "SELECT id FROM users WHERE login = :login", params: {login: "{{ account.key }}"}}}
 """
 SECTIONS = {"server", "app", "logins", "identity", "roles", "access", "headers", "assertion", "provision", "sessions"}
-SECTIONS |= {"directory", "audit", "log", "pages", "scim", "sync"}
+SECTIONS |= {"directory", "audit", "log", "pages", "scim", "tokens", "certificates", "engines", "signals", "sync"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:

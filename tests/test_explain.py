@@ -13,6 +13,7 @@ import pytest
 from sidecar.demo.people import DemoPerson
 from sidecar.foresight import Foresight, Question, foresee
 from sidecar.model import Effect, Refused
+from tests.services.certificates import make_certificates
 from tests.test_cli import Desk
 from tests.world import PEOPLE, Browser, Running, World, until
 
@@ -179,6 +180,33 @@ def test_the_command_takes_the_host_the_client_and_a_token(desk: Desk) -> None:
     )
     other = json.loads(desk(*words, "--token", "--host", "elsewhere.example").stdout)
     assert other["decision"]["rule"] != "1: /api/**"
+
+
+def test_the_command_takes_tokens_of_every_kind(desk: Desk) -> None:
+    config = (desk.folder / "config.yaml").read_text()
+    rule = "access:\n- {path: /api/**, allow: {bearer: [tokens, certificates], role: [admin, editor]}, name: api}\n"
+    more = "tokens: {}\ncertificates: {proxies: unix, ca: authority.pem, identity: {username: '{{ claims.cn }}'}}\n"
+    desk.configure(config.replace("access:\n", rule) + more)
+    make_certificates(desk.folder)
+    claims = ("--as", "claims.json")
+
+    def said(*words: str) -> tuple[str, list[str]]:
+        answer = json.loads(desk("explain", *words, "--json").stdout)
+        return answer["decision"]["reason"], [line[1] for line in answer["headers"] if line[0] == "X-App-User"]
+
+    get = ("GET", "/api/x", "config.yaml")
+    assert said(*get, *claims, "--token", "personal") == ("rule", ["ada"])
+    assert said(*get, *claims, "--token", "personal", "--scope", "api") == ("rule", ["ada"])
+    assert said(*get, *claims, "--token", "personal", "--scope", "POST /**") == ("token-scope", [])
+    assert said(*get) == ("not-signed-in", [])
+    assert said(*get, "--token", "service", "--service", "robot", "--role", "editor") == ("rule", ["robot"])
+    assert said(*get, "--token", "service", "--service", "robot") == ("role-missing", [])
+    desk.claims(sub="1", cn="build")
+    assert said(*get, *claims, "--token", "certificate") == ("role-missing", [])
+    plain = desk("explain", *get, "--token", "service", "--service", "robot", "--scope", "/x", "--role", "admin")
+    assert "✗ scope: /x (GET /api/x)" in plain.stdout
+    assert "given to the service" in plain.stdout
+    assert desk("explain", *get, "--token", "service").returncode == 2
 
 
 def test_the_command_refuses_what_the_gate_refuses(desk: Desk) -> None:

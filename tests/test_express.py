@@ -4,138 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.services.upstream import Caller, RawApplication, raw_application, until
-from tests.world import Running, World
-
-LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-ASKED = (
-    "GET /some/page?of=it&x=%2F HTTP/1.1",
-    "Host: localhost:{port}",
-    "User-Agent: something",
-    "accept: */*",
-    "X-Twice: one",
-    "X-Twice: two",
-    "X-Empty:",
-    "X-App-User: mallory",
-    "X_App_User: mallory",
-    "x-forwarded-for: 10.9.9.9",
-    "X-Utf: \u00e4",
-    "Cookie: own=theirs; sidecar={token}; sidecar-browser={token}; last=one",
-    "Connection: keep-alive",
-)
-
-
-@dataclass
-class Station:
-    """A sidecar before an application that says what it is told, and somebody who has signed in."""
-
-    running: Running
-    application: RawApplication
-    token: str
-    says: list[bytes] = field(default_factory=list)
-    heads: list[bytes] = field(default_factory=list)
-    taken: list[bool] = field(default_factory=list)
-    waits: asyncio.Event = field(default_factory=asyncio.Event)
-    is_closed: bool = False
-
-    def request(self, *lines: str) -> bytes:
-        text = "\r\n".join([*(lines or ASKED), "", ""]).format(port=self.running.port, token=self.token)
-        return text.encode()
-
-    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.running.port)
-
-    async def warm(self) -> None:
-        """Have the session remembered, and a connection to the application idle."""
-        assert b"200 OK" in await self.ask(self.request())
-        self.taken.clear()
-        self.heads.clear()
-
-    async def ask(self, data: bytes) -> bytes:
-        """One request on a connection of its own; the whole answer."""
-        reader, writer = await self.dial()
-        writer.write(data)
-        try:
-            return await (reader.readuntil(b"\r\n\r\n") if data.startswith(b"HEAD") else whole(reader))
-        finally:
-            writer.close()
-
-    def general(self) -> None:
-        """From now on nothing departs at once."""
-        self.running.sidecar.front.express.depart = lambda *_: None  # type: ignore[method-assign]
-
-    @property
-    def is_quiet(self) -> bool:
-        front = self.running.sidecar.front
-        return front.gate.upstream.live == 0 and front.metrics._under_way == 0
-
-
-async def whole(reader: asyncio.StreamReader) -> bytes:
-    """One answer as it is framed; one without a length lasts as long as the connection."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    if match := re.search(rb"\r\ncontent-length: (\d+)", head.lower()):
-        return head + await reader.readexactly(int(match[1]))
-    if b"transfer-encoding: chunked" in head.lower():
-        return head + await reader.readuntil(b"0\r\n\r\n")
-    if head.startswith((b"HTTP/1.1 204", b"HTTP/1.1 304")):
-        return head
-    return head + await reader.read()
+from sidecar.express import _keep
+from tests.services.upstream import until
+from tests.station import ASKED, LENGTH, station_of, whole
+from tests.world import World
 
 
 @pytest.fixture
 def station(world: World) -> Callable[..., Any]:
     """Make a station; *changes* are those of the configuration."""
-
-    @asynccontextmanager
-    async def make(changes: dict[str, Any] | None = None) -> AsyncIterator[Station]:
-        found: list[Station] = []
-
-        async def script(caller: Caller) -> None:
-            while head := await caller.head():
-                here = found[0] if found else None
-                if here is None:
-                    await caller.say(LENGTH)
-                    continue
-                here.heads.append(head)
-                said = here.says.pop(0) if here.says else LENGTH
-                if said == b"wait":
-                    await here.waits.wait()
-                    said = LENGTH
-                if said == b"hang up":
-                    return
-                for piece in said.split(b"|pause|"):
-                    await caller.say(piece)
-                    await asyncio.sleep(0.02)
-                if said.endswith(b"|pause|"):
-                    return
-
-        async with raw_application(script) as application:
-            app = {"upstream": application.url, **(changes or {}).get("app", {})}
-            running = await world({**(changes or {}), "app": app})
-            async with running.browser() as browser:
-                await browser.sign_in("ada", "/")
-                here = Station(running, application, browser.cookie())
-            found.append(here)
-            express = running.sidecar.front.express
-            depart = express.depart
-
-            def spy(*arguments: Any) -> Any:
-                sent = depart(*arguments)
-                here.taken.append(sent is not None)
-                return sent
-
-            express.depart = spy  # type: ignore[method-assign]
-            await here.warm()
-            yield here
-
-    return make
+    return partial(station_of, world)
 
 
 ANSWERS = {
@@ -171,7 +55,7 @@ def without_reference(answer: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("said", ANSWERS.values(), ids=ANSWERS.keys())
-async def test_the_client_gets_the_same_answer_both_ways(station: Any, said: bytes) -> None:
+async def test_the_client_gets_the_same_answer_each_way(station: Any, said: bytes) -> None:
     # What hangs up once is asked again; twice, it is a fault.
     says = [said, said] if said == b"hang up" else [said]
     async with station() as here:
@@ -179,10 +63,18 @@ async def test_the_client_gets_the_same_answer_both_ways(station: Any, said: byt
         express = await here.ask(here.request())
         assert here.taken == [True]
         await until(lambda: here.is_quiet)
+        await here.warm()
+        async with here.regular() as link:
+            here.says = list(says)
+            again = await link.ask(here.request())
+            assert here.again == [True]
+            assert here.taken == []
+        await until(lambda: here.is_quiet)
         here.general()
         await here.warm()
         here.says = list(says)
-        assert without_reference(express) == without_reference(await here.ask(here.request()))
+        general = await here.ask(here.request())
+        assert without_reference(express) == without_reference(again) == without_reference(general)
 
 
 async def test_the_application_and_the_audit_see_the_same_both_ways(station: Any) -> None:
@@ -348,11 +240,8 @@ async def test_what_is_under_way_when_it_stops_is_finished(station: Any) -> None
         await stopping
 
 
-def test_the_express_remembers_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.express._MOST_KEPT", 3)
-    from sidecar.express import _keep  # noqa: PLC0415 - the patched one
-
+def test_the_express_remembers_only_so_much() -> None:
     memo: dict[int, int] = {}
     for number in range(10):
-        assert _keep(memo, number, number) == number
+        assert _keep(memo, number, number, 3) == number
         assert len(memo) <= 3

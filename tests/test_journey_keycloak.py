@@ -10,8 +10,8 @@ from playwright.async_api import Page
 
 from tests.replicas_world import Replicas, enter, replicas_of, shown, users_on
 from tests.services.keycloak import KeycloakServer
-from tests.services.process import ServiceMissingError
-from tests.world import World, free_port, until
+from tests.services.process import ServiceMissingError, free_port
+from tests.world import World, until
 
 # Starting Keycloak counts, too.
 pytestmark = pytest.mark.timeout(400)

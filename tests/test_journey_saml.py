@@ -16,7 +16,8 @@ from playwright.async_api import Page, Request
 from tests.replicas_world import Replicas, enter, replicas_of, shown, users_on
 from tests.services.certificates import make_self_signed
 from tests.services.keycloak import KeycloakServer
-from tests.world import World, free_port, merged, until
+from tests.services.process import free_port
+from tests.world import World, merged, until
 
 # Starting Keycloak counts, too.
 pytestmark = pytest.mark.timeout(400)

@@ -1,7 +1,8 @@
 """One table of what a proxy must carry, asked of the sidecar and, as the reference, of nginx.
 
-Each case is a request, an answer, and what must have reached the other side. It is asked three times: of the sidecar
-with the whole request at once, of the sidecar piece by piece (so that bodies are streamed), and of a real nginx. Where
+Each case is a request, an answer, and what must have reached the other side. It is asked four times: of the sidecar
+with the whole request at once, of the sidecar piece by piece (so that bodies are streamed), of the sidecar on a
+connection where it came twice before, and of a real nginx. Where
 nginx does something else, the case says so, and which of the two is right.
 """
 
@@ -9,16 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 import pytest
+import pytest_asyncio
 
 from tests.services.nginx import Nginxes
-from tests.services.upstream import Caller, RawApplication, raw_application
-from tests.world import World
+from tests.services.upstream import Caller, raw_application
+from tests.station import whole
+from tests.world import a_world
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -258,20 +261,25 @@ CASES = [
 ]
 
 
-@asynccontextmanager
-async def scripted(case: Case) -> AsyncIterator[tuple[RawApplication, list[bytes]]]:
-    """An application that takes each request whole, keeps it, and answers as the case says."""
-    got: list[bytes] = []
+@dataclass(slots=True)
+class Scripted:
+    """What an application answers by now, and what it has got since then."""
 
-    async def script(caller: Caller) -> None:
+    answer: bytes = OK
+    got: list[bytes] = field(default_factory=list)
+
+    def begin(self, answer: bytes) -> None:
+        """Answer so from now on, and forget what was."""
+        self.answer, self.got = answer, []
+
+    async def talk(self, caller: Caller) -> None:
+        """Take each request whole, keep it, and answer."""
         while head := await caller.head():
+            got, answer = self.got, self.answer
             got.append(head + await _body(head, caller))
-            await caller.say(case.answer)
-            if b"ength" not in case.answer and b"chunked" not in case.answer:
+            await caller.say(answer)
+            if b"ength" not in answer and b"chunked" not in answer:
                 return
-
-    async with raw_application(script) as application:
-        yield application, got
 
 
 async def _body(head: bytes, caller: Caller) -> bytes:
@@ -289,6 +297,7 @@ class Place:
     port: int
     host: str
     piecewise: bool = False
+    repeats: bool = False
     statuses: list[bytes] = field(default_factory=list)
 
     async def ask(self, sent: bytes) -> bytes:
@@ -299,6 +308,8 @@ class Place:
         if b"\r\nConnection: keep-alive, X-Hop" in data:
             data = data.replace(b"Connection: close\r\n", b"").replace(b"keep-alive, X-Hop", b"close, X-Hop")
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        if self.repeats:
+            return await self._ask_again(reader, writer, data.replace(b"Connection: close\r\n", b"", 1))
         try:
             head, _, body = data.partition(b"\r\n\r\n")
             pieces = [head + b"\r\n\r\n", body[:3], body[3:]] if self.piecewise else [data]
@@ -307,24 +318,53 @@ class Place:
                 await asyncio.sleep(0.01 if self.piecewise else 0)
             async with asyncio.timeout(8):
                 return await reader.read()
-        except ConnectionError:
+        except (ConnectionError, RuntimeError):
+            # uvloop calls writing on a connection that has ended the latter.
             return b""
         finally:
             writer.close()
 
+    async def _ask_again(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bytes:
+        """The same three times over, as long as the connection stays: what the last one gets."""
+        came = b""
+        try:
+            async with asyncio.timeout(8):
+                for _ in range(3):
+                    writer.write(data)
+                    came = await whole(reader, is_head=data.startswith(b"HEAD"))
+        except (ConnectionError, RuntimeError, asyncio.IncompleteReadError):
+            # It was the last one on this connection.
+            pass
+        finally:
+            writer.close()
+        return came
 
-KINDS = ("sidecar, at hand", "sidecar, streamed", "nginx")
+
+KINDS = ("sidecar, at hand", "sidecar, streamed", "sidecar, again", "nginx")
 
 
-@asynccontextmanager
-async def before(application: RawApplication, kind: str, world: World, nginxes: Nginxes) -> AsyncIterator[Place]:
-    """Put the proxy of that kind before the application."""
-    if kind == "nginx":
-        yield Place(nginxes.proxy(application.url).port, "localhost")
-        return
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Each kind of proxy before one application; all cases share them."""
+
+    application: Scripted
+    of: Mapping[str, Place]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def places(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Places]:
+    """The proxies."""
+    scripted, nginxes = Scripted(), Nginxes()
     rules = [{"path": "/**", "allow": "anyone", "methods": UNUSUAL}, {"path": "/**", "allow": "anyone"}]
-    running = await world({"app": {"upstream": application.url}, "access": rules})
-    yield Place(running.port, running.url.removeprefix("http://"), "streamed" in kind)
+    try:
+        async with raw_application(scripted.talk) as application, a_world(tmp_path_factory.mktemp("world")) as world:
+            running = await world({"app": {"upstream": application.url}, "access": rules})
+            nginx = Place(nginxes.proxy(application.url).port, "localhost")
+            host = running.url.removeprefix("http://")
+            sidecars = {kind: Place(running.port, host, "streamed" in kind, "again" in kind) for kind in KINDS[:3]}
+            yield Places(scripted, {**sidecars, "nginx": nginx})
+    finally:
+        nginxes.discard()
 
 
 def split(came: bytes) -> tuple[int, bytes, bytes]:
@@ -344,24 +384,24 @@ def split(came: bytes) -> tuple[int, bytes, bytes]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_a_proxy_carries(case: Case, kind: str, world: World, nginxes: Nginxes) -> None:
+async def test_a_proxy_carries(case: Case, kind: str, places: Places) -> None:
     if kind == "nginx" and case.differs:
         pytest.skip(case.differs)
-    async with scripted(case) as (application, got), before(application, kind, world, nginxes) as place:
-        came = await place.ask(case.sent)
-        seen = b"".join(got)
-        if case.status == 400 and not came:
-            # Who is refused and goes on sending may lose the answer with its connection.
-            assert not seen
-            return
-        status, head, body = split(came)
-        assert status == case.status, head
-        assert case.body is None or body == case.body
-        for part in case.reaches:
-            assert part in seen
-        for part in case.never:
-            assert part not in seen
-        for part in case.has:
-            assert part in head
-        for part in case.lacks:
-            assert part not in head + body
+    places.application.begin(case.answer)
+    came = await places.of[kind].ask(case.sent)
+    seen = b"".join(places.application.got)
+    if case.status == 400 and not came:
+        # Who is refused and goes on sending may lose the answer with its connection.
+        assert not seen
+        return
+    status, head, body = split(came)
+    assert status == case.status, head
+    assert case.body is None or body == case.body
+    for part in case.reaches:
+        assert part in seen
+    for part in case.never:
+        assert part not in seen
+    for part in case.has:
+        assert part in head
+    for part in case.lacks:
+        assert part not in head + body

@@ -18,8 +18,9 @@ import pytest
 import yaml
 from aiohttp import web
 
+from tests.services.process import free_port
 from tests.services.redis import RedisServer
-from tests.world import BASE, Application, World, free_port, merged, until
+from tests.world import BASE, Application, World, merged, until
 
 SLOW = 0.05
 # Processes of Python start slowly on a machine that does much else.

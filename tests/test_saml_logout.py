@@ -26,7 +26,8 @@ from tests.saml_farewells import (
 )
 from tests.saml_forger import ENTITY, PERSISTENT, instant, pair, recipe, sign
 from tests.saml_metadata import SLO, described
-from tests.world import Browser, World, free_port, until
+from tests.services.process import free_port
+from tests.world import Browser, World, until
 
 WAYS = ["redirect", "post"]
 

@@ -62,6 +62,19 @@ async def test_a_class_that_is_asked_for_is_brought_by_the_provider(world: World
         assert (await round_trip(browser, oidc_provider, "/otp/x"))[::2] == (200, {})
 
 
+async def test_t50_a_step_up_gets_a_new_session_and_the_one_before_ends(
+    world: World, oidc_provider: OidcProvider
+) -> None:
+    running = await real(world, oidc_provider)
+    async with running.browser() as browser, running.browser() as thief:
+        await round_trip(browser, oidc_provider, "/page")
+        weak = browser.cookie()
+        assert (await round_trip(browser, oidc_provider, "/mfa/x"))[0] == 200
+        assert browser.cookie() != weak
+        for path in ("/page", "/mfa/x"):
+            assert (await thief.fetch(path, headers={"Cookie": f"sidecar={weak}"})).status == 401
+
+
 async def test_methods_that_were_not_used_are_asked_for_by_a_new_sign_in_and_not_again_and_again(
     world: World, oidc_provider: OidcProvider
 ) -> None:

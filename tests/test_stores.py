@@ -33,7 +33,7 @@ _numbers = itertools.count()
 
 def a_section(url: str | None = None, **changes: Any) -> Sessions:
     """The section of a configuration, with a prefix of its own for every call."""
-    given = {"prefix": f"sidecar:{next(_numbers)}:", "timeout": timedelta(seconds=5), **changes}
+    given = {"prefix": f"sidecar:{next(_numbers)}:", "timeout": timedelta(seconds=20), **changes}
     secrets = (Secret("a secret of at least thirty-two characters"),)
     return Sessions(redis=None if url is None else Dsn(url), secrets=secrets, **given)
 
@@ -101,6 +101,12 @@ def servers() -> Iterator[Servers]:
     made = Servers()
     yield made
     made.start.discard()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept here does not depend on how busy the machine is."""
+    monkeypatch.setattr("sidecar.sessions.redis_watch._PATIENCE", 30.0)
 
 
 @pytest.fixture(params=KINDS)

@@ -93,6 +93,24 @@ async def test_t61_a_cookie_of_one_person_never_reaches_the_next() -> None:
     assert b"ookie" not in seen[1]
 
 
+async def test_t61_the_trailers_of_one_person_s_answer_are_no_lines_of_the_next() -> None:
+    answers = [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nSet-Cookie: app=alice\r\n\r\n",
+        OK,
+    ]
+
+    async def script(caller: Caller) -> None:
+        while await caller.head():
+            await caller.say(answers[min(len(taken), 1)])
+            taken.append(caller.number)
+
+    taken: list[int] = []
+    async with raw_application(script) as application, front(application.url) as place:
+        for target in ("/alice", "/bob"):
+            assert b"alice" not in await place.get(target)
+        assert len(application.callers) == 1
+
+
 async def test_a_connection_that_the_application_closes_is_dropped_at_once() -> None:
     async def script(caller: Caller) -> None:
         await caller.head()
@@ -114,10 +132,11 @@ async def test_bytes_that_nobody_asked_for_end_an_idle_connection(monkeypatch: p
 
 
 async def test_idle_connections_age(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_KEEP_IDLE", 0.0)
+    monkeypatch.setattr(pool_module, "_KEEP_IDLE", 3600.0)
     async with raw_application(polite) as application, front(application.url, idle_timeout=0.1) as place:
         await place.get()
         assert idle(place) == 1
+        monkeypatch.setattr(pool_module, "_KEEP_IDLE", 0.0)
         await until(lambda: idle(place) == 0)
 
 

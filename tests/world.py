@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -30,6 +29,7 @@ from sidecar.demo.people import DemoPerson
 from sidecar.demo.provider import DemoProvider
 from sidecar.demo.register import DemoClient
 from sidecar.hooks.passwords import FILTERS
+from tests.services.process import free_port
 
 SECRET = "a session secret that is long enough for anybody"
 PEOPLE = (
@@ -45,13 +45,6 @@ async def until(holds: Callable[[], Any], within: float = 10.0) -> None:
     async with asyncio.timeout(within):
         while not await holds():  # noqa: ASYNC110 - what is waited for is another process's doing
             await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    """Port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -163,11 +156,17 @@ class Running:
         return answer
 
     def audit(self) -> list[dict[str, Any]]:
-        """All audit lines so far."""
+        """All audit lines so far, without what chains them."""
         self.sidecar.audit.flush()
         if not self.audit_file.exists():
             return []
-        return [json.loads(line) for line in self.audit_file.read_text().splitlines()]
+        lines = [json.loads(line) for line in self.audit_file.read_text().splitlines()]
+        chained = ("chain", "n", "hash")
+        return [
+            {name: value for name, value in line.items() if name not in chained}
+            for line in lines
+            if line["event"] != "audit-anchor"
+        ]
 
 
 class Browser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.plan import claims_in, login_of
-from sidecar.cli.saying import EXIT_PROBLEMS, complain, say, say_json
+from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_USAGE, complain, give_up, say, say_json
 from sidecar.config.models import Config
 from sidecar.core.explanation import Considered
 from sidecar.core.reasons import EXPLANATIONS
 from sidecar.foresight import Foresight, Question, foresee
 from sidecar.model import NOTHING_NEEDED, Effect, Refused, Unavailable
 
+_VIA = {None: "cookie", "bearer": "bearer", "personal": "token", "service": "token", "certificate": "certificate"}
 _SIGN = {True: "✓", False: "✗", None: "?"}
 _STYLE = {True: "green", False: "red", None: "yellow"}
 
@@ -33,19 +35,32 @@ _STYLE = {True: "green", False: "red", None: "yellow"}
     help="JSON file with the claims of whoever asks; nobody is signed in without it.",
 )
 @click.option("--login", help="Whose claims these are; needed when there are several logins.")
-@click.option("--token", is_flag=True, help="The claims are those of an access token, not of a sign-in.")
+@click.option(
+    "--token",
+    "kind",
+    type=click.Choice(["bearer", "personal", "service", "certificate"]),
+    is_flag=False,
+    flag_value="bearer",
+    help="Who asks comes with a token: bearer (the default; its claims), personal (an API token; its owner's claims), "
+    "service, or certificate (what stands in it).",
+)
+@click.option("--scope", multiple=True, help="Scope of the API token; may be given several times.")
+@click.option("--service", default="", help="Name of the service whose API token it is.")
+@click.option("--role", "roles", multiple=True, help="A role of that service; may be given several times.")
 @click.option("--client", default="", help="Address that the request comes from, for rules by network.")
 @click.option("--host", default="", help="Host that is asked for; the one of public_url by default.")
+@click.option("--offline", is_flag=True, help="Ask no engine over the network; say what it would be asked.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-def explain(config: Path, *, as_json: bool, **asked: Any) -> None:
+def explain(config: Path, *, as_json: bool, offline: bool, **asked: Any) -> None:
     """Print every rule that is considered for METHOD TARGET, which criterion holds, which rule decides, and why.
 
-    Also the roles with the reason for each, and the headers that the application would get. Nothing is called.
+    Also the roles with the reason for each, and the headers that the application would get. Nothing is called but the
+    engine that the rule names.
     Exit code 0: allowed. 1: refused, or to be signed in first.
     """
     settings = load_or_leave(config, quiet=True).config
     try:
-        seen = asyncio.run(_foreseen(settings, _question(settings, **asked)))
+        seen = asyncio.run(_foreseen(settings, _question(settings, asked), asks=not offline))
     except Refused as refused:
         if as_json:
             say_json({"refused": refused.reason.value, "detail": refused.detail})
@@ -60,34 +75,33 @@ def explain(config: Path, *, as_json: bool, **asked: Any) -> None:
         raise SystemExit(EXIT_PROBLEMS)
 
 
-def _question(
-    settings: Config,
-    *,
-    method: str,
-    target: str,
-    claims: Path | None,
-    login: str | None,
-    token: bool,
-    client: str,
-    host: str,
-) -> Question:
+def _question(settings: Config, asked: Mapping[str, Any]) -> Question:
+    kind, file = asked["kind"], asked["claims"]
+    if (kind == "service") != bool(asked["service"]):
+        give_up("--token service and --service NAME go together", EXIT_USAGE)
+    if kind == "certificate" and settings.certificates is None:
+        give_up("--token certificate: the configuration has no certificates section", EXIT_USAGE)
+    has_login = file is not None and kind != "certificate"
     return Question(
-        login="" if claims is None else login_of(settings, login),
-        claims=None if claims is None else claims_in(claims),
-        method=method.upper(),
-        target=target,
-        host=host,
-        client=client,
-        via="bearer" if token else "cookie",
+        login=login_of(settings, asked["login"]) if has_login else "",
+        claims=None if file is None else claims_in(file),
+        method=asked["method"].upper(),
+        target=asked["target"],
+        host=asked["host"],
+        client=asked["client"],
+        via=_VIA[kind],
+        scope=asked["scope"],
+        service=asked["service"],
+        roles=asked["roles"],
     )
 
 
-async def _foreseen(settings: Config, question: Question) -> Foresight:
+async def _foreseen(settings: Config, question: Question, *, asks: bool) -> Foresight:
     try:
-        return await foresee(settings, question, lookup=False)
+        return await foresee(settings, question, lookup=False, engines=asks)
     except Unavailable:
         # The decision does not depend on the account; only headers that name it are missing then.
-        return await foresee(settings, question, lookup=False, accounts=False)
+        return await foresee(settings, question, lookup=False, accounts=False, engines=asks)
 
 
 def _as_data(seen: Foresight) -> dict[str, Any]:

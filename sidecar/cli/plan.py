@@ -35,16 +35,17 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer a
 @_LOGIN
 @click.option("--method", default="GET", show_default=True, help="Method of the request.")
 @click.option("--path", "target", default="/", show_default=True, help="Path of the request.")
+@click.option("--connect", is_flag=True, help="Ask the engine that the rule names, where it is asked over the network.")
 @_JSON
-def plan(config: Path, claims: Path, login: str | None, method: str, target: str, *, as_json: bool) -> None:
+def plan(config: Path, *, claims: Path, login: str | None, as_json: bool, connect: bool, **asked: str) -> None:
     """Print what would happen to a person: decision, roles, headers, and every call and statement. Runs none of them.
 
     Whether the account exists is assumed from what the sidecar remembers; `sidecar hooks test` really looks.
     Exit code 0: they would get in. 1: they would not.
     """
     settings = load_or_leave(config).config
-    question = Question(login_of(settings, login), claims_in(claims), method.upper(), target)
-    _answer(settings, question, lookup=False, as_json=as_json)
+    question = Question(login_of(settings, login), claims_in(claims), asked["method"].upper(), asked["target"])
+    _answer(settings, question, lookup=False, engines=connect, as_json=as_json)
 
 
 @click.group()
@@ -85,9 +86,9 @@ def claims_in(path: Path) -> Mapping[str, Any]:
     return claims
 
 
-def _answer(settings: Config, question: Question, *, lookup: bool, as_json: bool) -> None:
+def _answer(settings: Config, question: Question, *, lookup: bool, as_json: bool, engines: bool = False) -> None:
     try:
-        seen = asyncio.run(foresee(settings, question, lookup=lookup))
+        seen = asyncio.run(foresee(settings, question, lookup=lookup, engines=engines))
     except Refused as refused:
         if as_json:
             say_json({"refused": refused.reason.value, "detail": refused.detail})
@@ -121,6 +122,7 @@ def _as_data(seen: Foresight) -> dict[str, Any]:
             "reason": seen.decision.reason.value,
             "rule": seen.decision.rule,
         },
+        "engine": None if seen.engine is None else {"asked": seen.engine.wants, "says": seen.engine.has},
         "headers": [list(line) for line in seen.headers],
         "refused": seen.refused,
         "account": None
@@ -152,6 +154,9 @@ def _tell(seen: Foresight) -> None:
     rule = f", by rule {seen.decision.rule}" if seen.decision.rule else ""
     style = "green" if seen.decision.effect is Effect.ALLOW else "red"
     say(f"  {seen.decision.effect.value}: {seen.decision.reason.value}{rule}", style)
+    if seen.engine is not None:
+        say("Engine", "bold")
+        say(f"  {seen.engine.wants}: {seen.engine.has}")
     if seen.account is not None:
         _tell_account(seen)
     if seen.refused:

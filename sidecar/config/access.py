@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from sidecar.config.engines import EngineAsk
 from sidecar.config.section import Section
 from sidecar.config.values import Duration, Network, OneOrMany, TemplateText, Text, Texts
 
@@ -25,7 +26,9 @@ class Allow(Section):
     role: Texts = Field((), description="roles, as named under roles")
     group: Texts = Field((), description="groups, as the provider names them")
     login: Texts = Field((), description="logins that people must have come through")
-    bearer: Texts = Field((), description="logins whose bearer tokens are accepted here")
+    bearer: Texts = Field(
+        (), description="logins whose bearer tokens are accepted here; tokens: API tokens; certificates: as they say"
+    )
     network: Annotated[tuple[Network, ...], OneOrMany] = Field((), description="networks of the client's address")
     when: TemplateText | None = Field(None, description="a condition on user, groups, claims and roles")
 
@@ -36,7 +39,7 @@ class Deny(Section):
     role: Texts = Field((), description="roles, as named under roles")
     group: Texts = Field((), description="groups; somebody whose groups are unknown is taken for a member")
     login: Texts = Field((), description="logins that they came through, with a token or without")
-    bearer: Texts = Field((), description="logins whose bearer tokens they came with")
+    bearer: Texts = Field((), description="logins whose bearer tokens they came with; tokens, certificates")
     network: Annotated[tuple[Network, ...], OneOrMany] = Field((), description="networks of the client's address")
     when: TemplateText | None = Field(None, description="a condition; one that cannot be told counts as true")
 
@@ -76,6 +79,7 @@ class AccessRule(Section):
     ) = Field(None, description="anyone, signed_in, nobody, or who; of a list, one is enough")
     deny: Annotated[tuple[Deny, ...], OneOrMany] = Field((), description="who is refused all the same")
     require: Require = Field(Require(), description="how fresh or strong the sign-in must be")
+    engine: EngineAsk | None = Field(None, description="an engine that must say yes, too")
     name: Text = Field("", description="what audit lines call this rule; number and path when left out")
 
     @property

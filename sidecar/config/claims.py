@@ -31,13 +31,21 @@ def templates_of(section: Any, location: Location = ()) -> Iterator[tuple[Locati
 def claims_read(config: Config, login: str) -> frozenset[str] | None:
     """Names of the claims that must be kept for people of *login*; None for all of them.
 
-    Read by roles, rules, headers, assertion, provisioning and what joins people to those of sources. The identity's
-    own templates see all claims while signing in.
+    Read by roles, rules, engines, headers, assertion, provisioning and what joins people to those of sources. The
+    identity's own templates see all claims while signing in.
     """
     names: set[str] = set()
     clients = config.scim.clients.values() if config.scim is not None else ()
     joins = [one.join[login] for one in (*clients, *config.sync.values()) if login in one.join]
-    for section in (config.roles, config.access, config.headers, config.assertion, config.provision, joins):
+    for section in (
+        config.roles,
+        config.access,
+        config.engines,
+        config.headers,
+        config.assertion,
+        config.provision,
+        joins,
+    ):
         for _, template in templates_of(section):
             if template.claims is None:
                 return None

@@ -10,7 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sidecar.config.cedar_files import CedarMissingError, read_policies
 from sidecar.config.document import Document, Location
+from sidecar.config.engines import CedarEngine
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 
@@ -30,6 +32,22 @@ def file_problems(config: Config, document: Document, usable: frozenset[str]) ->
             for place, path in paths.items():
                 missing = list(_missing(place, path, document))
                 yield from missing or _useless(place, paths, document)
+    if "engines" in usable:
+        yield from _policy_problems(config, document)
+
+
+def _policy_problems(config: Config, document: Document) -> Iterator[Problem]:
+    """Policies, schema and entities of Cedar, each problem in its own file and line."""
+    for name, section in config.engines.items():
+        if not isinstance(section, CedarEngine):
+            continue
+        try:
+            faults = read_policies(section).faults
+        except CedarMissingError:
+            yield document.error(("engines", name), "cedarpy is not installed", "pip install 'auth-sidecar[cedar]'")
+            continue
+        for fault in faults:
+            yield Problem("error", str(fault.file), fault.line, 1, f"engines.{name}.{fault.key}", fault.message)
 
 
 def _useless(place: Location, paths: dict[Location, Path], document: Document) -> Iterator[Problem]:

@@ -36,13 +36,23 @@ class IdentityTemplates(Section):
     groups: TemplateText | None = Field(None, description="a list of texts; a missing claim means unknown, not none")
 
 
+class Introspection(Section):
+    """Ask the provider about opaque access tokens (RFC 7662), as the login's client."""
+
+    endpoint: Text | None = Field(None, description="address to ask; the one that the provider publishes when left out")
+    cache: Duration = Field(timedelta(seconds=60), description="longest time that a good token is remembered")
+    negative: Duration = Field(timedelta(seconds=5), description="how long a bad one is")
+    timeout: Duration = Field(timedelta(seconds=3), description="longest wait for the answer")
+
+
 class Bearer(Section):
     """Accept this provider's JWT access tokens from API callers (RFC 9068)."""
 
     audience: Texts = Field(min_length=1, description="required: who the token is for")
     issuer: Text | None = Field(None, description="issuer of the tokens when it differs from the login's")
     types: Texts = Field(("at+jwt", "application/at+jwt"), description='accepted typ headers; add "JWT" where needed')
-    max_age: Duration = Field(timedelta(hours=1), description="longest lifetime of a token that is accepted")
+    max_age: Duration = Field(timedelta(hours=1), description="longest lifetime of a JWT that is accepted")
+    introspection: Introspection | None = Field(None, description="also accept opaque tokens, and ask what they are")
 
 
 class GroupsSource(Section):
@@ -100,6 +110,9 @@ class OidcLogin(Section):
     max_login_age: Duration | None = Field(None, description="ask for a sign-in at the provider not older than this")
     refresh: bool = Field(default=True, description="keep claims fresh with the refresh token, when there is one")
     sign_out: bool = Field(default=True, description="also sign out at the provider")
+    front_channel: bool = Field(
+        default=False, description="take the provider's sign-outs through the browser, which nobody signs"
+    )
     groups_source: GroupsSource | None = Field(None, description="where to fetch groups that overflow the token")
     bearer: Bearer | None = Field(None, description="also accept access tokens from API callers")
     ca: FilePath | None = Field(None, description="PEM file of the authorities to trust; the system's when left out")
@@ -134,6 +147,7 @@ class Assertion(Section):
     header: Text = Field("X-Sidecar-Assertion", description="header that carries it")
     audience: Text = Field(description="who it is for (aud)")
     lifetime: Duration = Field(timedelta(minutes=2), description="how long it is valid")
+    max: Size = Field(8192, description="largest header; what does not fit is refused, never cut")
     key: SecretText = Field(description="PEM of an EC P-256, Ed25519 or RSA private key")
     claims: dict[str, TemplateText] = Field(default_factory=dict, description="further claims: name → template")
 

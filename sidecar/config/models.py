@@ -8,14 +8,18 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from sidecar.config.access import AccessRule
+from sidecar.config.audit import Audit
+from sidecar.config.callers import Certificates, Tokens
+from sidecar.config.engines import EngineSection
 from sidecar.config.header_presets import PRESETS, expanded
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
 from sidecar.config.scim import Scim
 from sidecar.config.section import Section
-from sidecar.config.service import App, Audit, Directory, Limits, Log, Pages, Server, Sessions
+from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.shorthand import Presets
+from sidecar.config.signals import Signals
 from sidecar.config.sync import Sync
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
@@ -51,6 +55,9 @@ class Config(Section):
         default_factory=dict, description="role → condition on user, groups, claims; the strongest first"
     )
     access: tuple[AccessRule, ...] = Field(min_length=1, description="who may go where; the first that fits decides")
+    engines: dict[str, EngineSection] = Field(
+        default_factory=dict, description="name → an engine of fine-grained policy, for rules to ask"
+    )
     headers: Annotated[
         dict[str, Annotated[HeaderLine, Shorthand(_as_line, _LINE_SCHEMA)]], Presets(expanded, PRESETS)
     ] = Field(default_factory=dict, description="name → what the application is told; `preset` → names it knows")
@@ -58,6 +65,9 @@ class Config(Section):
     provision: Provision | None = Field(None, description="the account inside the application")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
     sync: dict[str, Sync] = Field(default_factory=dict, description="name → a source of people that is read regularly")
+    tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
+    certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
+    signals: Signals | None = Field(None, description="who tells of ended sessions and disabled accounts")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

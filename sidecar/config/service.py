@@ -1,4 +1,4 @@
-"""Sections about the sidecar as a service: listener, application, sessions, directory, audit, logs, pages."""
+"""Sections about the sidecar as a service: listener, application, sessions, directory, logs, pages."""
 
 from __future__ import annotations
 
@@ -89,6 +89,27 @@ class Circuit(Section):
     pause: Duration = Field(timedelta(seconds=2), description="how long it is left alone")
 
 
+class AppLogoutCall(Section):
+    """What the application is asked when somebody signs out here, with the cookies of their browser."""
+
+    method: Literal["GET", "POST"] = Field("POST", description="without a body")
+    path: Text = Field(description="its sign-out, such as /logout")
+    timeout: Duration = Field(timedelta(seconds=5), description="longest wait; the sign-out here goes on then")
+
+
+class AppLogout(Section):
+    """The application's own sign-out: it ends the session here too, and ours ends the one there."""
+
+    path: Texts = Field((), description="requests that sign out there; ?name=value must be in the query")
+    methods: Annotated[tuple[Literal["GET", "POST"], ...], OneOrMany] = Field(
+        ("GET", "POST"), min_length=1, description="by which methods"
+    )
+    then: Literal["pass", "take_over"] = Field(
+        "pass", description="pass: the application gets it too; take_over: our sign-out answers in its place"
+    )
+    call: AppLogoutCall | None = Field(None, description="asked of the application when somebody signs out here")
+
+
 class App(Section):
     """The application that stands behind."""
 
@@ -113,7 +134,10 @@ class App(Section):
         None, description="largest WebSocket message as it is sent; none when left out"
     )
     websocket_origins: Texts = Field((), description="origins besides public_url that may open WebSockets")
-    sign_out_cookies: Texts = Field((), description="application cookies dropped at sign-out")
+    sign_out_cookies: Texts = Field(
+        (), description="application cookies dropped at sign-out and for the next person; * fits anything"
+    )
+    logout: AppLogout | None = Field(None, description="the application's own sign-out")
 
 
 class Sentinel(Section):
@@ -178,13 +202,6 @@ class Limits(Section):
     answers: RateText = Field(Rate(120, 60.0), description="answers and messages of providers")
     bad_tokens: RateText = Field(Rate(20, 60.0), description="bearer tokens and API tokens that are not accepted")
     requests: RateText = Field(Rate(0, 1.0), description="requests for the application; no limit by default")
-
-
-class Audit(Section):
-    """Where the audit lines go: a file or standard output."""
-
-    file: FilePath | None = Field(None, description="append JSON lines to this file")
-    stdout: bool = Field(default=False, description="write JSON lines to standard output")
 
 
 class Log(Section):

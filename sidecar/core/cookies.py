@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from base64 import urlsafe_b64encode
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 _VALUE = re.compile(r"[!#-+\--:<-\[\]-~]*")
 _MOST = 200
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +68,24 @@ def set_cookie(
 def expire_cookie(style: CookieStyle, name: str, *, host_only: bool = False) -> str:
     """Text of a Set-Cookie header that removes the cookie."""
     return set_cookie(style, name, "", max_age=0, host_only=host_only)
+
+
+def is_cookie_name(name: str) -> bool:
+    """True for a token (RFC 6265, section 4.1.1): what may be written into a Set-Cookie header."""
+    return _NAME.fullmatch(name) is not None
+
+
+def cookie_mark(name: str, value: str) -> str:
+    """Short hash of a cookie that knows it again; it does not tell the value."""
+    digest = hashlib.sha256(f"{name}={value}".encode(errors="surrogatepass")).digest()
+    return urlsafe_b64encode(digest).decode()[:12]
+
+
+def without_marked(text: str, marks: Container[str]) -> str:
+    """A Cookie header's text without the cookies of these marks."""
+    kept = []
+    for part in text.split(";"):
+        name, _, value = part.partition("=")
+        if cookie_mark(name.strip(), value.strip()) not in marks:
+            kept.append(part)
+    return ";".join(kept).strip()

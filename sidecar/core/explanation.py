@@ -97,6 +97,9 @@ def _person_criteria(rule: Rule, visit: Visit, standing: Standing | None, now: f
         if who.anyone:
             yield Criterion(part, "anyone", _caller(standing), passes_unknown(rule, visit))
         yield from _who(part, who, visit, standing)
+    if standing is not None and standing.scope is not None and rule.allow:
+        wants = " or ".join([*sorted(standing.scope.rules), *(path.text for path in standing.scope.paths)])
+        yield Criterion("scope", wants, f"{visit.method} {visit.path}", standing.scope.covers(rule.name, visit))
     if rule.require != NOTHING_NEEDED and standing is not None:
         yield from _sign_in(rule.require, standing, now)
 
@@ -131,7 +134,8 @@ def _sign_in(needed: Requirement, standing: Standing, now: float) -> Iterator[Cr
 def _caller(standing: Standing | None) -> str:
     if standing is None:
         return "nobody is signed in"
-    return f"a token of {standing.login}" if standing.via == "bearer" else f"signed in at {standing.login}"
+    words = {"bearer": "a token of", "token": "an API token of somebody of", "certificate": "a certificate, known as"}
+    return f"{words.get(standing.via, 'signed in at')} {standing.login}"
 
 
 def _has(line: Line, standing: Standing | None) -> str:

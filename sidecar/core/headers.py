@@ -14,6 +14,7 @@ from email.header import Header
 from enum import Enum, auto
 from urllib.parse import quote
 
+from sidecar.core.credentials import carries_ours, is_basic
 from sidecar.model import Reason, Refused
 
 Line = tuple[str, str]
@@ -69,6 +70,10 @@ _NEVER_FROM_OUTSIDE = frozenset(
         "x_url_scheme",
         "x_arr_ssl",
         "x_ssl_client_cert",
+        # RFC 9440, and what proxies called it before.
+        "client_cert",
+        "client_cert_chain",
+        "x_client_cert",
     ]
 )
 _NEVER_PREFIXES = (
@@ -83,6 +88,7 @@ _NEVER_PREFIXES = (
     "x_ssl_client_",
     "ssl_client_",
 )
+_AUTHORIZATION = len("authorization")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Names of strangers are remembered too: so many, and none that is longer than names are.
@@ -113,6 +119,7 @@ class HeaderPlan:
     managed: frozenset[str]
     own_cookies: frozenset[str] = frozenset()
     keeps_bearer: bool = True
+    keeps_basic: bool = True
     _memo: dict[bytes, _Fate] = field(default_factory=dict, repr=False)
 
     def fate(self, name: bytes) -> _Fate:
@@ -160,9 +167,15 @@ class HeaderPlan:
         if named_by_connection:
             # RFC 9110, section 7.6.1; ours are added afterwards, so nobody can name them away.
             kept = [line for line in kept if line[0].lower() not in named_by_connection]
-        if not self.keeps_bearer:
-            kept = [line for line in kept if not _is_bearer(line)]
-        return kept
+        return [line for line in kept if not self._is_credential(line)]
+
+    def _is_credential(self, line: Line) -> bool:
+        """True for credentials that were meant for the sidecar, and for none but it."""
+        if len(line[0]) != _AUTHORIZATION or collapsed(line[0]) != "authorization":
+            return False
+        if not self.keeps_bearer and line[1].lower().startswith("bearer "):
+            return True
+        return (not self.keeps_basic and is_basic(line[1])) or carries_ours(line[1])
 
     def stands_alone(self, name: bytes, value: bytes) -> bool:
         """True when what becomes of the line, and of the others, depends on nothing but itself."""
@@ -186,10 +199,6 @@ class HeaderPlan:
         """
         pair = set_cookie.partition(";")[0].lstrip(" \t=")
         return self.is_own(pair.partition("=")[0].strip())
-
-
-def _is_bearer(line: Line) -> bool:
-    return collapsed(line[0]) == "authorization" and line[1].lower().startswith("bearer ")
 
 
 def is_header_name(name: str) -> bool:

@@ -16,6 +16,10 @@ _HIDDEN = re.compile(r"%(?:2[fF]|5[cC]|[01][0-9A-Fa-f]|7[fF])")
 _TWICE = re.compile(r"%25[0-9A-Fa-f]{2}")
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 _SIMPLE = re.compile(rf"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?")
+# A request for such a path with nothing to decode or to doubt, up to the end of its first line.
+_SIMPLE_START = re.compile(
+    rb"GET ((/(?:SEG(?:/SEG)*/?)?)(?:\?[!\"$-~]*)?) HTTP/1\.1\r\n".replace(b"SEG", _SEGMENT.encode())
+)
 _LONGEST = 16 * 1024
 
 
@@ -58,6 +62,16 @@ def read_target(raw: str) -> Target:
     return Target(raw, stripped, literal, query, authority)
 
 
+def read_simple_start(head: bytes) -> tuple[bytes, str, int] | None:
+    """Read the first line of *head*: the target as it came, its path, and how many bytes the line takes.
+
+    None when it is anything but a GET for a path that cannot be read two ways: ``read_target`` comes to the same path
+    for it, and refuses nothing of it.
+    """
+    match = _SIMPLE_START.match(head)
+    return None if match is None or match.end() > _LONGEST else (match[1], match[2].decode(), match.end())
+
+
 def _from_absolute(raw: str) -> tuple[str, str]:
     try:
         parts = urlsplit(raw) if raw.lower().startswith(("http://", "https://")) else None
@@ -94,9 +108,13 @@ def refuse_windows_names(target: Target) -> None:
     Dots and spaces at the end are cut off there, and a colon begins the name of a stream: ``admin.``,
     ``web.config::$DATA``.
     """
-    segments = target.literal.split("/") + target.path.split("/")
-    if any(segment.endswith((".", " ")) or ":" in segment for segment in segments):
+    if is_shortened(target.literal) or is_shortened(target.path):
         raise Refused(Reason.PATH_AMBIGUOUS, 400, "a name that Windows shortens")
+
+
+def is_shortened(path: str) -> bool:
+    """True when Windows opens a segment of *path* under another name."""
+    return any(segment.endswith((".", " ")) or ":" in segment for segment in path.split("/"))
 
 
 def safe_return_to(text: str) -> str | None:

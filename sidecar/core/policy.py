@@ -5,24 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sidecar.core.addresses import Network, parse_address
 from sidecar.core.conditions import Answer, Facts, answer
+from sidecar.core.scopes import Scope
 from sidecar.core.template import Template
 from sidecar.model import NOTHING_NEEDED, Decision, Effect, Reason, Requirement, Visit
+
+if TYPE_CHECKING:
+    from sidecar.core.asking import Ask
 
 # A method outside this list never passes by a line that is open to anyone, unless the rule names it.
 ORDINARY_METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 REFUSED_METHODS = frozenset(["CONNECT", "TRACE", "TRACK"])
 
+# What ``bearer`` calls callers whom no login vouches for.
+_ISSUED = {"token": "tokens", "certificate": "certificates"}
 _DENIED = Decision(Effect.DENY, Reason.NO_RULE)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of the caller when deciding: ``via`` is "cookie" or "bearer"; times in epoch seconds.
+    """What is known of the caller when deciding; times in epoch seconds.
 
-    ``groups`` is None when the provider did not say which there are.
+    ``via`` is "cookie", "bearer" (a provider's token), "token" (one of ours) or "certificate". ``groups`` is None when
+    the provider did not say which there are. ``scope`` is all that the caller's token is good for, None for no limit.
     """
 
     login: str
@@ -33,6 +41,12 @@ class Standing:
     acr: str = ""
     amr: frozenset[str] = frozenset()
     facts: Facts = field(default=Facts({}), compare=False, repr=False)
+    scope: Scope | None = None
+
+    @property
+    def brought(self) -> str:
+        """What rules call the kind of token that the caller came with; "" for a session of a browser."""
+        return "" if self.via == "cookie" else _ISSUED.get(self.via, self.login)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,7 @@ class Rule:
     """One compiled rule. ``pattern`` is a full match; empty sets of methods and hosts do not restrict.
 
     With no ``allow`` and not ``nobody`` it only denies, and leaves everybody else to the rules after it. ``spoken`` are
-    the methods that it is about, None for all.
+    the methods that it is about, None for all. ``ask`` is what an engine must say yes to besides.
     """
 
     name: str
@@ -85,6 +99,7 @@ class Rule:
     allow: tuple[Who, ...] = ()
     deny: tuple[Who, ...] = ()
     require: Requirement = NOTHING_NEEDED
+    ask: Ask | None = None
     # Worked out once, since every request asks for them.
     only_denies: bool = field(init=False)
     is_public: bool = field(init=False)
@@ -92,7 +107,13 @@ class Rule:
     let_in: Decision = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work out whether it lets anybody in, and whether without a sign-in; the methods that it speaks of."""
+        """Work out whether it lets anybody in, and whether without a sign-in; the methods that it speaks of.
+
+        Raises ValueError when an engine is to be asked about nobody.
+        """
+        if self.ask is not None and any(who.anyone for who in self.allow):
+            message = f"{self.name}: an engine is asked about people, and anyone may be nobody"
+            raise ValueError(message)
         is_public = bool(self.allow) and all(who.anyone for who in self.allow)
         object.__setattr__(self, "only_denies", not self.allow and not self.nobody)
         object.__setattr__(self, "is_public", is_public)
@@ -179,6 +200,8 @@ def _admit(rule: Rule, visit: Visit, standing: Standing | None, now: float) -> D
             continue
         is_near = True
         if standing is not None and who.fits(standing):
+            if standing.scope is not None and not standing.scope.covers(rule.name, visit):
+                return Decision(Effect.DENY, Reason.TOKEN_SCOPE, rule.name)
             return _let_in(rule, standing, now)
     if not is_near:
         return Decision(Effect.DENY, Reason.NETWORK, rule.name)
@@ -220,8 +243,8 @@ def came_in_line(logins: frozenset[str], bearer: frozenset[str], *, tokens_alone
     """
 
     def holds(standing: Standing) -> bool:
-        if standing.via == "bearer":
-            return standing.login in bearer
+        if standing.via != "cookie":
+            return standing.brought in bearer
         return standing.login in logins if logins else not tokens_alone
 
     wants = [f"signed in at {_one_of(logins)}"] if logins else [] if tokens_alone else ["signed in"]
@@ -233,7 +256,7 @@ def origin_line(key: str, logins: frozenset[str]) -> Line:
     """Tells by where somebody comes from, for ``deny``: *key* "login" is about all of them, "bearer" about tokens."""
 
     def holds(standing: Standing) -> bool:
-        return standing.login in logins and (key == "login" or standing.via == "bearer")
+        return (standing.login if key == "login" else standing.brought) in logins
 
     return Line(key, _one_of(logins), holds)
 

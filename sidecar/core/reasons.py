@@ -75,6 +75,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.NO_RULE: _closed("Nobody has been given access to this page."),
     Reason.ROLE_MISSING: _closed("You are signed in, but this page is not open to you.", another=True),
     Reason.RULE_DENIES: _closed("This page is closed to everyone."),
+    Reason.TOKEN_SCOPE: _closed("The API token that was sent was issued for other pages."),
     Reason.EXCLUDED: _closed("This page is open to others, but not to you.", another=True),
     Reason.NETWORK: _closed("This page cannot be opened from the network that you are in."),
     Reason.REAUTHENTICATION: Explanation(
@@ -83,6 +84,8 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "Sign in again to go on.",
         Way.SIGN_IN,
     ),
+    Reason.ENGINE_DENIES: _closed("You are signed in, but this page is not open to you.", another=True),
+    Reason.ENGINE_NOT_ASKED: _closed("It cannot be found out whether this page is open to you.", another=True),
     # The request itself
     Reason.PATH_AMBIGUOUS: _strange("The address can be read in more than one way, so it is not safe to open."),
     Reason.TARGET_INVALID: _strange("The address is too long, or has characters that do not belong in one."),
@@ -117,6 +120,9 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.CHANGED_MEANWHILE: _strange("It was changed by somebody else meanwhile."),
     Reason.SCIM_INVALID: _strange("A message about people could not be understood."),
     Reason.SCIM_CLIENT: _strange("This address is for the program that manages people."),
+    Reason.SIGNAL_INVALID: _strange("A security event could not be understood."),
+    Reason.SIGNAL_SENDER: _strange("This address is for the program that reports security events."),
+    Reason.SIGNAL_STATE: _strange("A verification came that nobody here asked for."),
     Reason.NOT_FOUND: Explanation("Page not found", "There is no page at this address.", _START, Way.START),
     # Credentials
     Reason.SESSION_EXPIRED: _ended("Your session has ended."),
@@ -134,6 +140,9 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "The times in the identity provider's answer do not fit: a clock is wrong, or the answer is too old."
     ),
     Reason.TOKEN_CLAIM: _login("The identity provider's answer lacks something, or is of the wrong kind.", _TELL),
+    Reason.TOKEN_REVOKED: _login("The API token that was sent has been revoked.", _TELL),
+    Reason.TOKEN_BINDING: _login("The token that was sent belongs to another client certificate.", _TELL),
+    Reason.CERTIFICATE: _login("The client certificate that was sent is not accepted here.", _TELL),
     # Signing in
     Reason.LOGIN_STATE_UNKNOWN: _login(
         "This sign-in took too long, or has already been used.",
@@ -209,6 +218,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     ),
     # Something that we need is down
     Reason.STORE_DOWN: _down("Sessions cannot be looked up right now."),
+    Reason.AUDIT_DOWN: _down("What is done here cannot be written down right now."),
     Reason.DIRECTORY_DOWN: _down("Accounts cannot be looked up right now."),
     Reason.PROVIDER_DOWN: _down("The identity provider does not answer right now."),
     Reason.UPSTREAM_DOWN: _down("The application does not answer right now.", _SENT),
@@ -217,6 +227,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.PROVISIONING_DOWN: _down("Your account in the application could not be prepared right now."),
     Reason.SOURCE_DOWN: _down("A source of people does not answer."),
     Reason.SYNC_BUSY: _down("A source of people is being read right now."),
+    Reason.ENGINE_DOWN: _down("It cannot be found out right now whether this page is open to you."),
     Reason.BUSY: _down("Too many people are signing in at this moment."),
     Reason.STOPPING: _down("The service is being restarted."),
     Reason.INTERNAL: Explanation("Something went wrong", "There is a fault on our side.", _TELL_IF, Way.AGAIN),

@@ -84,10 +84,13 @@ class Rulebook:
         node = self._root
         found = node.below.copy()
         for depth, segment in enumerate(segments):
-            if node.starred:
-                found += _below(node, segments[depth:])
-                break
             child = node.literal.get(segment)
+            if node.starred:
+                if child is not None or len(node.starred) > 1:
+                    found += _below(node, segments[depth:])
+                    break
+                pattern, _, after = node.starred[0]
+                child = after if pattern is None or pattern.fullmatch(segment) else None
             if child is None:
                 break
             node = child

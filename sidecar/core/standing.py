@@ -9,6 +9,7 @@ from typing import Any
 from sidecar.core.conditions import facts_of, user_of
 from sidecar.core.headers import Line, encode_basic, encode_value
 from sidecar.core.policy import Standing
+from sidecar.core.scopes import scope_of
 from sidecar.core.template import MissingValueError, Template, TemplateError
 from sidecar.model import Account, Reason, Refused, Session
 
@@ -28,7 +29,7 @@ class HeaderTemplate:
 
 
 def standing_of(session: Session, via: str, roles: tuple[str, ...]) -> Standing:
-    """What rules see of the caller behind *session*, who came in *via* "cookie" or "bearer" and has *roles*."""
+    """What rules see of the caller behind *session*, who came in *via* (see Standing) and has *roles*."""
     identity = session.identity
     return Standing(
         login=session.provider,
@@ -39,6 +40,7 @@ def standing_of(session: Session, via: str, roles: tuple[str, ...]) -> Standing:
         acr=session.acr,
         amr=frozenset(session.amr),
         facts=facts_of(identity, roles),
+        scope=scope_of(session.scope) if session.scope else None,
     )
 
 

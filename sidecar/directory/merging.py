@@ -7,12 +7,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.outbox import Owed, add, owe_settling
 from sidecar.directory.switching import load_present
-from sidecar.directory.tables import account, identity, join, member, outbox, person, profile
+from sidecar.directory.tables import account, identity, join, member, outbox, person, profile, token
 from sidecar.model import Duty, Reason, Refused
 
 
 async def merge(connection: AsyncConnection, application: str, gone: str, kept: str, now: float) -> None:
-    """Give everything of *gone* to *kept*: identities, accounts, what was said, groups.
+    """Give everything of *gone* to *kept*: identities, accounts, what was said, groups, tokens.
 
     Raises Refused: ACCOUNT_BOUND when *kept* signs in at the same provider as somebody else already,
     ACCOUNT_AMBIGUOUS when both have an account in one application.
@@ -23,7 +23,7 @@ async def merge(connection: AsyncConnection, application: str, gone: str, kept: 
         raise Refused(Reason.ACCOUNT_BOUND, 403, "that person signs in under another subject already")
     if await _both(connection, account.c.application, account.c.person_id, gone, kept):
         raise Refused(Reason.ACCOUNT_AMBIGUOUS, 403, "both of the people that are one have an account")
-    for table in (identity, account, profile):
+    for table in (identity, account, profile, token):
         await connection.execute(update(table).where(table.c.person_id == gone).values(person_id=kept))
     # The next look at the sign-in writes them again.
     await connection.execute(delete(join).where(join.c.person_id == gone))

@@ -24,6 +24,7 @@ from sidecar.directory.scim import ScimUsers
 from sidecar.directory.switching import load_present, switch_off, switch_on
 from sidecar.directory.sync import SyncBook
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
+from sidecar.directory.tokens import Tokens
 from sidecar.model import Account, Identity, Person, Reason, Refused
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class Directory:
         self.profiles = Profiles(database, self.application)
         self.groups = Groups(database, self.application)
         self.scim = ScimUsers(database, self.application)
+        self.tokens = Tokens(database, self.application)
         self.progress = ProgressReader(database, self.application)
         self.sync = SyncBook(database, self.application)
 

@@ -156,6 +156,26 @@ scim_email = Table(
     Column("value_hash", String(64), primary_key=True),
 )
 
+token = Table(
+    "sidecar_token",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("application", String(LONGEST_APPLICATION), nullable=False),
+    Column("secret_hash", String(64), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("person_id", String(32), ForeignKey("sidecar_person.id")),
+    Column("subject", Text, nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("created_by", String(190), nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("last_used", Double, nullable=False),
+    Column("revoked", Double),
+    Column("revoked_by", String(190), nullable=False),
+)
+
 
 def digest(text: str) -> str:
     """SHA-256 of *text* in hexadecimal."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.config.login import Bearer, OidcLogin
+from sidecar.core.binding import bound_to, refuse_others
 from sidecar.core.claims import IdentityPlan, identity_from
+from sidecar.core.credentials import bearer_in
 from sidecar.logins.keys import Keys
 from sidecar.logins.token_claims import (
     ACCESS_TOKEN,
@@ -62,6 +64,9 @@ def accepted_tokens(
 class BearerAuthenticator:
     """Verifies ``Authorization: Bearer`` tokens and remembers the good ones for a while, by their hash."""
 
+    via = "bearer"
+    knows = False
+
     def __init__(self, accepted: Iterable[AcceptedTokens], own_issuer: str = "") -> None:
         """Accept the *accepted* ones, and never one that says *own_issuer*: our assertions to the application.
 
@@ -69,7 +74,7 @@ class BearerAuthenticator:
         """
         self._accepted = tuple(accepted)
         self._own_issuer = own_issuer
-        self._known: dict[bytes, tuple[float, Session]] = {}
+        self._known: dict[bytes, tuple[float, Session, str]] = {}
         if not self._accepted or not all(one.audience for one in self._accepted):
             message = "bearer tokens need at least one provider, and each an audience"
             raise ValueError(message)
@@ -79,28 +84,30 @@ class BearerAuthenticator:
 
         Raises Refused with status 401 for a bad token, 403 for a good one that names nobody usable; Unavailable.
         """
-        token = _token(visit.authorization)
+        token = bearer_in(visit.authorization)
         if "." not in token:
             return None
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
-        until, session = self._known.get(digest, (0.0, None))
-        if session is not None and now < until:
-            return session
-        self._known.pop(digest, None)
-        session = await self._verified(token, digest, now)
-        self._remember(digest, session, now)
+        until, session, bound = self._known.get(digest, (0.0, None, ""))
+        if session is None or now >= until:
+            self._known.pop(digest, None)
+            session, bound = await self._verified(token, digest, now)
+            self._remember(digest, session, bound, now)
+        refuse_others(bound, visit.certificate)
         return session
 
-    async def _verified(self, token: str, digest: bytes, now: float) -> Session:
+    async def _verified(self, token: str, digest: bytes, now: float) -> tuple[Session, str]:
         try:
             one = self._chosen(token)
             verified = await verify(token, one.keys, one.algorithms)
             _check_type(verified.header, one)
             check(verified.claims, ACCESS_TOKEN, _expected(one, verified.header.algorithm, now))
+            bound = bound_to(verified.claims)
         except Refused as refusal:
             # RFC 6750, section 3.1: invalid_token.
             raise Refused(refusal.reason, 401, refusal.detail) from None
-        return _session(one, verified.claims, digest, now)
+        # Its id is the token's hash, which no other token has.
+        return session_of(one, verified.claims, f"bearer-{digest.hex()[:32]}", now), bound
 
     def _chosen(self, token: str) -> AcceptedTokens:
         """Choose whose token this claims to be; all of it is verified against that provider afterwards."""
@@ -112,10 +119,10 @@ class BearerAuthenticator:
         meant = audiences(claims)
         return next((one for one in fitting if one.audience & meant), fitting[0])
 
-    def _remember(self, digest: bytes, session: Session, now: float) -> None:
+    def _remember(self, digest: bytes, session: Session, bound: str, now: float) -> None:
         while len(self._known) >= _CACHED_TOKENS:
             self._known.pop(next(iter(self._known)))
-        self._known[digest] = (min(session.expires, now + _CACHED_FOR), session)
+        self._known[digest] = (min(session.expires, now + _CACHED_FOR), session, bound)
 
 
 def _check_type(header: Header, one: AcceptedTokens) -> None:
@@ -127,10 +134,10 @@ def _expected(one: AcceptedTokens, algorithm: str, now: float) -> Expected:
     return Expected(one.issuer, one.audience, now, one.leeway, algorithm, longest=one.longest)
 
 
-def _session(one: AcceptedTokens, claims: Mapping[str, Any], digest: bytes, now: float) -> Session:
-    """Make a session that lasts as long as its token; its id is the token's hash, which no other token has."""
+def session_of(one: AcceptedTokens, claims: Mapping[str, Any], session_id: str, now: float) -> Session:
+    """Make a session that lasts as long as its token. Raises Refused(IDENTITY_INCOMPLETE)."""
     return Session(
-        id=f"bearer-{digest.hex()[:32]}",
+        id=session_id,
         identity=identity_from(one.provider, one.issuer, claims, one.plan),
         created=time_claim(claims, "iat", now) or now,
         expires=time_claim(claims, "exp", now) or now,
@@ -140,11 +147,6 @@ def _session(one: AcceptedTokens, claims: Mapping[str, Any], digest: bytes, now:
         amr=methods_claim(claims),
         sid=text_claim(claims, "sid"),
     )
-
-
-def _token(authorization: str) -> str:
-    scheme, _, token = authorization.partition(" ")
-    return token.strip(" ") if scheme.lower() == "bearer" else ""
 
 
 def _plain_type(text: str) -> str:

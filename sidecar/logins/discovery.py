@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.flight import Flight
@@ -14,6 +14,7 @@ from sidecar.model import Reason, Unavailable
 _FRESH = 3600.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 15.0
+Described = TypeVar("Described")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Metadata:
     jwks_uri: str
     userinfo_endpoint: str = ""
     end_session_endpoint: str = ""
+    introspection_endpoint: str = ""
     names_itself: bool = False
     """It puts ``iss`` into every authorization answer (RFC 9207, section 3)."""
     takes_claims: bool = False
@@ -47,11 +49,12 @@ def metadata_from(document: Mapping[str, Any], issuer: str) -> Metadata:
         raise _bad(f"issuer is {str(said)[:200]!a}, configured is {issuer!a}")
     return Metadata(
         issuer=issuer,
-        authorization_endpoint=_address(document, "authorization_endpoint"),
-        token_endpoint=_address(document, "token_endpoint"),
-        jwks_uri=_address(document, "jwks_uri"),
-        userinfo_endpoint=_address(document, "userinfo_endpoint", needed=False),
-        end_session_endpoint=_address(document, "end_session_endpoint", needed=False),
+        authorization_endpoint=address_in(document, "authorization_endpoint"),
+        token_endpoint=address_in(document, "token_endpoint"),
+        jwks_uri=address_in(document, "jwks_uri"),
+        userinfo_endpoint=address_in(document, "userinfo_endpoint", needed=False),
+        end_session_endpoint=address_in(document, "end_session_endpoint", needed=False),
+        introspection_endpoint=address_in(document, "introspection_endpoint", needed=False),
         names_itself=document.get("authorization_response_iss_parameter_supported") is True,
         takes_claims=document.get("claims_parameter_supported") is True,
         challenge_methods=_texts(document, "code_challenge_methods_supported", ()),
@@ -59,7 +62,8 @@ def metadata_from(document: Mapping[str, Any], issuer: str) -> Metadata:
     )
 
 
-def _address(document: Mapping[str, Any], field: str, *, needed: bool = True) -> str:
+def address_in(document: Mapping[str, Any], field: str, *, needed: bool = True) -> str:
+    """Read an address that may be used; "" for one that is not *needed*; raises Unavailable."""
     value = document.get(field)
     if value is None and not needed:
         return ""
@@ -79,25 +83,33 @@ def _bad(what: str) -> Unavailable:
     return Unavailable(Reason.PROVIDER_DOWN, f"discovery document: {what}")
 
 
-class Discovery:
+class Discovery(Generic[Described]):
     """One provider's metadata, fetched when first needed, kept, and renewed in the background.
 
     A provider that is down when the sidecar starts stops nothing; tries are spaced out until it answers.
     """
 
-    def __init__(self, http: ProviderHttp, issuer: str, address: str | None, clock: Callable[[], float]) -> None:
-        """Read the document of *issuer* at *address* (None: the standard one); *clock* gives seconds."""
+    def __init__(
+        self,
+        http: ProviderHttp,
+        issuer: str,
+        address: str,
+        read: Callable[[Mapping[str, Any], str], Described],
+        clock: Callable[[], float],
+    ) -> None:
+        """Fetch the document of *issuer* at *address*, which *read* makes sense of; *clock* gives seconds."""
         self._http = http
         self._issuer = issuer
-        self._address = address or discovery_address(issuer)
+        self._address = address
+        self._read = read
         self._clock = clock
         self._flight = Flight(self._fetch)
-        self._known: Metadata | None = None
+        self._known: Described | None = None
         self._failure = ""
         self._pause = 0.0
         self._next_try = 0.0
 
-    async def metadata(self) -> Metadata:
+    async def metadata(self) -> Described:
         """Return the metadata, fetched now if it was never known; raises Unavailable."""
         is_due = self._is_due()
         if self._known is None:
@@ -108,7 +120,7 @@ class Discovery:
             self._flight.start()
         return self._known
 
-    async def fetch(self) -> Metadata:
+    async def fetch(self) -> Described:
         """Fetch the document now, whatever is known; raises Unavailable."""
         return await self._flight.join()
 
@@ -121,15 +133,16 @@ class Discovery:
         wait = self._next_try - self._clock()
         return wait <= 0 or wait > _FRESH
 
-    async def _fetch(self) -> Metadata:
+    async def _fetch(self) -> Described:
         try:
             answer = await self._http.get(self._address)
-            self._known = metadata_from(answer.document(), self._issuer)
+            known = self._read(answer.document(), self._issuer)
         except Unavailable as error:
             self._failure = error.detail
             self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
             self._next_try = self._clock() + self._pause
             raise
+        self._known = known
         self._pause = 0.0
         self._next_try = self._clock() + _FRESH
-        return self._known
+        return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,6 +82,15 @@ class ProviderHttp:
         """Send the encoded *form* to *url*; raises Unavailable."""
         sent = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
         return await self._exchange("POST", url, sent, form.encode("ascii"))
+
+    async def send(self, method: str, url: str, value: Mapping[str, Any] | None, token: str) -> Answer:
+        """Send *value* as JSON (None: nothing) with *token* as bearer token; raises Unavailable."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if value is None:
+            return await self._exchange(method, url, headers, None)
+        return await self._exchange(
+            method, url, {**headers, "Content-Type": "application/json"}, json.dumps(value).encode()
+        )
 
     async def close(self) -> None:
         """Close the connections."""

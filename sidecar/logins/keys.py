@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
-from sidecar.logins.discovery import Discovery
 from sidecar.logins.flight import Flight
 from sidecar.logins.http import ProviderHttp
 from sidecar.model import Reason, Refused, Unavailable
@@ -83,10 +82,25 @@ def _algorithms(key: Key) -> frozenset[str]:
     return frozenset()
 
 
+class Described(Protocol):
+    """What somebody who signs says of themselves."""
+
+    @property
+    def jwks_uri(self) -> str:
+        """Where their keys are."""
+
+
+class Describing(Protocol):
+    """Knows what they say."""
+
+    async def metadata(self) -> Described:
+        """Give it; raises Unavailable."""
+
+
 class Keys:
     """One provider's keys. Only these verify its tokens, never one that a token brings along."""
 
-    def __init__(self, http: ProviderHttp, discovery: Discovery, clock: Callable[[], float]) -> None:
+    def __init__(self, http: ProviderHttp, discovery: Describing, clock: Callable[[], float]) -> None:
         """Fetch the keys from where *discovery* says; *clock* gives seconds."""
         self._http = http
         self._discovery = discovery

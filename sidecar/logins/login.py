@@ -122,6 +122,17 @@ class Login(Protocol):
         """Let go of connections."""
 
 
+class Framing(Protocol):
+    """An OpenID provider that tells of sign-outs through a frame in the browser."""
+
+    @property
+    def issuer(self) -> str:
+        """What it calls itself."""
+
+    async def frames(self) -> tuple[str, ...]:
+        """Origins whose pages may frame ours; raises nothing."""
+
+
 class SamlParty(Protocol):
     """What a SAML login does besides, for pages that only SAML has. Raises as Login does."""
 
@@ -139,7 +150,19 @@ class SamlParty(Protocol):
 
 
 class Authenticator(Protocol):
-    """Finds out who sends a request, by one kind of credential."""
+    """Finds out who sends a request, by one kind of credential.
+
+    ``via`` is what rules know the kind by (see core.policy.Standing). ``knows`` says that what it gives is who somebody
+    is at this moment, so that nobody else need be asked.
+    """
+
+    @property
+    def via(self) -> str:
+        """The kind of credential."""
+
+    @property
+    def knows(self) -> bool:
+        """Whether sources were asked already."""
 
     async def identify(self, visit: Visit, now: float) -> Session | None:
         """None: nothing of mine here. Refused: mine, and bad."""

@@ -6,6 +6,7 @@ and client authentication; joserfc verifies tokens (tokens.py). The order of che
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from authlib.common.urls import add_params_to_uri  # type: ignore[import-untyped]
@@ -190,6 +192,24 @@ class OpenIdLogin:
             expires=(time_claim(claims, "exp", now) or now) + self._leeway,
             provider=self.name,
         )
+
+    @property
+    def issuer(self) -> str:
+        """The provider's issuer."""
+        return self.provider.issuer
+
+    @property
+    def takes_front_channel(self) -> bool:
+        """True when sign-outs through the browser are wanted."""
+        return self._section.front_channel
+
+    async def frames(self) -> tuple[str, ...]:
+        """Origins of the provider's own pages: of its issuer, and of where one signs out there."""
+        places = [self.provider.issuer]
+        with contextlib.suppress(Unavailable):
+            places.append((await self.provider.metadata()).end_session_endpoint)
+        parts = [urlsplit(place) for place in places if place]
+        return tuple(dict.fromkeys(f"{part.scheme}://{part.netloc}" for part in parts))
 
     async def probe(self) -> str:
         """Fetch discovery document and keys, and look at the redirect URI."""

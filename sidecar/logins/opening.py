@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sidecar.config.login import OidcLogin
 from sidecar.config.saml import SamlLogin
 from sidecar.core.claims import IdentityPlan
 from sidecar.logins.bearer import BearerAuthenticator, accepted_tokens
+from sidecar.logins.introspection import IntrospectingAuthenticator
 from sidecar.logins.login import Login
 from sidecar.logins.oidc import OpenIdLogin
-from sidecar.logins.saml.login import SamlSignIn
-from sidecar.logins.saml.metadata import ProviderDescription
-from sidecar.logins.saml.metadata_document import Seal
-from sidecar.logins.saml.metadata_place import place_of
 from sidecar.logins.saml.parties import KeyPair, ProviderMetadata, ServiceProvider
+
+if TYPE_CHECKING:
+    from sidecar.logins.saml.login import SamlSignIn
 
 Clock = Callable[[], float]
 
@@ -49,6 +50,9 @@ def open_logins(
                 address = callback_address(public_url, prefix, name)
                 opened[name] = OpenIdLogin(name, section, address, plans[name], clock)
             else:
+                # XML and its signatures are ten megabytes: for those who have such a login.
+                from sidecar.logins.saml.login import SamlSignIn  # noqa: PLC0415 - see above
+
                 service = service_provider(name, section, public_url, prefix)
                 metadata = provider_metadata(name, section, clock)
                 opened[name] = SamlSignIn(name, section, service, metadata, plans[name], clock=clock)
@@ -58,8 +62,21 @@ def open_logins(
     return opened
 
 
+def saml_logins_of(logins: Mapping[str, Login], sections: Mapping[str, OidcLogin | SamlLogin]) -> dict[str, SamlSignIn]:
+    """Those of *logins* that speak SAML."""
+    if not any(isinstance(section, SamlLogin) for section in sections.values()):
+        return {}
+    from sidecar.logins.saml.login import SamlSignIn  # noqa: PLC0415 - as above
+
+    return {name: login for name, login in logins.items() if isinstance(login, SamlSignIn)}
+
+
 def provider_metadata(name: str, section: SamlLogin, clock: Clock) -> ProviderMetadata:
     """Source of what is known about the identity provider of *section*. Raises ValueError."""
+    from sidecar.logins.saml.metadata import ProviderDescription  # noqa: PLC0415 - as above
+    from sidecar.logins.saml.metadata_document import Seal  # noqa: PLC0415 - as above
+    from sidecar.logins.saml.metadata_place import place_of  # noqa: PLC0415 - as above
+
     certificate = section.metadata_certificate
     seal = Seal(
         certificate="" if certificate is None else _text(certificate, "metadata_certificate"),
@@ -105,3 +122,17 @@ def open_bearer(
         if isinstance(section, OidcLogin) and isinstance(login, OpenIdLogin) and section.bearer is not None:
             accepted.append(accepted_tokens(name, section, section.bearer, login.provider.keys, login.plan))
     return BearerAuthenticator(accepted, own_issuer) if accepted else None
+
+
+def open_introspection(
+    logins: Mapping[str, Login], sections: Mapping[str, OidcLogin | SamlLogin]
+) -> IntrospectingAuthenticator | None:
+    """Ask the one of *logins* about opaque tokens whose section says so; None when none does."""
+    for name, section in sections.items():
+        login = logins[name]
+        if not isinstance(section, OidcLogin) or not isinstance(login, OpenIdLogin) or section.bearer is None:
+            continue
+        if section.bearer.introspection is not None:
+            accepted = accepted_tokens(name, section, section.bearer, login.provider.keys, login.plan)
+            return IntrospectingAuthenticator(section.bearer.introspection, accepted, login.provider)
+    return None

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 from authlib.oauth2.rfc6749.parameters import prepare_token_request  # type: ignore[import-untyped]
 
 from sidecar.config.login import OidcLogin
 from sidecar.logins.client_auth import ClientCredentials
-from sidecar.logins.discovery import Discovery, Metadata
+from sidecar.logins.discovery import Discovery, Metadata, discovery_address, metadata_from
 from sidecar.logins.http import Answer, ProviderHttp
 from sidecar.logins.keys import Keys
 from sidecar.model import Reason, Refused, Unavailable
@@ -50,7 +51,8 @@ class Provider:
         self.name = name
         self.issuer = section.issuer
         self.http = ProviderHttp(name, section.timeout.total_seconds(), section.ca)
-        self.discovery = Discovery(self.http, section.issuer, section.discovery, clock)
+        address = section.discovery or discovery_address(section.issuer)
+        self.discovery = Discovery(self.http, section.issuer, address, metadata_from, clock)
         self.keys = Keys(self.http, self.discovery, clock)
         self._credentials = ClientCredentials(section)
 
@@ -70,6 +72,18 @@ class Provider:
         if answer.status != HTTPStatus.OK:
             raise _failure(answer, refusal)
         return _tokens(answer)
+
+    async def introspect(self, endpoint: str, token: str, now: float) -> Mapping[str, Any]:
+        """Ask what *token* is (RFC 7662, section 2), at *endpoint* or, for "", where the provider says.
+
+        Raises Unavailable unless there is a proper answer: a refusal is one of us, not of the token.
+        """
+        url = endpoint or (await self.metadata()).introspection_endpoint
+        if not url:
+            raise Unavailable(Reason.PROVIDER_DOWN, f"{self.name}: the provider names no introspection_endpoint")
+        asked = urlencode({"token": token, "token_type_hint": "access_token"})
+        form, headers = self._credentials.sign(url, asked, now)
+        return (await self.http.post(url, form, headers)).document()
 
     async def userinfo(self, access_token: str, subject: str) -> Mapping[str, Any]:
         """Read the userinfo endpoint, {} when there is none (Core 1.0, section 5.3).

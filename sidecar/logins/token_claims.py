@@ -217,6 +217,20 @@ def _is_for_access(claims: SignedClaims, _: Expected) -> None:
         raise Refused(Reason.TOKEN_CLAIM, detail="this is another kind of token")
 
 
+def _not_older(claims: SignedClaims, expected: Expected) -> None:
+    issued = time_claim(claims, "iat", expected.now)
+    if issued is None or issued + expected.longest + expected.leeway < expected.now:
+        raise Refused(Reason.TOKEN_TIME, detail=f"iat is more than {expected.longest:.0f} s ago")
+
+
+def _is_event(claims: SignedClaims, expected: Expected) -> None:
+    """RFC 8417, section 4: an event must not pass for another kind of token, nor one of those for an event."""
+    if "exp" in claims:
+        _expiry(claims, expected)
+    if claims.keys() & {"nonce", "at_hash", "c_hash"} or not isinstance(claims.get("events"), Mapping):
+        raise Refused(Reason.TOKEN_CLAIM, detail="this is another kind of token")
+
+
 REFRESHED_ID_TOKEN: tuple[Check, ...] = (
     _issuer, _audience, _authorized_party, _subject, _expiry, _issued, _not_before, _login_age, _access_token_hash
 )  # fmt: skip
@@ -231,3 +245,8 @@ ACCESS_TOKEN: tuple[Check, ...] = (
     _issuer, _audience, _subject, _expiry, _issued, _not_before, _lifetime, _client, _is_for_access
 )  # fmt: skip
 """RFC 9068, section 4."""
+INTROSPECTED_TOKEN: tuple[Check, ...] = (_issuer, _audience, _subject, _expiry, _not_before, _is_for_access)
+"""RFC 7662, section 4: what is checked of a token that the issuer itself says is active."""
+
+SECURITY_EVENT: tuple[Check, ...] = (_issuer, _audience, _issued, _not_older, _not_before, _token_id, _is_event)
+"""RFC 8417, section 2.2, and OpenID Shared Signals Framework 1.0, section 4.1; ``longest`` bounds the age."""

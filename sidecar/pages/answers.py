@@ -28,7 +28,10 @@ _SAFETY: tuple[tuple[str, str], ...] = (
     ("X-Frame-Options", "DENY"),
 )
 # No scripts, nothing from elsewhere.
-_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+_NONE = "'none'"
+_NO_FRAMES = "frame-ancestors 'none'"
+_POLICY = f"default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; {_NO_FRAMES}"
+_NOT_IN_SOURCES = re.compile(r"[^A-Za-z0-9.:/\[\]_-]")
 # Chromium holds a form's redirects to form-action too, and these two forms are answered with a redirect to whatever
 # provider the person has, whose end-session address only its metadata tells: https, or http on this machine.
 _FORM_POLICY = f"{_POLICY}; form-action 'self' https: http://localhost:* http://127.0.0.1:*"
@@ -49,19 +52,34 @@ _NOT_IN_HOSTS = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
 class Answers:
     """Renders answers; holds the compiled templates and the few facts that every page shows."""
 
-    def __init__(self, *, app_name: str, prefix: str, support: str, overrides: Path | None) -> None:
+    def __init__(
+        self, *, app_name: str, prefix: str, support: str, overrides: Path | None, takes_basic: bool = False
+    ) -> None:
         """Use the templates in *overrides* before the built-in ones; *prefix* is where our own pages live.
+
+        With *takes_basic* programs are told that they may also come with Basic credentials.
 
         Every template is tried at once: raises ValueError naming file and line of a mistake in *overrides*.
         """
         self._templates = Templates(app_name=app_name, prefix=prefix, support=support, overrides=overrides)
         self._prefix = prefix
+        self._takes_basic = takes_basic
 
     def page(self, template: str, status: int, values: Mapping[str, Any], cookies: Sequence[str] = ()) -> web.Response:
         """HTML page from ``templates/{template}.html``; *cookies* are Set-Cookie texts."""
         text = self._templates.render(template, {**_MAY_BE_LEFT_OUT.get(template, {}), **values})
         answer = web.Response(text=text, status=status, content_type="text/html")
         return _with(answer, cookies, _POLICIES.get(template, _STRICT_POLICY))
+
+    def framed(self, template: str, values: Mapping[str, Any], origins: Sequence[str]) -> web.Response:
+        """Page that pages of *origins*, and no others, may show in a frame."""
+        answer = self.page(template, 200, values)
+        frames = " ".join(one for one in origins if not _NOT_IN_SOURCES.search(one))
+        policy = answer.headers["Content-Security-Policy"]
+        answer.headers["Content-Security-Policy"] = policy.replace(_NO_FRAMES, f"frame-ancestors {frames or _NONE}")
+        # It knows no list; browsers heed the policy where there is one, but some look at both.
+        del answer.headers["X-Frame-Options"]
+        return answer
 
     def post_on(self, url: str, fields: Mapping[str, str], cookies: Sequence[str] = ()) -> web.Response:
         """Page that posts *fields* to *url*, which the caller vouches for, by itself or by its button."""
@@ -101,8 +119,14 @@ class Answers:
         answer = self.json(401, {"error": decision.reason.value, "login_url": login_url, "reference": visit.reference})
         is_step_up = decision.effect is Effect.STEP_UP
         error = "insufficient_user_authentication" if is_step_up else ""
-        answer.headers["WWW-Authenticate"] = _bearer(visit, error) + (_needed(decision.needs) if is_step_up else "")
+        self._challenged(answer, visit, _bearer(visit, error) + (_needed(decision.needs) if is_step_up else ""))
         return answer
+
+    def _challenged(self, answer: web.Response, visit: Visit, challenge: str) -> None:
+        answer.headers["WWW-Authenticate"] = challenge
+        # Browsers would ask people for a user name and a password.
+        if self._takes_basic and not visit.is_browser:
+            answer.headers.add("WWW-Authenticate", f'Basic realm="{_realm(visit)}", charset="UTF-8"')
 
     def refused(self, visit: Visit, refused: Refused, retry: str = "", cookies: Sequence[str] = ()) -> web.Response:
         """Say no: a page with the reason and a way out, or JSON with the same code; *retry* is a path of ours.
@@ -113,7 +137,7 @@ class Answers:
         if refused.status == web.HTTPUnauthorized.status_code:
             # RFC 9110, section 15.5.2: no 401 without a challenge; RFC 6750, section 3.1 for tokens that are bad.
             error = "invalid_token" if refused.is_bad_token else ""
-            answer.headers["WWW-Authenticate"] = _bearer(visit, error)
+            self._challenged(answer, visit, _bearer(visit, error))
         if refused.retry_after:
             answer.headers["Retry-After"] = str(math.ceil(refused.retry_after))
         return answer
@@ -157,9 +181,13 @@ class Answers:
 
 
 def _bearer(visit: Visit, error: str) -> str:
-    """Challenge of RFC 6750, section 3; Host is the caller's word, so only what names are made of is repeated."""
-    realm = _NOT_IN_HOSTS.sub("", visit.host)
-    return f'Bearer realm="{realm}"' + (f', error="{error}"' if error else "")
+    """Challenge of RFC 6750, section 3."""
+    return f'Bearer realm="{_realm(visit)}"' + (f', error="{error}"' if error else "")
+
+
+def _realm(visit: Visit) -> str:
+    """Host is the caller's word, so only what names are made of is repeated."""
+    return _NOT_IN_HOSTS.sub("", visit.host)
 
 
 def _needed(needs: Requirement) -> str:

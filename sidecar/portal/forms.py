@@ -55,9 +55,8 @@ class KeptForms:
         self._room = Room(_MOST_BYTES, lifetime)
 
     async def remember_owner(self, token: str, session: Session) -> None:
-        """Note who signed in to the session of *token*: a form that meets its end later is theirs and nobody else's."""
-        if self._limit:
-            await self._owners.put(token, session.identity.key.encode(), self._memory)
+        """Note who signed in to the session of *token*: what meets its end later is theirs and nobody else's."""
+        await self._owners.put(token, session.identity.key.encode(), self._memory)
 
     async def keep(self, request: web.BaseRequest, visit: Visit, target: str) -> tuple[str, ...] | None:
         """Keep the form of *request*; Set-Cookie texts that lead back to it, None when it cannot be kept.
@@ -78,7 +77,7 @@ class KeptForms:
         browser = browser_of(visit, self._site) or new_browser()
         record = {"t": target, "c": request.headers["Content-Type"], "d": b64encode(body).decode(), "b": browser}
         token = self._vault.token()
-        sealed = json.dumps({**record, "o": await self._owner(visit)}).encode()
+        sealed = json.dumps({**record, "o": await self.owner(visit)}).encode()
         await self._vault.put(token, sealed, self._lifetime)
         return self._site.give_browser(browser), self._site.give_form(token)
 
@@ -92,7 +91,7 @@ class KeptForms:
             return 0
         return length if is_from_here(self._site.origin, request.headers) else 0
 
-    async def _owner(self, visit: Visit) -> str:
+    async def owner(self, visit: Visit) -> str:
         """Identity key of whoever signed in to the session that this browser still names, "" when nobody knows."""
         for token in values_of(visit.cookies, self._site.session_cookie):
             owner = await self._owners.get(token)

@@ -17,6 +17,7 @@ from sidecar.model import Reason, Refused, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import browser_of
 from sidecar.portal.callback import Callback
+from sidecar.portal.front_channel import FrontChannel
 from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.saml import PARTIAL, SamlPages
 from sidecar.portal.sign_in import SignIn
@@ -42,6 +43,7 @@ class Portal:
     callback: Callback
     sign_out: SignOut
     saml: SamlPages
+    front_channel: FrontChannel
     keeper: SessionKeeper
     answers: Answers
     audit: AuditLog
@@ -61,6 +63,7 @@ class Portal:
             ("POST", "logout"): self._logout,
             ("GET", "signed-out"): self._signed_out,
             ("POST", "backchannel"): self._back_channel,
+            ("GET", "frontchannel"): self.front_channel.got,
             ("GET", "saml"): self.saml.got,
             ("POST", "saml"): self.saml.posted,
             ("GET", "me"): self._me,
@@ -90,7 +93,7 @@ class Portal:
         name, _, rest = self._parts(visit.path)
         method = "GET" if visit.method == "HEAD" else visit.method
         handler = self._routes.get((method, name))
-        if handler is None or (rest and name not in ("callback", "backchannel", "saml")):
+        if handler is None or (rest and name not in ("callback", "backchannel", "frontchannel", "saml")):
             known = any(page == name for _, page in self._routes)
             reason, status = (Reason.METHOD_REFUSED, 405) if known else (Reason.NOT_FOUND, 404)
             raise Refused(reason, status, f"{visit.method} {name}")

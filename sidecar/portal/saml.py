@@ -96,7 +96,7 @@ class SamlPages:
         tokens = values_of(visit.cookies, self.sign_out.site.session_cookie)
         if not tokens or any([await self.keeper.find(token, now) is not None for token in tokens]):
             return []
-        return self.sign_out.parting_cookies()
+        return self.sign_out.parting_cookies(visit)
 
     async def _answered(self, name: str, brought: Brought, state: str, now: float) -> web.Response:
         """Take the provider's answer to our own request: the session here is over whatever it says."""

@@ -11,6 +11,7 @@ from sidecar.core.cookies import values_of
 from sidecar.logins.login import Ask, Login
 from sidecar.model import Reason, Refused, Requirement, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
+from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempt, Attempts, browser_of, came_by, new_browser
 from sidecar.portal.circles import Circles
 from sidecar.portal.forms import KeptForms
@@ -42,6 +43,7 @@ class SignIn:
     circles: Circles
     keeper: SessionKeeper
     forms: KeptForms
+    application: ApplicationSession
     answers: Answers
 
     async def begin(
@@ -114,11 +116,11 @@ class SignIn:
             attempt = await self.attempts.use(state, name, browser, came_by(visit))
         signed_in = await login.finish(attempt.kept, answer, now)
         await self.attempts.never_again(name, signed_in.once, now)
-        token, session = await self._open(visit, signed_in, now)
+        token, session, dropped = await self._open(visit, signed_in, now)
         if browser:
             await self.circles.note_end(browser, now)
         is_enough = attempt.needs.is_met_by(session.auth_time, session.acr, session.amr, now)
-        return Opened(session, attempt.to, (self.site.give_session(token),), is_enough)
+        return Opened(session, attempt.to, (self.site.give_session(token), *dropped), is_enough)
 
     def _login(self, name: str) -> Login:
         login = self.logins.get(name)
@@ -126,11 +128,20 @@ class SignIn:
             raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
         return login
 
-    async def _open(self, visit: Visit, signed_in: SignedIn, now: float) -> tuple[str, Session]:
+    async def _open(self, visit: Visit, signed_in: SignedIn, now: float) -> tuple[str, Session, list[str]]:
+        """Open a session; of the application's cookies only those of the same person stay.
+
+        Whose they are is known by the session before. Where nobody knows, those that are listed go: they may be
+        somebody's; the others may be older than any sign-in.
+        """
+        owner = await self.forms.owner(visit)
+        is_same, is_other = owner == signed_in.identity.key, owner not in ("", signed_in.identity.key)
+        dropped = [] if is_same else self.application.parting_cookies(visit, everything=is_other)
+        foreign = self.application.marks(visit) if is_other else ()
         previous: Sequence[str] = values_of(visit.cookies, self.site.session_cookie)
-        token, session = await self.keeper.open(signed_in, now, previous[0] if previous else None)
+        token, session = await self.keeper.open(signed_in, now, previous[0] if previous else None, foreign)
         await self.forms.remember_owner(token, session)
-        return token, session
+        return token, session, dropped
 
     def knows(self, name: str) -> bool:
         """True when there is a login of that name."""

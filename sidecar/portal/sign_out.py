@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from sidecar.core.cookies import CookieStyle, expire_cookie, values_of
+from sidecar.core.cookies import values_of
 from sidecar.logins.login import Begin, LoggedOut, Login
 from sidecar.model import Grant, Reason, Refused, Session, Unavailable, Visit
 from sidecar.pages.answers import Answers
+from sidecar.portal.application import ApplicationSession
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.site import Site
 from sidecar.sessions.keeper import SessionKeeper
@@ -20,9 +21,18 @@ from sidecar.sessions.store import Store
 _LONGEST_MEMORY = 24 * 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A session that was ended ("" when there was none): where to go on at the provider, and cookies to set."""
+
+    session: str
+    onward: Begin | None
+    cookies: tuple[str, ...]
+
+
 @dataclass(slots=True, kw_only=True)
 class SignOut:
-    """The way out; the application's cookies named ``app_cookies`` go too, so that the next person inherits none."""
+    """The way out; the application's session ends too, so that the next person inherits nothing."""
 
     site: Site
     logins: Mapping[str, Login]
@@ -30,10 +40,21 @@ class SignOut:
     store: Store
     farewells: Farewells
     answers: Answers
-    app_cookies: tuple[str, ...]
+    application: ApplicationSession
 
     async def sign_out(self, visit: Visit, now: float) -> tuple[web.Response, str]:
-        """End the session that *visit* brings, here and at the provider; (answer, session id or "")."""
+        """End the session that *visit* brings, in the application and at the provider too; (answer, session id or "").
+
+        The application's sign-out is only called for somebody who is signed in.
+        """
+        left = await self.leave(visit, now, calls=True)
+        if left.onward is None:
+            return self.answers.go(self.site.path("signed-out"), left.cookies), left.session
+        return self.answers.onward(left.onward.url, left.onward.form, left.cookies), left.session
+
+    async def leave(self, visit: Visit, now: float, *, calls: bool) -> Left:
+        """End the session that *visit* brings, and with *calls* the application's; what is still to be done."""
+        theirs: list[str] = []
         onward: Begin | None = None
         ended = ""
         for token in values_of(visit.cookies, self.site.session_cookie):
@@ -42,14 +63,12 @@ class SignOut:
                 continue
             grant = await self.keeper.grant(token)
             await self.keeper.end(token)
+            theirs += await self.application.end(visit) if calls and not ended else []
             ended = session.id
             # The session here has ended; a provider that is down cannot keep anybody signed in with us.
             with contextlib.suppress(Unavailable):
                 onward = await self._onward(session, grant) or onward
-        cookies = self.parting_cookies()
-        if onward is None:
-            return self.answers.go(self.site.path("signed-out"), cookies), ended
-        return self.answers.onward(onward.url, onward.form, cookies), ended
+        return Left(ended, onward, (*theirs, *self.parting_cookies(visit)))
 
     async def _onward(self, session: Session, grant: Grant) -> Begin | None:
         """How to sign out at the provider too. Raises Unavailable."""
@@ -62,11 +81,9 @@ class SignOut:
             await self.farewells.keep(state, login.name, begun.kept)
         return begun
 
-    def parting_cookies(self) -> list[str]:
+    def parting_cookies(self, visit: Visit) -> list[str]:
         """Set-Cookie texts that take away what belonged to a session that is over."""
-        plain = CookieStyle(secure=self.site.style.secure)
-        dropped = [expire_cookie(plain, name) for name in self.app_cookies]
-        return [self.site.drop_session(), self.site.drop_form(), *dropped]
+        return [self.site.drop_session(), self.site.drop_form(), *self.application.parting_cookies(visit)]
 
     async def back_channel(self, name: str, token: str, now: float) -> tuple[LoggedOut, int]:
         """End what the provider's logout *token* names; (what it said, number of sessions ended).

@@ -47,6 +47,11 @@ class Site:
         return self.style.named(self.cookie)
 
     @property
+    def shared(self) -> str:
+        """Where sessions hold good: at this address, or at every one below the domain that the cookie is meant for."""
+        return self.style.domain.lower() or self.origin
+
+    @property
     def own_cookies(self) -> frozenset[str]:
         """Names that never reach the application, and that it can never set."""
         return frozenset([self.session_cookie, self.browser_cookie, self.form_cookie])

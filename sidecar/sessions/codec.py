@@ -51,6 +51,7 @@ def write_session(session: Session) -> bytes:
         "m": list(session.amr),
         "d": session.sid,
         "l": session.alias,
+        "f": list(session.foreign),
     }
     slim = {name: value for name, value in record.items() if name == "g" or value not in ("", [], {})}
     # A provider may send half a surrogate pair in a name: strange, and no reason to fail.
@@ -86,6 +87,7 @@ def read_session(raw: bytes, session_id: str) -> Session | None:
         sid=record.get("d", ""),
         refresh_at=refresh_at,
         alias=record.get("l", ""),
+        foreign=tuple(record.get("f", ())),
     )
 
 

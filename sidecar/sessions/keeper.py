@@ -16,6 +16,7 @@ from sidecar.config.service import Sessions
 from sidecar.model import Grant, Reason, Session, SignedIn, Unavailable, identity_key
 from sidecar.sessions.cache import Cache
 from sidecar.sessions.codec import pack, read_grant, read_session, unpack, write_grant, write_session
+from sidecar.sessions.marks import Mark, Marks, session_of
 from sidecar.sessions.store import Store
 from sidecar.sessions.turn import Turn
 from sidecar.sessions.vault import Vault, is_token
@@ -46,6 +47,12 @@ class SessionKeeper:
         self._tasks: set[asyncio.Task[None]] = set()
         self._enders: list[tuple[Callable[[str], bool], Callable[[str], None]]] = []
         self.losses = 0
+        # None where nobody marks sessions: then nobody looks for marks either.
+        self.marks: Marks | None = None
+
+    def take_marks(self) -> None:
+        """From now on look for marks with every session that is read."""
+        self.marks = Marks(self._store, self._absolute)
 
     async def start(self) -> None:
         """Begin to hear of changes made by other workers."""
@@ -65,7 +72,7 @@ class SessionKeeper:
         self._enders.append((is_wanted, ended))
 
     def _changed(self, key: str) -> None:
-        session_id = key.partition(":")[2]
+        session_id = session_of(key)
         self._cache.forget(session_id)
         if any(is_wanted(session_id) for is_wanted, _ in self._enders):
             self._in_background(self._tell_if_ended(session_id))
@@ -83,6 +90,11 @@ class SessionKeeper:
         if not is_open:
             self._tell_ended(session_id)
 
+    def ask_again(self, session_id: str) -> None:
+        """Tell whoever wants to hear of it should that session have ended, unless it is known to be open."""
+        if self._cache.get(session_id) is None:
+            self._in_background(self._tell_if_ended(session_id))
+
     def _tell_ended(self, session_id: str) -> None:
         for is_wanted, ended in self._enders:
             if is_wanted(session_id):
@@ -97,8 +109,13 @@ class SessionKeeper:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def open(self, signed_in: SignedIn, now: float, previous: str | None = None) -> tuple[str, Session]:
-        """Open a session: (token for the cookie, session). The token is always new; *previous* ends."""
+    async def open(
+        self, signed_in: SignedIn, now: float, previous: str | None = None, foreign: tuple[str, ...] = ()
+    ) -> tuple[str, Session]:
+        """Open a session: (token for the cookie, session). The token is always new; *previous* ends.
+
+        *foreign* as in ``Session``.
+        """
         token = Vault.token()
         session = Session(
             id=Vault.id_of(token),
@@ -112,6 +129,7 @@ class SessionKeeper:
             sid=signed_in.sid,
             refresh_at=signed_in.refresh_at,
             alias=signed_in.alias,
+            foreign=foreign,
         )
         # Index first: a session that the index does not know could not be ended by its person.
         for index in _indexes(session):
@@ -176,7 +194,8 @@ class SessionKeeper:
 
     async def _read(self, token: str, session_id: str) -> Session | None:
         raw = await self._sessions.get(token)
-        return None if raw is None else read_session(unpack(raw), session_id)
+        session = None if raw is None else read_session(unpack(raw), session_id)
+        return session if session is None or self.marks is None else await self.marks.applied(session)
 
     async def _touch(self, token: str, session_id: str, now: float) -> None:
         """Note the use of a session, at most once in a while, and never over what somebody else wrote meanwhile."""
@@ -220,6 +239,8 @@ class SessionKeeper:
         if not await self._sessions.replace(token, pack(write_session(renewed)), self._lifetime(renewed, now)):
             await self._grants.delete(token)
             return None
+        if self.marks is not None:
+            await self.marks.refreshed(session)
         self._cache.forget(session.id)
         return renewed
 
@@ -271,6 +292,8 @@ class SessionKeeper:
         self._cache.forget(session_id)
         self._tell_ended(session_id)
         await self._store.delete(f"grant:{session_id}")
+        if self.marks is not None:
+            await self.marks.forget(session_id)
 
     async def end_person(self, key: str) -> int:
         """End all sessions of an identity (Identity.key); number ended."""
@@ -287,6 +310,24 @@ class SessionKeeper:
     async def end_provider_session(self, issuer: str, sid: str) -> int:
         """End the sessions that came from one session at the provider; number ended."""
         return await self._end_index(_index("sid", identity_key(issuer, sid)))
+
+    async def mark_person(self, key: str, mark: Mark, now: float) -> int:
+        """Mark all sessions of an identity (Identity.key); number marked. Only after ``take_marks``."""
+        return await self._mark_index(_index("person", key), mark, now)
+
+    async def mark_provider_session(self, issuer: str, sid: str, mark: Mark, now: float) -> int:
+        """Mark the sessions that came from one session at the provider; number marked."""
+        return await self._mark_index(_index("sid", identity_key(issuer, sid)), mark, now)
+
+    async def _mark_index(self, index: str, mark: Mark, now: float) -> int:
+        assert self.marks is not None  # noqa: S101 - whoever marks has said so at the start
+        marked = 0
+        for session_id in await self._store.members(index):
+            # Also those that are about to be opened: what they were opened with may be older.
+            await self.marks.put(session_id, mark, now)
+            self._cache.forget(session_id)
+            marked += await self.is_open(session_id)
+        return marked
 
     async def list_person(self, key: str) -> tuple[str, ...]:
         """Ids of the open sessions of an identity."""

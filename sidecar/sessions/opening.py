@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -80,6 +81,15 @@ def server_secrets(section: Sessions) -> tuple[bytes, ...]:
         message = "sessions.secrets is needed with Redis, so that all replicas share it"
         raise ValueError(message)
     return (secrets.token_bytes(32),)
+
+
+def for_site(secrets: Sequence[bytes], site: str) -> tuple[bytes, ...]:
+    """Secrets that seal for one *site* alone.
+
+    Applications that share a Redis and its secret by habit share no session: where another application lets people
+    in, by its own providers and rules, nobody has shown anything to this one.
+    """
+    return tuple([hmac.digest(secret, f"site {site}".encode(), "sha256") for secret in secrets])
 
 
 def _options(section: Sessions) -> dict[str, Any]:

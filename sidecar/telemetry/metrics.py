@@ -46,10 +46,26 @@ class Metrics:
             registry=registry,
             multiprocess_mode="max",
         )
+        self.signals = Counter(
+            "sidecar_signals",
+            "Security events by transmitter and what became of them.",
+            ["transmitter", "event", "result"],
+            registry=registry,
+        )
         self.metadata = Counter(
             "sidecar_provider_metadata",
             "Looks at a SAML provider's metadata.",
             ["provider", "result"],
+            registry=registry,
+        )
+        self.engines = Counter(
+            "sidecar_engines", "Questions to engines by what came of them.", ["engine", "result"], registry=registry
+        )
+        self.engine_seconds = Histogram(
+            "sidecar_engine_seconds",
+            "Time until an engine had ruled.",
+            ["engine"],
+            buckets=_BUCKETS,
             registry=registry,
         )
         self.faults = Counter(

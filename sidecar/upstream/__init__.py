@@ -1,6 +1,6 @@
 """Carry one request, or one WebSocket, to the application and stream the answer back."""
 
-from sidecar.upstream.departure import Departure
+from sidecar.upstream.departure import Client, Departure
 from sidecar.upstream.ending import Ending
 from sidecar.upstream.exchange import Alter
 from sidecar.upstream.head import Head, Line, Outgoing, written
@@ -10,6 +10,7 @@ from sidecar.upstream.upstream import Upstream
 
 __all__ = [
     "Alter",
+    "Client",
     "Departure",
     "Ending",
     "Head",

@@ -22,12 +22,14 @@ _NO_CONTENT = 204
 _NOT_MODIFIED = 304
 _MEMO = 1024
 _LONGEST_IN_MEMO = 64
-_BODILESS = (_NO_CONTENT, _NOT_MODIFIED)
+BODILESS = (_NO_CONTENT, _NOT_MODIFIED)
 _EVENTS = b"text/event-stream"
 _COMMON_CONNECTION = (b"keep-alive", b"close")
 
 
-class _Fate(Enum):
+class Fate(Enum):
+    """What becomes of a line of an answer."""
+
     KEEP = auto()
     DROP = auto()
     LENGTH = auto()
@@ -40,12 +42,12 @@ class _Fate(Enum):
 
 # RFC 9110, section 7.6.1: these speak to us, not to the client.
 _FATES = {
-    "connection": _Fate.CONNECTION,
-    "content-length": _Fate.LENGTH,
-    "transfer-encoding": _Fate.CODING,
-    "www-authenticate": _Fate.CHALLENGE,
-    "content-type": _Fate.TYPE,
-    "set-cookie": _Fate.COOKIE,
+    "connection": Fate.CONNECTION,
+    "content-length": Fate.LENGTH,
+    "transfer-encoding": Fate.CODING,
+    "www-authenticate": Fate.CHALLENGE,
+    "content-type": Fate.TYPE,
+    "set-cookie": Fate.COOKIE,
     **dict.fromkeys(
         (
             "keep-alive",
@@ -57,10 +59,10 @@ _FATES = {
             "trailer",
             "upgrade",
         ),
-        _Fate.DROP,
+        Fate.DROP,
     ),
 }
-_memo: dict[bytes, tuple[_Fate, str]] = {}
+_memo: dict[bytes, tuple[Fate, str]] = {}
 
 
 @dataclass(slots=True)
@@ -98,33 +100,6 @@ def judge_switch(message: RawResponseMessage) -> Answer:
     return _sift(message)
 
 
-def plain_head(message: RawResponseMessage, size: int) -> bytes | None:
-    """Head for the client of an answer to a GET with *size* bytes of body, when nothing in it takes any care.
-
-    None says that it has to be judged: no length, another coding, a cookie, a challenge, an event stream, a line of
-    ours, or anything that looks wrong.
-    """
-    if message.code < _FIRST_FINAL_STATUS or message.code in _BODILESS or message.version != HttpVersion11:
-        return None
-    parts = [f"HTTP/1.1 {message.code} {message.reason}\r\n".encode("utf-8", "surrogateescape")]
-    lengths = 0
-    for raw_name, value in message.raw_headers:
-        fate = (_memo.get(raw_name) or _remember(raw_name))[0]
-        if fate is _Fate.KEEP or (fate is _Fate.TYPE and not value.lower().startswith(_EVENTS)):
-            parts.append(b"%b: %b\r\n" % (raw_name, value))
-        elif fate is _Fate.LENGTH and value == b"%d" % size:
-            parts.append(b"Content-Length: %b\r\n" % value)
-            lengths += 1
-        elif fate is not _Fate.DROP and not (fate is _Fate.CONNECTION and value.lower() in _COMMON_CONNECTION):
-            return None
-    if lengths != 1:
-        return None
-    parts.append(b"\r\n")
-    data = b"".join(parts)
-    is_clean = len(data) - len(data.translate(None, CONTROLS)) == 2 * len(parts)
-    return data if is_clean and len(data) <= MAX_HEAD else None
-
-
 def _sift(message: RawResponseMessage) -> Answer:
     answer = Answer(message.code, message.reason, [], None, has_body=True)
     codings: list[bytes] = []
@@ -133,16 +108,16 @@ def _sift(message: RawResponseMessage) -> Answer:
     for raw_name, value in message.raw_headers:
         size += len(raw_name) + len(value) + 4
         fate, name = _memo.get(raw_name) or _remember(raw_name)
-        if fate is _Fate.KEEP or fate is _Fate.COOKIE:
+        if fate is Fate.KEEP or fate is Fate.COOKIE:
             answer.lines.append((name, value.decode("utf-8", "surrogateescape")))
-        elif fate is _Fate.LENGTH:
+        elif fate is Fate.LENGTH:
             answer.length = _length(value, answer.length)
-        elif fate is _Fate.CODING:
+        elif fate is Fate.CODING:
             codings.append(value)
-        elif fate is _Fate.CONNECTION:
+        elif fate is Fate.CONNECTION:
             if value.lower() not in _COMMON_CONNECTION:
                 named.append(value)
-        elif fate is not _Fate.DROP:
+        elif fate is not Fate.DROP:
             _note(answer, fate, value)
             answer.lines.append((name, value.decode("utf-8", "surrogateescape")))
     if size > MAX_HEAD:
@@ -153,9 +128,14 @@ def _sift(message: RawResponseMessage) -> Answer:
     return answer
 
 
-def _remember(raw: bytes) -> tuple[_Fate, str]:
+def fate_of(name: bytes) -> Fate:
+    """What becomes of a line of that *name*."""
+    return (_memo.get(name) or _remember(name))[0]
+
+
+def _remember(raw: bytes) -> tuple[Fate, str]:
     name = raw.decode("utf-8", "surrogateescape")
-    known = _FATES.get(name.lower(), _Fate.KEEP), name
+    known = _FATES.get(name.lower(), Fate.KEEP), name
     if len(raw) > _LONGEST_IN_MEMO:
         return known
     if len(_memo) >= _MEMO:
@@ -171,8 +151,8 @@ def _length(value: bytes, before: int | None) -> int:
     return int(value)
 
 
-def _note(answer: Answer, fate: _Fate, value: bytes) -> None:
-    if fate is _Fate.TYPE:
+def _note(answer: Answer, fate: Fate, value: bytes) -> None:
+    if fate is Fate.TYPE:
         answer.is_event_stream = value.lower().startswith(_EVENTS)
     elif value.lower().lstrip().startswith((b"ntlm", b"negotiate")):
         # These sign in the connection, not the request: the next person on it would be the last one.

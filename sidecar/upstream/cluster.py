@@ -30,15 +30,18 @@ class Cluster:
 
     def enter(self, affinity: str, tried: Collection[Server] = ()) -> Server:
         """Choose a server and count it as busy; say ``leave`` to it. Raises Unavailable(UPSTREAM_DOWN, 503)."""
-        server = self.choose(affinity, tried)
+        now = asyncio.get_running_loop().time()
+        server = self.choose(affinity, tried, now=now)
         if server is None:
             raise Unavailable(Reason.UPSTREAM_DOWN, "no server is available", 503)
-        server.enter(asyncio.get_running_loop().time())
+        server.enter(now)
         return server
 
-    def choose(self, affinity: str, tried: Collection[Server] = ()) -> Server | None:
-        """Choose a server, or None when there is none; say ``enter`` to it once a request goes there."""
-        now = asyncio.get_running_loop().time()
+    def choose(self, affinity: str, tried: Collection[Server] = (), *, now: float) -> Server | None:
+        """Choose a server, or None when there is none; say ``enter`` to it once a request goes there.
+
+        *now* is the event loop's time.
+        """
         if len(self.servers) == 1:
             only = self.servers[0]
             return only if only not in tried and only.may_serve(now) else None

@@ -12,6 +12,7 @@ from aiohttp.streams import StreamReader
 
 from sidecar.model import Reason, Unavailable
 from sidecar.upstream.answer import MAX_HEAD, MAX_LINES, bad_answer
+from sidecar.upstream.plain import Plain, plain_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,7 @@ class Connection(BaseProtocol):
         "idle_since",
         "is_sent",
         "payload",
+        "plain",
         "touched",
     )
 
@@ -69,6 +71,7 @@ class Connection(BaseProtocol):
         self._is_at_work = False
         self._is_spoilt = False
         self.payload: StreamReader | None = None
+        self.plain: Plain | None = None
         self.has_received = False
         self.has_served = False
         self.holds_slot = False
@@ -81,8 +84,7 @@ class Connection(BaseProtocol):
     def begin(self, *, for_head: bool) -> None:
         """Make ready for one request; *for_head* when its answer has no body whatever it says."""
         self._parser = self._parser_for(for_head=for_head)
-        self._message = None
-        self.payload = None
+        self._message = self.payload = self.plain = None
         self._interim = self._size = 0
         self.has_received = self.is_sent = False
         self._is_at_work = True
@@ -104,7 +106,10 @@ class Connection(BaseProtocol):
                 raise self._error or _lost() from error
 
     def tell(self, callback: Callable[[], None] | None) -> None:
-        """Call *callback* once, when the answer begins or has failed to; ``message`` gives it without waiting then."""
+        """Call *callback* once, when the answer begins or has failed to; ``message`` gives it without waiting then.
+
+        Who says so before anything came gets an answer that is plain and whole as ``plain``, and no ``message``.
+        """
         self._on_word = callback
 
     @property
@@ -135,10 +140,15 @@ class Connection(BaseProtocol):
 
     def finish(self, *, may_be_shared: bool) -> bool:
         """End the request; True when the connection is fit for another one, else it is closed."""
+        if self.plain is not None:
+            return self._finish_plain(may_be_shared=may_be_shared)
         message, payload = self._message, self.payload
         is_complete = self.is_sent and message is not None and payload is not None and payload.is_eof()
         is_fit = is_complete and may_be_shared and not self._is_dirty()
         parser, self._parser = self._parser, None
+        if message is not None and message.chunked:
+            # It makes the trailers of this answer lines of the next head, which may be another person's.
+            self._for_others = None
         self._is_at_work = False
         self._on_word = None
         self._message = self.payload = None
@@ -149,6 +159,15 @@ class Connection(BaseProtocol):
             self.close()
         else:
             self.abort()
+        return False
+
+    def _finish_plain(self, *, may_be_shared: bool) -> bool:
+        self.plain = self._parser = None
+        self._is_at_work = False
+        self.has_served = True
+        if may_be_shared and self._error is None and self.is_open:
+            return True
+        self.close()
         return False
 
     def _is_dirty(self) -> bool:
@@ -206,7 +225,7 @@ class Connection(BaseProtocol):
             self._feed_tunnel(data)
         elif self._parser is None:
             self.abort()
-        else:
+        elif not self._takes_plain(data):
             self.has_received = True
             try:
                 self._parse(data)
@@ -215,6 +234,16 @@ class Connection(BaseProtocol):
             # Only when all that came has been looked at: it may hold a second answer.
             if self._on_word is not None and self._message is not None:
                 self._speak()
+
+    def _takes_plain(self, data: bytes) -> bool:
+        if self._on_word is None or self.has_received:
+            return False
+        self.plain = plain_answer(data)
+        if self.plain is None:
+            return False
+        self.has_received = True
+        self._speak()
+        return True
 
     def _parse(self, data: bytes) -> None:
         if self._parser is self._for_head:

@@ -11,7 +11,7 @@ from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpVersion11
 
 from sidecar.model import Reason, Refused, Unavailable
-from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch, plain_head
+from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch
 from sidecar.upstream.head import Framing, Line, Outgoing
 from sidecar.upstream.response import ClientGone, RelayedResponse, gone, reset
 from sidecar.upstream.tunnel import Tunnel, check_accept
@@ -108,8 +108,12 @@ class Exchange:
         keep_alive: bool,
         is_upgrade: bool,
         excuse: Callable[[Connection], None],
+        has_departed: bool = False,
     ) -> None:
-        """Prepare to send *outgoing*; *body* is the whole body when it is at hand, None when it is to be streamed."""
+        """Prepare to send *outgoing*; *body* is the whole body when it is at hand, None when it is to be streamed.
+
+        *has_departed* when it was sent already, over the connection that ``arrive`` or ``over`` is given first.
+        """
         self._request = request
         self._method = method
         self._outgoing = outgoing
@@ -121,7 +125,7 @@ class Exchange:
         self._ending = ending
         self._excuse = excuse
         self._is_upgrade = is_upgrade
-        self._has_departed = False
+        self._has_departed = has_departed
         self._open_tunnel: Tunnel | None = None
         self._stays = keep_alive and request.keep_alive
         self._patience = times.answer
@@ -145,32 +149,11 @@ class Exchange:
         """False when the connection carried one person's sign-in and is nobody else's."""
         return self._may_be_shared
 
-    def depart(self, connection: Connection, on_word: Callable[[], None]) -> None:
-        """Send the request, whose body is at hand, and have *on_word* called when there is an answer or none can come.
-
-        Then either ``arrive`` gives the answer to the client at once, or ``over`` goes on from there. Raises
-        Unavailable.
-        """
-        self._connection = connection
-        connection.begin(for_head=self._method == hdrs.METH_HEAD)
-        self._send(connection)
-        connection.tell(on_word)
-        self._has_departed = True
-
     def arrive(self, connection: Connection) -> Arrived | None:
         """Give the client the answer if all of it is there and it is an ordinary one; None when ``over`` has to."""
-        message, payload = connection.at_hand, connection.payload
-        transport = self._request.transport
-        if message is None or payload is None or transport is None or transport.is_closing():
+        message, transport = connection.at_hand, self._request.transport
+        if message is None or transport is None or transport.is_closing():
             return None
-        head = plain_head(message, payload.total_bytes)
-        if head is None:
-            return self._arrive_judged(connection, message)
-        transport.write(head + payload.read_nowait())
-        self._connection = None
-        return Arrived(message.code, stays=True)
-
-    def _arrive_judged(self, connection: Connection, message: RawResponseMessage) -> Arrived | None:
         try:
             answer = judge(message, self._method)
             if answer.is_event_stream or not answer.has_body:

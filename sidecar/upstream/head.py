@@ -117,6 +117,14 @@ def written(lines: Sequence[Line]) -> Outgoing:
     return Outgoing(data, binds=any(credential in folded for credential in _BINDING))
 
 
+def without_expect(request: web.BaseRequest, head: Head) -> Head:
+    """Leave out an expectation: it is met here, so that the application need not understand it (RFC 9110, 10.1.1)."""
+    if hdrs.EXPECT not in request.headers:
+        return head
+    kept = tuple(line for line in head.headers if line[0].lower() != "expect")
+    return Head(head.method, head.target, kept)
+
+
 def _controls_in(data: bytes) -> int:
     return len(data) - len(data.translate(None, CONTROLS))
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 from aiohttp.http import HttpProcessingError
 
 from sidecar.model import Refused, Unavailable
-from sidecar.upstream.answer import judge
-from sidecar.upstream.head import Framing, Head, compose
+from sidecar.upstream.asking import ask
+from sidecar.upstream.head import Head
 
 if TYPE_CHECKING:
     from sidecar.config.service import Health
@@ -40,13 +40,7 @@ async def check(server: Server, section: Health) -> str:
 
 
 async def _ask(server: Server, section: Health) -> int:
-    # A connection of its own: whether a new one can be made is half of the question.
-    connection = await server.pool.connect()
-    try:
-        host = section.host or server.target.authority
-        lines = (("Host", host), ("User-Agent", "sidecar-health"), ("Accept", "*/*"))
-        connection.begin(for_head=False)
-        connection.send(compose(Head("GET", section.path, lines), Framing()).data)
-        return judge(await connection.message(), "GET").status
-    finally:
-        connection.abort()
+    # Over a connection of its own: whether a new one can be made is half of the question.
+    host = section.host or server.target.authority
+    lines = (("Host", host), ("User-Agent", "sidecar-health"), ("Accept", "*/*"))
+    return (await ask(server, Head("GET", section.path, lines))).status

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 
 from sidecar.model import Reason, Refused, Unavailable
+from sidecar.upstream.asking import ask
 from sidecar.upstream.circuit import Budget
 from sidecar.upstream.cluster import Cluster
-from sidecar.upstream.departure import Departure
+from sidecar.upstream.departure import Client, Departure
 from sidecar.upstream.exchange import Alter, Exchange, Patience, Stale, UntouchedError
-from sidecar.upstream.head import Framing, Head, Outgoing, compose, framing_of
+from sidecar.upstream.head import Framing, Head, Line, Outgoing, compose, framing_of, without_expect
 from sidecar.upstream.health import check, look_after
 from sidecar.upstream.pool import NoConnectionError
 from sidecar.upstream.server import Happening, Server, Tell
@@ -49,7 +50,7 @@ class Upstream:
         self._times = Patience(section.answer_timeout.total_seconds(), section.idle_timeout.total_seconds())
         self._max_body = max_body
         self._largest_message = section.websocket_message
-        self._live: dict[Exchange, Server] = {}
+        self._live: dict[Exchange | Departure, Server] = {}
         self._is_draining = False
         self._emptied: asyncio.Event | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -60,6 +61,11 @@ class Upstream:
     def authority(self) -> str:
         """What a Host header says when the application shall see its own address (``app.host: upstream``)."""
         return self.servers[0].target.authority
+
+    @property
+    def answer_patience(self) -> float:
+        """Seconds that an answer may take to begin."""
+        return self._times.answer
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -94,7 +100,7 @@ class Upstream:
         when the client has gone, the response returned ``is_broken``.
         """
         framing = framing_of(request, self._max_body) if body is None else Framing(length=len(body))
-        head = _without_expect(request, head)
+        head = without_expect(request, head)
         if body is None and request.content.is_eof():
             body = self._at_hand(request)
 
@@ -118,62 +124,67 @@ class Upstream:
         self._budget.note()
         return await self._at_one_of_them(one, affinity)
 
+    async def ask(self, head: Head) -> list[Line]:
+        """Ask a server that may serve; the answer's header lines. As ``asking.ask``."""
+        server = self._cluster.choose("", now=asyncio.get_running_loop().time())
+        if server is None:
+            raise Unavailable(Reason.UPSTREAM_DOWN, "no server may serve")
+        return (await ask(server, self._addressed(head, server))).lines
+
     def depart(
-        self,
-        request: web.BaseRequest,
-        outgoing: Outgoing,
-        *,
-        alter: Alter | None,
-        ended: Ending | None,
-        on_word: Callable[[], None],
-        affinity: str = "",
+        self, client: Client, data: bytes, *, alter: Alter, ended: Callable[[], Ending] | None, affinity: str = ""
     ) -> Departure | None:
         """Send a GET without a body over an idle connection, None (and nothing happened) when that cannot be done.
 
-        *on_word* is called, never from within, when the departure should ``arrive``.
+        *data* is the whole head, whose credentials do not sign in the connection. The client hears when it should
+        ``arrive``; *ended* is asked only when that takes more than a moment.
         """
-        if self._is_draining or self._names_server or request.protocol.writing_paused:
+        if self._is_draining or self._names_server or client.writing_paused:
             return None
-        server = self._cluster.choose(affinity)
+        now = asyncio.get_running_loop().time()
+        server = self._cluster.choose(affinity, now=now)
         connection = server.pool.take_idle() if server is not None else None
         if server is None or connection is None:
             return None
-
-        def exchange_at(one: Server, request: web.BaseRequest) -> Exchange:
-            return Exchange(
-                request,
-                hdrs.METH_GET,
-                outgoing,
-                _NO_BODY,
-                b"",
-                times=self._times,
-                limit=self._max_body,
-                alter=alter,
-                ending=ended,
-                keep_alive=True,
-                is_upgrade=False,
-                excuse=one.pool.excuse,
-            )
-
-        exchange = exchange_at(server, request)
         try:
-            exchange.depart(connection, on_word)
+            departure = Departure(self, client, data, server, connection, alter, ended, affinity)
         except Unavailable:
             server.pool.give_back(connection, may_be_shared=False)
             return None
-        server.enter(asyncio.get_running_loop().time())
+        server.enter(now)
         self._budget.note()
-        self._enter(exchange, server)
-        return Departure(self, exchange, server, connection, affinity, exchange_at)
+        self._enter(departure, server)
+        return departure
+
+    def exchange_of(
+        self, departure: Departure, server: Server, request: web.BaseRequest, *, has_departed: bool
+    ) -> Exchange:
+        """Make what carries the request of *departure* in a task, or to another server."""
+        return Exchange(
+            request,
+            hdrs.METH_GET,
+            Outgoing(departure.data, binds=False),
+            _NO_BODY,
+            b"",
+            times=self._times,
+            limit=self._max_body,
+            alter=departure.alter,
+            ending=departure.ended() if departure.ended is not None else None,
+            keep_alive=True,
+            is_upgrade=False,
+            excuse=server.pool.excuse,
+            has_departed=has_departed,
+        )
 
     async def resume(self, departure: Departure, request: web.BaseRequest) -> RelayedResponse:
         """Carry on, for the same *request*, with a departure that did not arrive at once; see ``carry``."""
+        self._live.pop(departure, None)
 
         async def one(server: Server) -> RelayedResponse:
             if not departure.is_resumed:
                 departure.is_resumed = True
-                return await self._once(departure.exchange, server, departure.connection)
-            exchange = departure.exchange_at(server, request)
+                return await self._once(departure.exchange(request), server, departure.connection)
+            exchange = self.exchange_of(departure, server, request, has_departed=False)
             return await self._once(exchange, server, await server.pool.take(is_repeatable=True))
 
         return await self._at_one_of_them(one, departure.affinity, departure.server)
@@ -284,19 +295,24 @@ class Upstream:
         try:
             return await exchange.over(connection)
         finally:
-            self.leave(exchange, server, connection)
+            self.leave(exchange, server, connection, may_be_shared=exchange.may_be_shared)
 
-    def _enter(self, exchange: Exchange, server: Server) -> None:
-        self._live[exchange] = server
+    def _enter(self, journey: Exchange | Departure, server: Server) -> None:
+        self._live[journey] = server
         if self._tick is None:
             self._schedule()
 
-    def leave(self, exchange: Exchange, server: Server, connection: Connection) -> None:
-        """Note that *exchange* is over, and keep its connection if that is fit for another one."""
-        self._live.pop(exchange, None)
-        server.pool.give_back(connection, may_be_shared=exchange.may_be_shared)
+    def leave(
+        self, journey: Exchange | Departure, server: Server, connection: Connection, *, may_be_shared: bool
+    ) -> None:
+        """Note that *journey* is over, and keep its connection if that is fit for another one."""
+        self._live.pop(journey, None)
+        server.pool.give_back(connection, may_be_shared=may_be_shared)
         if self._emptied is not None and not self._live:
             self._emptied.set()
+
+    def _exchanges(self) -> list[Exchange]:
+        return [journey for journey in self._live if isinstance(journey, Exchange)]
 
     def _schedule(self) -> None:
         self._tick = asyncio.get_running_loop().call_later(self._pace, self._look_round)
@@ -304,8 +320,8 @@ class Upstream:
     def _look_round(self) -> None:
         """Find what is silent for too long: one timer for all is cheaper than one for each."""
         now = asyncio.get_running_loop().time()
-        for exchange in tuple(self._live):
-            exchange.check(now)
+        for journey in tuple(self._live):
+            journey.check(now)
         for server in self.servers:
             self._make_way(server, now)
             server.pool.expire(now)
@@ -321,7 +337,7 @@ class Upstream:
         waiting = server.pool.waiting
         if not waiting:
             return
-        there = [exchange for exchange, its_server in self._live.items() if its_server is server]
+        there = [exchange for exchange in self._exchanges() if self._live[exchange] is server]
         paces = [(pace, exchange) for exchange in there if (pace := exchange.clients_pace(now)) is not None]
         for _, exchange in sorted(paces, key=lambda one: one[0])[:waiting]:
             exchange.give_way()
@@ -353,7 +369,7 @@ class Upstream:
     def drain(self) -> None:
         """Begin to stop: WebSockets are closed (1001), and answers tell clients to connect anew."""
         self._is_draining = True
-        for exchange in tuple(self._live):
+        for exchange in self._exchanges():
             exchange.leave()
 
     async def close(self, grace: float = 0.0) -> None:
@@ -368,8 +384,8 @@ class Upstream:
                 pass
         for server in self.servers:
             server.pool.close()
-        for exchange in tuple(self._live):
-            exchange.give_up(Unavailable(Reason.STOPPING))
+        for journey in tuple(self._live):
+            journey.give_up(Unavailable(Reason.STOPPING))
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
@@ -382,11 +398,3 @@ def _tell_nobody(happening: Happening, server: str) -> None:
 def _cause(stale: Stale) -> Unavailable:
     cause = stale.__cause__
     return cause if isinstance(cause, Unavailable) else Unavailable(Reason.UPSTREAM_DOWN, "", 502)
-
-
-def _without_expect(request: web.BaseRequest, head: Head) -> Head:
-    # The expectation is met here, so that the application need not understand it (RFC 9110, section 10.1.1).
-    if hdrs.EXPECT not in request.headers:
-        return head
-    kept = tuple(line for line in head.headers if line[0].lower() != "expect")
-    return Head(head.method, head.target, kept)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -46,12 +48,39 @@ def find_program(name: str, *directories: str) -> str:
     return found
 
 
+# Ports that were given away not long ago, each with the name that keeps the other test processes off it.
+_reserved: deque[socket.socket] = deque(maxlen=128)
+
+
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
+    """Return a TCP port of 127.0.0.1 that nobody listens on, and that no other test process is given for a while.
+
+    It lies below those that the kernel gives to outgoing connections and to port 0: one of these would be somebody
+    else's before its server is up, or while that is stopped.
+    """
+    lowest, highest = 12_000, _first_ephemeral_port() - 1
+    while True:
+        port = random.randint(lowest, max(highest, lowest + 20_000))
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            # A name in the kernel's abstract space: one holder on this machine, and it goes with its process.
+            mark.bind(f"\0sidecar-tests-port-{port}")
+            with socket.socket() as probe:
+                probe.bind((HOST, port))
+        except OSError:
+            mark.close()
+            continue
+        if len(_reserved) == _reserved.maxlen:
+            _reserved.popleft().close()
+        _reserved.append(mark)
         return port
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return 32_768
 
 
 def unprivileged(account: str) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from sidecar.config.access import AccessRule, Allow, Deny, Require
+from sidecar.config.callers import CERTIFICATES, TOKENS
 from sidecar.config.document import Document, Location
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
@@ -90,7 +91,10 @@ def _names_of(lines: Allow | Deny, place: Location, config: Config, document: Do
     ):
         for item, name in enumerate(given):
             here = (*place, key, item)
-            if name not in known:
+            if key == "bearer" and name in (TOKENS, CERTIFICATES) and name not in config.logins:
+                if getattr(config, name) is None:
+                    yield document.error(here, f"there is no section {name}", f"Add {name}:")
+            elif name not in known:
                 kind = "role" if key == "role" else "login"
                 shown = document.quoted(here, name)
                 fix = closest(name, known, f"There are the {kind}s") or f"Define it under {kind}s"
@@ -197,6 +201,15 @@ def _part_taken(earlier: AccessRule, later: AccessRule, *, folds: bool) -> str:
     named = [] if methods is None or methods == ORDINARY_METHODS else [", ".join(sorted(methods))]
     named += [f"at {', '.join(sorted(common))}"] if common and hosts is not None else []
     return " ".join(named) or "the ordinary methods"
+
+
+def meet(one: AccessRule, other: AccessRule, *, folds: bool) -> bool:
+    """True when the paths of one of them are among those of the other, at a host of both."""
+    hosts, others = {host.lower() for host in one.host}, {host.lower() for host in other.host}
+    if hosts and others and not hosts & others:
+        return False
+    wide, narrow = _folded(one, other, folds=folds)
+    return _path_covers(wide, narrow) or _path_covers(narrow, wide)
 
 
 def _folded(one: AccessRule, other: AccessRule, *, folds: bool) -> tuple[list[str], list[str]]:

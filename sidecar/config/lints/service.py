@@ -15,11 +15,12 @@ from sidecar.config.lints.addresses import is_host, is_loopback, listen_problem,
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 from sidecar.core.addresses import host_of
+from sidecar.core.cookies import is_cookie_name
 
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _TARGET = re.compile(r"/[!-~]*")
-# A duration of nothing means something here: no tolerance, no waiting.
-_MAY_BE_ZERO = frozenset(["leeway", "drain", "notice", "time"])
+# A duration of nothing means something here: no tolerance, no waiting, no memory.
+_MAY_BE_ZERO = frozenset(["leeway", "drain", "notice", "remember", "time"])
 _WIDEST = {4: 8, 6: 32}
 _DIAL = "Write http://host:port, https://host:port or unix:/path/to/socket"
 
@@ -163,7 +164,32 @@ def _durations(value: Any, place: Location) -> Iterator[tuple[Location, timedelt
             yield from _durations(part, (*place, number))
 
 
-def audit(config: Config, document: Document) -> Iterator[Problem]:
-    """Nobody should find out after an incident that nothing was written."""
-    if config.audit.file is None and not config.audit.stdout:
-        yield document.warning(("audit",), "no audit lines are kept", "Set audit.file, or audit.stdout: true")
+def application_cookies(config: Config, document: Document) -> Iterator[Problem]:
+    """What is dropped must be a cookie."""
+    for number, name in enumerate(config.app.sign_out_cookies):
+        here = ("app", "sign_out_cookies", number)
+        if not is_cookie_name(name):
+            yield document.error(here, "is no name of a cookie", "Write its name; * stands for any letters")
+        elif set(name) == {"*"}:
+            yield document.warning(here, "drops every cookie at each sign-in", "Name what the application sets")
+
+
+def application_logout(config: Config, document: Document) -> Iterator[Problem]:
+    """The application's own sign-out must be a request that can be known, or made."""
+    logout = config.app.logout
+    if logout is None:
+        return
+    if not logout.path and logout.call is None:
+        yield document.error(("app", "logout"), "says nothing", "Add path, or call")
+    for number, path in enumerate(logout.path):
+        if not _TARGET.fullmatch(path):
+            place = ("app", "logout", "path", number)
+            yield document.error(place, "must be a path such as /logout", "Begin it with /")
+        elif path.partition("?")[0] in ("/**", "/*", "/"):
+            place = ("app", "logout", "path", number)
+            yield document.warning(place, "every such page signs out", "Name the page that does")
+    if logout.call is not None and not _TARGET.fullmatch(logout.call.path):
+        yield document.error(("app", "logout", "call", "path"), "must be a path such as /logout", "Begin it with /")
+    if logout.path and logout.then == "take_over" and logout.call is None and not config.app.sign_out_cookies:
+        message = "nothing ends the application's session: it hears of no sign-out, and keeps its cookies"
+        yield document.warning(("app", "logout", "then"), message, "Add call, or list sign_out_cookies")

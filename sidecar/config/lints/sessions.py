@@ -100,7 +100,7 @@ def lifetimes(config: Config, document: Document) -> Iterator[Problem]:
 
 def directory(config: Config, document: Document) -> Iterator[Problem]:
     """The database that remembers accounts; used only where accounts are made."""
-    if config.provision is None and "directory" not in config.model_fields_set:
+    if config.provision is None and config.tokens is None and "directory" not in config.model_fields_set:
         return
     from sqlalchemy.engine import make_url  # noqa: PLC0415 - only for those who name a database: it is large
 
@@ -113,7 +113,7 @@ def directory(config: Config, document: Document) -> Iterator[Problem]:
     is_sqlite = address.drivername.startswith("sqlite")
     if is_sqlite and address.database in (None, "", ":memory:"):
         yield document.error(place, "a directory in memory forgets who has which account", "Write sqlite:///path")
-    elif is_sqlite and config.sessions.redis is not None and config.provision is not None:
+    elif is_sqlite and config.sessions.redis is not None and (config.provision or config.tokens):
         message = "SQLite cannot be shared, while sessions in Redis mean several replicas"
         yield document.warning(place, message, "Use PostgreSQL or MySQL, unless there is one replica only")
     if url.has_inline_password:

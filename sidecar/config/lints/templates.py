@@ -21,6 +21,7 @@ CLAIMS = frozenset(["claims"])
 PERSON = frozenset(["user", "groups", "claims"])
 ACCOUNT = PERSON | {"roles"}
 STATEMENT = PERSON | {"roles", "account", "session"}
+QUESTION = ACCOUNT | {"subject", "request"}
 # The same as ORDER_NAMES and ANSWER_NAMES of the hooks, which are above this room; a test compares them.
 ORDER = frozenset(
     [
@@ -35,7 +36,7 @@ LOGIN = frozenset(["username", "password"])
 USER_FIELDS: Fields = {"user": frozenset(["username", "email", "name", "groups"])}
 _SESSION_FIELDS: Fields = {"session": frozenset(["id", "provider", "acr", "amr", "issuer"])}
 _WHY = {
-    "item": "`item` is there only in a step with foreach",
+    "item": "`item` is there only in a step with foreach, or beside each",
     **dict.fromkeys(REST_ANSWER | SQL_ANSWER, "the answer is known only in save and in outcomes"),
     "attributes": "attributes are known only in steps",
     "account": "the account is not known yet here",

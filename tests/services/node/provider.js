@@ -29,7 +29,7 @@ function resourceServer(settings, resource) {
     scope: known?.scope ?? 'read write',
     audience: known?.audience ?? resource,
     accessTokenTTL: settings.access_token_ttl,
-    accessTokenFormat: 'jwt',
+    accessTokenFormat: known?.format ?? 'jwt',
     jwt: { sign: { alg: known?.alg ?? 'RS256' } },
   };
 }

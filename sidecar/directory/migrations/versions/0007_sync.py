@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import mysql
 
 revision = "0007"
-down_revision = "0003"
+down_revision = "0004"
 
 # MySQL's TEXT ends at 64 KiB.
 _LONG = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")

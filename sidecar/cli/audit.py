@@ -1,0 +1,305 @@
+"""``sidecar audit``: search, follow, export and verify the audit lines; make a key that signs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sidecar import __version__
+from sidecar.cli.loading import load_or_leave
+from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
+from sidecar.config.models import Config
+from sidecar.config.values import parse_duration
+from sidecar.core.audit import Event
+from sidecar.core.audit_export import COLUMNS, cef, csv_row, is_bad, ocsf
+from sidecar.core.chain import Finding, Verifier
+from sidecar.telemetry.chaining import verifier
+from sidecar.telemetry.reading import Line, Query, files_of, follow, lines_of, parsed, raw_lines
+
+_EXPLAINED = ("event", "effect", "reason", "method", "path", "person", "username", "account", "client", "reference")
+_QUIET = {Event.AUDIT_ANCHOR.value}
+_BRIEF = ("event", "person", "client", "path", "reason", "reference", "session", "text")
+
+
+@click.group()
+def audit() -> None:
+    """Search, follow, export and verify the audit lines."""
+
+
+def _source(command: Any) -> Any:
+    command = click.option(
+        "--file",
+        "file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="This file and those rotated away from it, instead of the configuration's.",
+    )(command)
+    return click.argument(
+        "config", type=click.Path(path_type=Path, dir_okay=False), envvar="SIDECAR_CONFIG", default="config.yaml"
+    )(command)
+
+
+def _filters(command: Any) -> Any:
+    for option in reversed(
+        (
+            click.option(
+                "--event", multiple=True, type=click.Choice([event.value for event in Event]), help="Only these events."
+            ),
+            click.option("--person", help="Name, subject or id of a person, or their account."),
+            click.option("--client", help="Address of the client."),
+            click.option("--path", help="Beginning of the path that was asked for."),
+            click.option("--reason", help="Reason code."),
+            click.option("--reference", help="Reference id of a refusal page."),
+            click.option("--session", help="Id of a session."),
+            click.option("--text", help="Text anywhere in a value."),
+            click.option("--since", help="Not before: 2026-01-31, 2026-01-31T12:00, or so long ago: 90m, 7d."),
+            click.option("--until", help="Not after; written likewise."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def file_of(config: Path, file: Path | None) -> tuple[Path, Config | None]:
+    """The audit file: *file*, or the one that *config* names; leaves when there is none."""
+    if file is not None:
+        return file, None
+    settings = load_or_leave(config, quiet=True).config
+    if settings.audit.file is None:
+        give_up(f"{config}: audit.file is not set, so there is nothing to read; name a file: --file PATH", EXIT_USAGE)
+    return settings.audit.file, settings
+
+
+def paths_of(file: Path) -> Sequence[Path]:
+    """*file* and its forerunners; leaves when there are none."""
+    paths = files_of(file)
+    if not paths:
+        give_up(f"{file}: there is no such file", EXIT_UNAVAILABLE)
+    return paths
+
+
+def query_of(asked: dict[str, Any]) -> Query:
+    """The query that the options *asked* make."""
+    texts = {name: asked[name] or "" for name in _BRIEF if name != "event"}
+    since = _instant(asked["since"], "--since", 0.0)
+    return Query(
+        event=frozenset(asked["event"]), **texts, since=since, until=_instant(asked["until"], "--until", float("inf"))
+    )
+
+
+def _instant(text: str | None, option: str, default: float) -> float:
+    if text is None:
+        return default
+    try:
+        return time.time() - parse_duration(text).total_seconds()
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        give_up(f"{option}: {text} is neither a time like 2026-01-31T12:00 nor a duration like 90m", EXIT_USAGE)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@audit.command()
+@_source
+@_filters
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Print the newest of them only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the lines themselves, as JSON lines.")
+def search(config: Path, file: Path | None, limit: int, *, as_json: bool, **asked: Any) -> None:
+    """Print the audit lines that fit all that is asked, the newest last.
+
+    \b
+    sidecar audit search --person alice --since 7d config.yaml
+    sidecar audit search --event decision --reason no-rule --json
+
+    Exit code 0: there are some. 1: there are none.
+    """  # noqa: D301 - \b is click's mark for text that keeps its lines
+    wanted = query_of(asked)
+    path, _ = file_of(config, file)
+    found = _newest(_read(paths_of(path), wanted), limit)
+    for line in found:
+        _show(line, as_json=as_json)
+    if not found:
+        complain("no audit line fits", "yellow")
+        raise SystemExit(EXIT_PROBLEMS)
+
+
+@audit.command()
+@_source
+@_filters
+@click.option("--json", "as_json", is_flag=True, help="Print the lines themselves, as JSON lines.")
+def tail(config: Path, file: Path | None, *, as_json: bool, **asked: Any) -> None:
+    """Print audit lines as they come, until Ctrl-C; through rotations."""
+    wanted = query_of(asked)
+    path, _ = file_of(config, file)
+    try:
+        for raw in follow(path):
+            line = parsed(raw)
+            if line is not None and wanted.fits(line) and _is_told(line, wanted):
+                _show(line, as_json=as_json)
+                sys.stdout.flush()
+    except OSError as error:
+        give_up(f"{path}: {error.strerror}", EXIT_UNAVAILABLE)
+    except KeyboardInterrupt:
+        return
+
+
+@audit.command()
+@_source
+@_filters
+@click.option(
+    "--format", "style", type=click.Choice(["jsonl", "csv", "cef", "ocsf"]), default="jsonl", show_default=True,
+    help="JSON lines, a table, ArcSight's Common Event Format, or the Open Cybersecurity Schema Framework.",
+)  # fmt: skip
+@click.option("--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="File to write.")
+def export(config: Path, file: Path | None, style: str, output: Any, **asked: Any) -> None:
+    """Write the audit lines that fit all that is asked for another program, the oldest first."""
+    wanted = query_of(asked)
+    path, _ = file_of(config, file)
+    lines = _read(paths_of(path), wanted)
+    if style == "csv":
+        table = csv.writer(output)
+        table.writerow(COLUMNS)
+        table.writerows(csv_row(line) for line in lines)
+        return
+    for line in lines:
+        if style == "cef":
+            text = cef(line, __version__)
+        else:
+            text = json.dumps(ocsf(line, __version__) if style == "ocsf" else line, ensure_ascii=False)
+        output.write(f"{text}\n")
+
+
+@audit.command()
+@_source
+@click.option(
+    "--public-key", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="PEM file of the key that anchors are verified by; the configuration's audit.chain.key by default.",
+)  # fmt: skip
+@click.option(
+    "--anchors", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Copies of the anchors; the configuration's audit.chain.anchors by default.",
+)  # fmt: skip
+@click.option("--partial", is_flag=True, help="Older files were deleted: what came before need not be here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def verify(
+    config: Path, file: Path | None, public_key: Path | None, anchors: Path | None, *, partial: bool, as_json: bool
+) -> None:
+    """Find every audit line that was changed, moved, put in or taken away.
+
+    Exit code 0: there is none. 1: there are some. 3: the file cannot be read.
+    """
+    path, settings = file_of(config, file)
+    chain = settings.audit.chain if settings is not None else None
+    pem = chain.key.reveal() if chain is not None and chain.key is not None else None
+    if public_key is not None:
+        pem = public_key.read_text()
+    if anchors is None and chain is not None:
+        anchors = chain.anchors
+    try:
+        check = Verifier(None if pem is None else verifier(pem), is_partial=partial)
+    except ValueError as error:
+        give_up(f"{public_key or 'audit.chain.key'}: {error}", EXIT_USAGE)
+    try:
+        findings = list(_verified(check, paths_of(path), anchors))
+    except OSError as error:
+        give_up(f"{error.filename or path}: {error.strerror}", EXIT_UNAVAILABLE)
+    if pem is None:
+        findings.append(Finding("note", "", "anchors are not signed: whoever could write the file could chain it anew"))
+    problems = [finding for finding in findings if finding.kind == "problem"]
+    if as_json:
+        told = [{"kind": one.kind, "where": one.where, "says": one.says} for one in findings]
+        counts = {"lines": check.lines, "chains": check.chains, "anchors": check.anchors}
+        say_json({"whole": not problems, **counts, "findings": told})
+    else:
+        for one in findings:
+            complain(": ".join(filter(None, (one.where, one.says))), "red" if one.kind == "problem" else "yellow")
+        verdict = f"{len(problems)} problems" if problems else "whole"
+        say(
+            f"{verdict}: {check.lines} lines in {check.chains} chains with {check.anchors} anchors",
+            "" if problems else "green",
+        )
+    if problems:
+        raise SystemExit(EXIT_PROBLEMS)
+
+
+def _verified(check: Verifier, paths: Iterable[Path], anchors: Path | None) -> Iterator[Finding]:
+    for path in paths:
+        for number, raw in raw_lines(path):
+            yield from check.read(f"{path.name}:{number}", raw)
+    copies = [] if anchors is None or not anchors.exists() else [raw for _, raw in raw_lines(anchors)]
+    yield from check.finish(copies)
+
+
+@audit.command()
+@click.option("--public", is_flag=True, help="Read a private key from standard input, and print its public key.")
+def key(*, public: bool) -> None:
+    """Make an Ed25519 key that signs anchors, and print it as PEM; or print what verifies by it.
+
+    \b
+    sidecar audit key > audit.key && chmod 600 audit.key
+    sidecar audit key --public < audit.key > audit.pub
+    """  # noqa: D301 - \b is click's mark for text that keeps its lines
+    if not public:
+        private = Ed25519PrivateKey.generate()
+        click.echo(
+            private.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+            nl=False,
+        )
+        return
+    try:
+        loaded = serialization.load_pem_private_key(sys.stdin.buffer.read(64 * 1024), None)
+    except (ValueError, TypeError):
+        give_up("standard input is not the PEM text of a private key", EXIT_USAGE)
+    told = loaded.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    click.echo(told, nl=False)
+
+
+def _read(paths: Sequence[Path], wanted: Query) -> Iterator[Line]:
+    try:
+        yield from (line for line in lines_of(paths) if wanted.fits(line) and _is_told(line, wanted))
+    except OSError as error:
+        give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
+
+
+def _is_told(line: Line, wanted: Query) -> bool:
+    """Anchors are for the verifier; whoever wants them asks for them."""
+    return line.get("event") not in _QUIET or bool(wanted.event)
+
+
+def _newest(lines: Iterable[Line], limit: int) -> Sequence[Line]:
+    return list(deque(lines, maxlen=limit))
+
+
+def _show(line: Line, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(line, ensure_ascii=False))
+    else:
+        say(told(line), "red" if is_bad(line) else "")
+
+
+def told(line: Line) -> str:
+    """*line* for a reader: the time, what is usual, then whatever else it says."""
+    hidden = {"time", "chain", "n", "hash", "signature"}
+    first = [str(line[name]) for name in ("event", "effect", "reason", "method", "path") if line.get(name)]
+    named = [name for name in _EXPLAINED if name not in {"event", "effect", "reason", "method", "path"}]
+    others = [name for name in line if name not in hidden and name not in _EXPLAINED]
+    rest = [f"{name}={line[name]}" for name in (*named, *others) if line.get(name)]
+    return "  ".join((_clock(line), *first, *rest))
+
+
+def _clock(line: Line) -> str:
+    return str(line.get("time", ""))[: len("2026-01-31T12:00:00.000")].replace("T", " ")

@@ -1,0 +1,126 @@
+"""Chain the lines of one sink as they are written, and put anchors between them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from sidecar.core.chain import ANCHOR, Sign, Verify, beginning, linked
+
+
+@dataclass(frozen=True, slots=True)
+class Anchoring:
+    """How often anchors come (seconds), who signs them, and where their copies go."""
+
+    every: float
+    sign: Sign | None = None
+    copies: Path | None = None
+
+
+class Chain:
+    """The chain of one sink of this process."""
+
+    def __init__(self, anchoring: Anchoring, clock: Callable[[], float], place: Callable[[], str]) -> None:
+        """Begin a chain; *place* tells the line that stands last where the lines go (see core.chain.Place), or ""."""
+        self._anchoring = anchoring
+        self._clock = clock
+        self._place = place
+        self._name = secrets.token_hex(8)
+        self._number = 0
+        self._last = beginning(self._name)
+        self._anchored = clock()
+        self._is_uncovered = False
+
+    def seal(self, lines: Sequence[bytes], lost: int) -> bytes:
+        """*lines* chained, with an anchor where one is due; *lost* lines were thrown away so far."""
+        sealed = [] if self._number else [self._anchor("first", lost)]
+        for line in lines:
+            self._number += 1
+            text, self._last = linked(line, self._name, self._number, self._last)
+            sealed.append(text)
+        self._is_uncovered = self._is_uncovered or bool(lines)
+        if self.pause() == 0:
+            sealed.append(self._anchor("middle", lost))
+        return b"".join(sealed)
+
+    def pause(self) -> float | None:
+        """Seconds until the next anchor is due; None when nothing is there that one would cover."""
+        if not self._is_uncovered:
+            return None
+        return max(0.0, self._anchored + self._anchoring.every - self._clock())
+
+    def end(self, lost: int) -> bytes:
+        """The last anchor; nothing when the chain never began."""
+        return self._anchor("last", lost) if self._number else b""
+
+    def _anchor(self, kind: str, lost: int) -> bytes:
+        now = self._clock()
+        time = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+        said = f'{{"time":"{time}","event":"{ANCHOR}","kind":"{kind}","after":"{self._place()}","lost":{lost}}}\n'
+        self._number += 1
+        text, self._last = linked(said.encode(), self._name, self._number, self._last, self._anchoring.sign)
+        self._anchored, self._is_uncovered = now, False
+        self._copy(text)
+        return text
+
+    def _copy(self, anchor: bytes) -> None:
+        if self._anchoring.copies is None:
+            return
+        # The chain holds without its copies: a full disk there shall not keep audit lines from being written.
+        with suppress(OSError):
+            descriptor = os.open(self._anchoring.copies, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                os.write(descriptor, anchor)
+            finally:
+                os.close(descriptor)
+
+
+def signer(pem: str) -> Sign:
+    """Sign by the Ed25519 private key *pem*. Raises ValueError when it is none."""
+    return _private(pem).sign
+
+
+def verifier(pem: str) -> Verify:
+    """Verify by the Ed25519 key *pem*, public or private. Raises ValueError when it is none."""
+    if "PRIVATE KEY" in pem:
+        key = _private(pem).public_key()
+    else:
+        try:
+            loaded = load_pem_public_key(pem.encode())
+        except ValueError as error:
+            message = "is not the PEM text of a public key"
+            raise ValueError(message) from error
+        if not isinstance(loaded, Ed25519PublicKey):
+            message = "is not an Ed25519 key"
+            raise ValueError(message)
+        key = loaded
+
+    def verify(signature: bytes, message: bytes) -> bool:
+        try:
+            key.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+def _private(pem: str) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError) as error:
+        message = "is not the PEM text of a private key without a password"
+        raise ValueError(message) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        message = "is not an Ed25519 key; `sidecar audit key` makes one"
+        raise ValueError(message)  # noqa: TRY004 - a wrong value of the configuration
+    return key

@@ -1,0 +1,141 @@
+"""Write lines to one sink from a thread, so that nobody waits for a disk or a network."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+
+import structlog
+
+from sidecar.telemetry.chaining import Chain
+from sidecar.telemetry.sinks import Sink
+
+_log = structlog.get_logger("audit")
+_MOST_WAITING = 100_000
+# A stranger decides how long a path is, and so a line.
+_MOST_BYTES = 64 * 1024 * 1024
+_MOST_AT_ONCE = 1000
+_RETRY_AFTER = 1.0
+
+
+class Outlet:
+    """Writes lines to one sink from a thread of its own, in order, so that a full disk or pipe stops nobody."""
+
+    def __init__(self, sink: Sink, chain: Chain | None = None) -> None:
+        """Write to *sink*, as links of *chain*; the thread begins with the first line."""
+        self._sink = sink
+        self._chain = chain
+        self._waiting: deque[bytes] = deque()
+        self._rest = b""
+        self._lines_in_rest = 0
+        self._put = 0
+        # Each is counted by one thread only.
+        self._bytes_put = self._bytes_dropped = self._bytes_taken = 0
+        self._written = 0
+        self._wake = threading.Event()
+        self._told = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_closing = False
+        self.is_failing = False
+        self.dropped = 0
+
+    def put(self, line: bytes) -> None:
+        """Take a line to be written soon; the oldest is dropped when far too many wait."""
+        while self._waiting and not self._has_room_for(line):
+            with contextlib.suppress(IndexError):
+                self._bytes_dropped += len(self._waiting.popleft())
+                self.dropped += 1
+        self._put += 1
+        self._bytes_put += len(line)
+        self._waiting.append(line)
+
+    def _has_room_for(self, line: bytes) -> bool:
+        waiting = self._bytes_put - self._bytes_dropped - self._bytes_taken
+        return len(self._waiting) < _MOST_WAITING and waiting + len(line) <= _MOST_BYTES
+
+    def wake(self) -> None:
+        """Begin to write what waits."""
+        if self._thread is None:
+            # A thread that hangs in a write must not keep the process from ending.
+            self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def flush(self, patience: float) -> None:
+        """Wait until all that waits is written, or cannot be, for at most *patience* seconds."""
+        until = self._put
+        with self._told:
+            if self._done >= until:
+                return
+            self.is_failing = False
+            self.wake()
+            self._told.wait_for(lambda: self.is_failing or self._done >= until, patience)
+
+    @property
+    def _done(self) -> int:
+        return self._written + self.dropped
+
+    def close(self, patience: float) -> None:
+        """Write the rest, for at most *patience* seconds, and let go of the sink."""
+        self.flush(patience)
+        self._is_closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(patience)
+        if self._thread is None or not self._thread.is_alive():
+            self._end()
+            self._sink.close()
+        if self._done < self._put:
+            _log.error("audit lines are lost", lines=self._put - self._done)
+
+    def _end(self) -> None:
+        """Write the last anchor, so that nobody can cut off what stands before it."""
+        last = b"" if self._chain is None or self._rest else self._chain.end(self.dropped)
+        try:
+            while last:
+                last = last[self._sink.write(last) :]
+        except OSError as error:
+            _log.error("the last anchor of the audit lines is lost", error=error.strerror)
+
+    def _work(self) -> None:
+        is_said = False
+        while not self._is_closing:
+            self._wake.wait(_RETRY_AFTER if self.is_failing else self._pause())
+            self._wake.clear()
+            fault = self._write_all()
+            if fault is not None and not is_said:
+                _log.error("audit lines cannot be written, they are kept", error=fault.strerror)
+            elif fault is None and is_said:
+                _log.info("audit lines are written again", dropped=self.dropped)
+            is_said = fault is not None
+            with self._told:
+                self.is_failing = is_said
+                self._told.notify_all()
+
+    def _take(self) -> None:
+        lines: list[bytes] = []
+        with contextlib.suppress(IndexError):
+            while len(lines) < _MOST_AT_ONCE:
+                lines.append(self._waiting.popleft())
+        self._bytes_taken += sum(map(len, lines))
+        self._rest = b"".join(lines) if self._chain is None else self._chain.seal(lines, self.dropped)
+        self._lines_in_rest = len(lines)
+
+    def _pause(self) -> float | None:
+        return None if self._chain is None else self._chain.pause()
+
+    def _write_all(self) -> OSError | None:
+        """Write everything that waits; what the sink did not take is first the next time."""
+        while self._waiting or self._rest or self._pause() == 0:
+            if not self._rest:
+                # Only then: what is taken out of the queue is not counted any more, nor dropped.
+                self._take()
+            try:
+                self._rest = self._rest[self._sink.write(self._rest) :]
+            except OSError as error:
+                return error
+            if not self._rest:
+                self._written += self._lines_in_rest
+                self._lines_in_rest = 0
+        return None

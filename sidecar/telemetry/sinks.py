@@ -1,0 +1,220 @@
+"""Where audit lines go: a file that is rotated, standard output, a syslog server."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+import ssl
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from sidecar.core.chain import place_of
+
+_STDOUT = 1
+_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
+# What a datagram over IPv4 carries at most.
+_LONGEST_DATAGRAM = 65_507
+_NOTICE, _WARNING = 5, 4
+_EVENT = re.compile(rb'{"time":"([^"]*)","event":"([^"]*)"')
+_REFUSED = b'"effect":"deny"'
+# A line is at most this long, in bytes, where the last one of a file is looked for.
+_LONGEST = 256 * 1024
+
+
+class Sink(Protocol):
+    """Somewhere that audit lines go to."""
+
+    def write(self, lines: bytes) -> int:
+        """Append whole lines, and say how many bytes were taken; may block, is called in a thread. Raises OSError."""
+
+    def place(self) -> str:
+        """The line that stands last there (see core.chain.Place); "" when that cannot be known."""
+
+    def close(self) -> None:
+        """Let go of the place."""
+
+
+class FileSink:
+    """Appends to a file, following it when a log rotation moves it away, and rotating it itself where told to."""
+
+    def __init__(self, path: Path, rotate_at: int | None = None, keep: int = 1) -> None:
+        """Open *path* for appending, readable by its owner and group only. Raises OSError that names the setting.
+
+        From *rotate_at* bytes on it becomes ``path.1``, that ``path.2``, and so on; *keep* of them stay.
+        """
+        self._path = path
+        self._rotate_at = rotate_at
+        self._keep = keep
+        try:
+            self._descriptor = self._open()
+            self._end_what_was_cut()
+        except OSError as error:
+            message = f"audit.file: {path}: {error.strerror}"
+            raise OSError(message) from None
+
+    def _open(self) -> int:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def _end_what_was_cut(self) -> None:
+        """A line that a crash or a full disk cut short shall not spoil the next one."""
+        last = self._read_last(1)
+        if last and last != b"\n":
+            os.write(self._descriptor, b"\n")
+
+    def _read_last(self, most: int) -> bytes:
+        try:
+            size = os.fstat(self._descriptor).st_size
+            return os.pread(self._descriptor, most, max(0, size - most))
+        except OSError:
+            # A pipe or a device has no end that could be read.
+            return b""
+
+    def place(self) -> str:
+        """The line that stands last, as anchors name it (see core.chain.Place); "" when there is none in a chain."""
+        found = place_of(self._read_last(_LONGEST).rstrip(b"\n").rpartition(b"\n")[2])
+        return "" if found is None else str(found)
+
+    def write(self, lines: bytes) -> int:
+        """Append *lines*: whole lines in one write keep those of several workers apart."""
+        if self._is_moved():
+            self._reopen()
+        elif self._rotate_at is not None and os.fstat(self._descriptor).st_size >= self._rotate_at:
+            self._rotate()
+        return os.write(self._descriptor, lines)
+
+    def _reopen(self) -> None:
+        # Opened first: a descriptor that is closed and cannot be replaced would soon be somebody else's.
+        fresh = self._open()
+        os.close(self._descriptor)
+        self._descriptor = fresh
+
+    def _rotate(self) -> None:
+        """Move the file away, once however many workers see that it is time."""
+        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self._is_moved():
+                for number in range(self._keep - 1, 0, -1):
+                    with contextlib.suppress(FileNotFoundError):
+                        self._numbered(number).replace(self._numbered(number + 1))
+                self._path.replace(self._numbered(1))
+            self._reopen()
+        finally:
+            os.close(lock)
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _is_moved(self) -> bool:
+        ours = os.fstat(self._descriptor)
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return True
+        return (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class StdoutSink:
+    """Writes to standard output, for container log collectors."""
+
+    def place(self) -> str:
+        """Nothing can be read back there."""
+        return ""
+
+    def write(self, lines: bytes) -> int:
+        """Write *lines*."""
+        return os.write(_STDOUT, lines)
+
+    def close(self) -> None:
+        """Nothing to close: standard output is not ours."""
+
+
+class SyslogSink:
+    """Sends each line as a message of RFC 5424: by UDP (RFC 5426), TCP (RFC 6587, counted), TLS (RFC 5425) or a socket.
+
+    What a server received and did not keep is not known to the sender: over UDP never, over TCP at its restart.
+    """
+
+    def __init__(self, url: str, facility: int, tls: ssl.SSLContext | None, timeout: float) -> None:
+        """Send to *url*, such as ``tls://logs.example.com:6514``; *timeout* in seconds bounds each step."""
+        parts = urlsplit(url)
+        self._kind = parts.scheme
+        self._address = (parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0))
+        self._path = parts.path
+        self._priority = facility * 8
+        self._tls = tls
+        self._timeout = timeout
+        self._host = _named(socket.gethostname())
+        self._socket: socket.socket | None = None
+
+    def place(self) -> str:
+        """Nothing can be read back there."""
+        return ""
+
+    def write(self, lines: bytes) -> int:
+        """Send as many *lines* as can be sent. Raises OSError when none can."""
+        taken = 0
+        try:
+            if self._socket is None:
+                self._socket = self._connected()
+            for line in lines.splitlines(keepends=True):
+                message = self._message(line.rstrip(b"\n"))
+                if self._kind in {"tcp", "tls"}:
+                    self._socket.sendall(b"%d %s" % (len(message), message))
+                else:
+                    self._socket.send(message[:_LONGEST_DATAGRAM])
+                taken += len(line)
+        except OSError as error:
+            self.close()
+            if not taken:
+                # Some of them, those of TLS for instance, say nothing else.
+                error.strerror = error.strerror or str(error)
+                raise
+        return taken
+
+    def _connected(self) -> socket.socket:
+        if self._kind == "unix":
+            door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            door.settimeout(self._timeout)
+            door.connect(self._path)
+            return door
+        if self._kind == "udp":
+            family, kind, protocol, _, address = socket.getaddrinfo(*self._address, type=socket.SOCK_DGRAM)[0]
+            door = socket.socket(family, kind, protocol)
+            door.settimeout(self._timeout)
+            door.connect(address)
+            return door
+        door = socket.create_connection(self._address, self._timeout)
+        if self._tls is None:
+            return door
+        try:
+            return self._tls.wrap_socket(door, server_hostname=self._address[0])
+        except OSError:
+            door.close()
+            raise
+
+    def _message(self, line: bytes) -> bytes:
+        found = _EVENT.match(line)
+        time, event = (found[1], found[2]) if found else (b"-", b"-")
+        severity = _WARNING if _REFUSED in line else _NOTICE
+        head = f"<{self._priority + severity}>1 ", f" {self._host} sidecar {os.getpid()} "
+        return head[0].encode() + time + head[1].encode() + event[:32] + b" - " + line
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _named(host: str) -> str:
+    return "".join(sign for sign in host if "!" <= sign <= "~")[:255] or "-"

@@ -1,0 +1,170 @@
+"""``sidecar audit search|tail|export`` and ``sidecar why`` on the lines of a sidecar that ran."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar.cli import main
+from sidecar.core.audit import Event
+from sidecar.core.audit_export import cef, csv_row, ocsf
+from sidecar.telemetry.audit import AuditLog
+from sidecar.telemetry.chaining import Anchoring
+from sidecar.telemetry.sinks import FileSink
+from tests.world import World
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def found(*arguments: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run("audit", "search", "--json", *arguments).output.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audit file of three days, one day an hour apart from the next line."""
+    path = tmp_path_factory.mktemp("audit") / "audit.jsonl"
+    now = [1_800_000_000.0]
+    log = AuditLog([FileSink(path)], lambda: now[0], Anchoring(60))
+    for number in range(6):
+        now[0] += 12 * 3600
+        person = "ada" if number % 2 else "grace"
+        log.record(Event.LOGIN_SUCCEEDED, {"person": person, "subject": f"s-{person}", "client": f"10.0.0.{number}"})
+        fields = {"effect": "deny", "reason": "no-rule", "method": "GET", "path": f"/admin/{number}"}
+        log.record(Event.DECISION, {**fields, "person": person, "reference": f"ref{number}", "session": "abc"})
+    log.record(Event.PROVISIONING_FAILED, {"username": "=cmd|'/C calc'!A0", "detail": "a=b|c\\d\ne"})
+    log.close()
+    return path
+
+
+def test_search_finds_what_fits_all_that_is_asked(file: Path) -> None:
+    at = ("--file", file)
+    assert len(found(*at)) == 13
+    assert {line["person"] for line in found(*at, "--person", "ada")} == {"ada"}
+    assert len(found(*at, "--person", "s-ada")) == 3
+    assert len(found(*at, "--event", "decision", "--event", "login-succeeded")) == 12
+    assert [line["path"] for line in found(*at, "--path", "/admin/3")] == ["/admin/3"]
+    assert [line["client"] for line in found(*at, "--client", "10.0.0.4")] == ["10.0.0.4"]
+    assert [line["reference"] for line in found(*at, "--reference", "ref2")] == ["ref2"]
+    assert len(found(*at, "--reason", "no-rule", "--session", "abc", "--person", "ada")) == 3
+    assert len(found(*at, "--text", "calc")) == 1
+    assert len(found(*at, "--since", "2027-01-17T00:00")) == 7
+    assert len(found(*at, "--until", "2027-01-17T00:00+00:00")) == 6
+    assert len(found(*at, "--limit", "2")) == 2
+    assert run("audit", "search", *at, "--person", "nobody").exit_code == 1
+    assert run("audit", "search", *at, "--since", "yesterday").exit_code == 2
+    assert run("audit", "search", "--file", file.with_name("other")).exit_code == 3
+    # Anchors are not in the way of those who search, and there for those who ask.
+    assert len(found(*at, "--event", "audit-anchor")) >= 2
+
+
+def test_search_reads_well(file: Path) -> None:
+    output = run("audit", "search", "--file", file, "--reference", "ref1").output
+    assert (
+        output
+        == "2027-01-16 08:00:00.000  decision  deny  no-rule  GET  /admin/1  person=ada  reference=ref1  session=abc\n"
+    )
+
+
+def test_export_speaks_the_dialects_of_others(file: Path, tmp_path: Path) -> None:
+    def exported(style: str) -> str:
+        target = tmp_path / style
+        result = run("audit", "export", "--file", file, "--format", style, "--output", target)
+        assert result.exit_code == 0, result.output
+        return target.read_text()
+
+    assert len(exported("jsonl").splitlines()) == 13
+    rows = list(csv.DictReader(io.StringIO(exported("csv"))))
+    assert rows[1]["path"] == "/admin/0"
+    # No cell is a formula when a spreadsheet opens it.
+    assert rows[-1]["username"] == "'=cmd|'/C calc'!A0"
+    lines = exported("cef").splitlines()
+    assert re.fullmatch(
+        r"CEF:0\|sidecar\|sidecar\|[^|]+\|decision\|decision\|5\|rt=1800043200000 outcome=deny request=/admin/0 "
+        r"requestMethod=GET suser=grace cs1=abc cs1Label=session externalId=ref0 reason=no-rule",
+        lines[1],
+    )
+    assert r"msg=a\=b|c\\d\ne" in lines[-1]
+    events = [json.loads(line) for line in exported("ocsf").splitlines()]
+    assert {event["class_uid"] for event in events} == {3001, 3002, 4002}
+    assert all(event["type_uid"] == event["class_uid"] * 100 + event["activity_id"] for event in events)
+    assert events[1]["status_id"] == 2
+    assert events[1]["metadata"]["correlation_uid"] == "ref0"
+
+
+def test_every_event_has_a_line_in_every_dialect() -> None:
+    for event in Event:
+        line = {"time": "2027-01-15T08:00:00.250+00:00", "event": event.value, "person": "ada"}
+        assert cef(line, "1").count("|") == 7
+        assert ocsf(line, "1")["time"] == 1_800_000_000_250
+        assert "ada" in csv_row(line)
+
+
+def test_tail_follows_through_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_text('{"time":"2026-01-01T00:00:00","event":"decision","path":"/old"}\n')
+    command = [sys.executable, "-m", "sidecar", "audit", "tail", "--file", str(path), "--json", "--event", "decision"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+        sink = FileSink(path, rotate_at=200, keep=500)
+        try:
+            number, seen = 0, list[str]()
+            # Written until the first comes out: then it follows.
+            done = threading.Event()
+
+            def write() -> None:
+                nonlocal number
+                while not done.wait(0.05):
+                    sink.write(b'{"event":"decision","path":"/%d"}\n{"event":"signed-out"}\n' % number)
+                    number += 1
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            try:
+                for line in tail.stdout:
+                    seen.append(json.loads(line)["path"])
+                    if len(seen) == 20:
+                        break
+            finally:
+                done.set()
+                writer.join()
+        finally:
+            sink.close()
+            tail.kill()
+    first = int(seen[0][1:])
+    assert seen == [f"/{first + step}" for step in range(20)]
+    assert path.with_name("audit.jsonl.1").exists()
+
+
+async def test_why_tells_the_story_of_a_reference(world: World) -> None:
+    running = await world(
+        {"access": [{"path": "/admin/**", "allow": {"role": "admin"}}, {"path": "/**", "allow": "signed_in"}]}
+    )
+    async with running.browser() as alan:
+        await alan.sign_in("alan")
+        page = await alan.page("/admin/users")
+        assert page.status == 403
+    (line,) = [line for line in running.audit() if line.get("effect") == "deny"]
+    result = run("why", line["reference"], "--file", running.audit_file)
+    assert result.exit_code == 0, result.output
+    assert "decision  deny" in result.output
+    assert line["reason"] in result.output
+    assert "You do not have access" in result.output
+    assert "login-succeeded" in result.output
+    told = json.loads(run("why", line["reference"], "--file", running.audit_file, "--json").output)
+    assert told["reason"] == line["reason"]
+    assert [one["path"] for one in told["lines"]] == ["/admin/users"]
+    assert "login-succeeded" in {one["event"] for one in told["around"]}
+    assert run("why", "nothing", "--file", running.audit_file).exit_code == 1

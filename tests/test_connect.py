@@ -1,0 +1,109 @@
+"""``sidecar check --connect`` reaches everything that the configuration names, and says what is wrong where."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+from sidecar.demo import LegacyApp
+from tests.services.oidc import OidcProvider
+from tests.services.process import free_port
+from tests.services.redis import RedisServer
+from tests.test_journey import users_table
+from tests.test_journey_kinds import REST
+from tests.world import BASE, PROVISION, World, merged
+
+
+async def checked(
+    folder: Path, config: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[int, dict[str, Any]]:
+    """Exit code and findings of ``sidecar check --connect --json``."""
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sidecar", "check", "--connect", "--json", str(file)),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    async with asyncio.timeout(90):
+        out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, json.loads(out)
+
+
+async def test_everything_is_reached_or_named_with_what_is_wrong(
+    world: World,
+    tmp_path: Path,
+    oidc_provider: OidcProvider,
+    redis_server: RedisServer,
+    redis_url: str,
+    postgres_url: str,
+) -> None:
+    application = await world.application()
+    runner = web.AppRunner(LegacyApp(tmp_path / "legacy.db", "the-token").app(), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    provision = yaml.load(PROVISION, Loader=yaml.BaseLoader)  # noqa: S506 - our own text
+    api = yaml.load(REST, Loader=yaml.BaseLoader)["connections"]["api"]  # noqa: S506 - our own text
+    provision["connections"]["api"] = api
+    config = merged(
+        yaml.load(BASE, Loader=yaml.BaseLoader),  # noqa: S506 - our own text
+        {
+            "server": {"listen": "127.0.0.1:8123", "public_url": "http://localhost:8123"},
+            "app": {"upstream": f"http://127.0.0.1:{application.port}"},
+            "sessions": {"redis": {"env": "REDIS_URL"}},
+            "directory": {"env": "DIRECTORY_URL"},
+            "provision": provision,
+        },
+    )
+    good = {
+        "ISSUER": oidc_provider.issuer,
+        "OIDC_SECRET": "hidden-client-secret",
+        "SESSION_SECRET": "a session secret that is long enough for anybody",
+        "REDIS_URL": redis_url,
+        "DIRECTORY_URL": postgres_url,
+        "USERS_DB": users_table(tmp_path / "users.db"),
+        "USERS_API": f"http://127.0.0.1:{runner.addresses[0][1]}/api",
+        "API_TOKEN": "the-token",
+    }
+    code, said = await checked(tmp_path, config, good)
+    assert (code, said["ok"]) == (0, True), said
+    found = said["connections"]
+    assert set(found) == {
+        *("sessions", "app", "logins.corp", "directory"),
+        *("provision.connections.db", "provision.connections.api"),
+    }
+    assert found["sessions"]["says"].startswith("redis 7")
+    assert oidc_provider.issuer in found["logins.corp"]["says"]
+    assert found["directory"]["says"].startswith("postgresql")
+
+    nowhere = free_port()
+    bad = {
+        "ISSUER": f"http://localhost:{nowhere}",
+        "REDIS_URL": f"redis://someone:hidden-redis-password@127.0.0.1:{redis_server.port}/0",
+        "DIRECTORY_URL": postgres_url.replace("not-so-secret", "hidden-database-password"),
+        "USERS_DB": f"sqlite:///{tmp_path}/nowhere/users.db",
+        "USERS_API": f"http://127.0.0.1:{nowhere}/api",
+    }
+    for name, value in bad.items():
+        assert good[name] != value
+    code, said = await checked(tmp_path, config, {**good, **bad})
+    await runner.cleanup()
+    assert (code, said["ok"]) == (3, False)
+    assert [name for name, part in said["connections"].items() if part["ok"]] == ["app"]
+    for name, word in {
+        "sessions": "AuthenticationError",
+        "logins.corp": "provider-unavailable",
+        "directory": "directory-unavailable",
+        "provision.connections.api": "ConnectionRefusedError",
+    }.items():
+        assert word in said["connections"][name]["says"], said
+    assert "hidden" not in json.dumps(said)

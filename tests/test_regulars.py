@@ -1,0 +1,124 @@
+"""Heads that count as the same are read as the same, but for the values that are taken out of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser
+from aiohttp.test_utils import make_mocked_request
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from sidecar.arrival import Arrival
+from sidecar.core.headers import HeaderPlan
+from sidecar.core.paths import read_simple_start, read_target
+from sidecar.core.regulars import VARYING, varies, without_varying
+from sidecar.model import Refused
+
+LINE = st.builds(
+    lambda name, colon, value: name + colon + value,
+    st.sampled_from([b"Referer", b"referer", b"X-Request-ID", b"X-Other", b"Host", b"Range", b"If-None-Match"]),
+    st.sampled_from([b": ", b": ", b": ", b":", b":  ", b" : "]),
+    st.sampled_from(
+        [b"", b"a", b"a b", b" a", b"a ", b"\xe4", b"a\tb", b"a\rb", b"a\nb", b"a\r\n b", b"a\0", b'W/"x", "y"']
+    ),
+)
+HEAD = st.builds(lambda lines: b"\r\n".join([b"", *lines, b"", b""]), st.lists(LINE, max_size=4))
+
+
+def parsed(head: bytes) -> list[tuple[bytes, bytes]] | None:
+    """Lines as the server's parser reads them, None when it refuses them."""
+
+    async def read() -> list[tuple[bytes, bytes]] | None:
+        loop = asyncio.get_running_loop()
+        parser = HttpRequestParser(BaseProtocol(loop), loop, 1 << 16, auto_decompress=False)
+        try:
+            messages, _, _ = parser.feed_data(b"GET / HTTP/1.1" + head)
+        except Exception:  # noqa: BLE001 - whatever it says, it is a refusal
+            return None
+        return list(messages[0][0].raw_headers) if len(messages) == 1 else None
+
+    return asyncio.run(read())
+
+
+@settings(max_examples=800, deadline=None)
+@given(HEAD, HEAD)
+def test_t60_heads_that_count_as_one_are_read_alike(one: bytes, other: bytes) -> None:
+    (key, values), (other_key, others) = without_varying(one), without_varying(other)
+    lines = parsed(one)
+    if lines is not None:
+        # What comes out of the parser's lines is what was taken out of the bytes, where that is used at all.
+        taken = [value for name, value in lines if varies(name, value)]
+        if taken == values:
+            again = iter(values)
+            assert [(name, next(again) if varies(name, value) else value) for name, value in lines] == lines
+    if key == other_key and lines is not None:
+        read = parsed(other)
+        assert read is not None
+        assert [name for name, _ in read] == [name for name, _ in lines]
+        assert len(values) == len(others)
+        fixed = [pair for pair in lines if pair[1] not in values]
+        assert [pair for pair in read if pair[1] not in others] == fixed
+
+
+def test_values_are_taken_out_in_their_order() -> None:
+    head = b"\r\nHost: h\r\nReferer: a\r\nX: Referer: b\r\nX-Request-Id: c\r\n\r\n"
+    assert without_varying(head) == (
+        b"\r\nHost: h\r\nReferer: \r\nX: Referer: b\r\nX-Request-Id: \r\n\r\n",
+        [b"a", b"c"],
+    )
+
+
+def test_nothing_that_varies_means_anything_here() -> None:
+    arrival = Arrival(trusted=(), hosts=frozenset(["h"]), is_secure=True, largest_head=9999)
+    plan = HeaderPlan(frozenset())
+
+    def visit(value: str) -> object:
+        headers = CIMultiDict({"Host": "h", **{name.decode(): value for name in VARYING}})
+        request: web.BaseRequest = make_mocked_request("GET", "/", headers=headers)
+        found = arrival.visit(request)
+        return [getattr(found, name) for name in found.__slots__ if name != "reference"]
+
+    assert visit("x") == visit("Bearer text/html cors navigate")
+    for name in VARYING:
+        assert plan.incoming(((name, b"x"),)) == [(name.decode(), "x")]
+        assert plan.stands_alone(name, b"x")
+
+
+@settings(max_examples=800, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["/", "a", "..", ".", "%2f", "%41", ";", "?", "#", "//", "\\", ":", "~", " ", "é", "x.y", "&=", '"']
+        )
+    )
+)
+def test_t13_a_simple_start_means_what_the_target_means(pieces: list[str]) -> None:
+    raw = "/" + "".join(pieces)
+    start = f"GET {raw} HTTP/1.1\r\n".encode("latin-1")
+    found = read_simple_start(start + b"Host: h\r\n\r\n")
+    try:
+        target = read_target(raw)
+    except Refused:
+        assert found is None
+        return
+    if found is not None:
+        assert found == (raw.encode("latin-1"), target.path, len(start))
+        assert target.literal == target.path
+        assert not target.authority
+
+
+def test_only_a_get_of_today_is_a_simple_start() -> None:
+    assert read_simple_start(b"GET /a?b HTTP/1.1\r\n") == (b"/a?b", "/a", 19)
+    for start in (
+        b"GET /a HTTP/1.0",
+        b"get /a HTTP/1.1",
+        b"HEAD /a HTTP/1.1",
+        b" GET /a HTTP/1.1",
+        b"GET  /a HTTP/1.1",
+    ):
+        assert read_simple_start(start + b"\r\n") is None
+    assert read_simple_start(b"GET /a HTTP/1.1\n\r\n") is None
