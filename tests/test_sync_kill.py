@@ -22,7 +22,7 @@ from tests.sync_world import Company, person
 KILLS = int(os.environ.get("SYNC_KILLS", "20"))
 PEOPLE = 24
 WIDE = {
-    name: {"count": 1000, "percent": 100}
+    name: {"count": 1000, "percent": None}
     for name in ("deactivate", "remove_roles", "grant_privileged", "rename", "create", "group_members")
 }
 
