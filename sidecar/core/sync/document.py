@@ -10,6 +10,8 @@ from typing import Any
 from sidecar.core.sync.plan import Item, Kind
 from sidecar.model import Identity
 
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str).encode
+
 
 def written(item: Item) -> str:
     """*item* as text; the same item gives the same text."""
@@ -24,7 +26,7 @@ def written(item: Item) -> str:
         "missing": item.missing,
         "roles": {name: list(roles) for name, roles in item.roles.items()},
     }
-    return json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str)
+    return _encode(parts)
 
 
 def read(source: str, kind: str, person_id: str, text: str) -> Item:

@@ -14,6 +14,8 @@ from sidecar.model import Identity, Reason, Refused
 
 LONGEST_ID = 255
 Row = Mapping[str, Any]
+# Made once: json.dumps with options makes one for every row.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def external_of(row: Row, name: str) -> str:
 
 def mark_of(row: Row, salt: str) -> str:
     """Digest of everything that *row* says under the rules that *salt* stands for."""
-    text = json.dumps(row, sort_keys=True, separators=(",", ":"), default=str)
+    text = _encode(row)
     return hashlib.sha256(f"{salt}\n{text}".encode()).hexdigest()[:32]
 
 
