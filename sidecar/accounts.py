@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -12,6 +14,7 @@ from sidecar.config.scim import Scim
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
+from sidecar.directory.sync_runs import RunRecord
 from sidecar.hooks.hook import StepHook
 from sidecar.manual.register import MANUAL
 from sidecar.model import Person, Unavailable
@@ -27,6 +30,12 @@ from sidecar.scim_api.users import Users
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import server_secrets
 from sidecar.sessions.store import Store
+from sidecar.sync import Synchroniser
+from sidecar.sync.rules import protected_rules
+from sidecar.sync.rules import rules_of as sync_rules
+from sidecar.sync.runs import Room
+from sidecar.sync.schedule import Schedule
+from sidecar.sync.sources.opening import open_source
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens import TokenAuthenticator
@@ -156,16 +165,62 @@ def open_scim(  # noqa: PLR0917 - the parts that it joins
     )
 
 
+def open_sync(
+    config: Config, accounts: Accounts, record: Callable[[Event, dict[str, object]], None], clock: Callable[[], float]
+) -> dict[str, Synchroniser]:
+    """The sources of people that are read regularly, by name."""
+    directory, provisioner, changes = accounts.directory, accounts.provisioner, accounts.changes
+    if directory is None or provisioner is None or changes is None:
+        return {}
+    room = Room(
+        book=directory.sync,
+        application=directory.application,
+        accounts=provisioner,
+        announce=changes.announce,
+        wake=provisioner.outbox.wake,
+        record=record,
+        clock=clock,
+    )
+    roles, protected = roles_plan(config), protected_rules(config.provision)
+    return {
+        name: Synchroniser(
+            sync_rules(name, section, roles, protected), partial(open_source, name, section.source), room
+        )
+        for name, section in config.sync.items()
+    }
+
+
+def open_schedule(
+    config: Config, accounts: Accounts, audit: AuditLog, metrics: Metrics, clock: Callable[[], float]
+) -> Schedule | None:
+    """What runs the sources when they are due, where there are any."""
+
+    def record(event: Event, fields: dict[str, object]) -> None:
+        audit.record(event, fields)
+
+    def tell(name: str, run: RunRecord) -> None:
+        metrics.of_sync(name, run.state, run.head.get("counts", {}), run.updated)
+
+    files = {name: section.source.csv or section.source.json_file for name, section in config.sync.items()}
+    watched = {name: file.path for name, file in files.items() if file is not None and config.sync[name].watch}
+    sources = open_sync(config, accounts, record, clock)
+    # Whoever is late by chance need not be so in secret.
+    return Schedule(sources, watched, clock, random.random, tell) if sources else None
+
+
 def source_plans(config: Config) -> tuple[SourcePlan, ...]:
     """The sources that own people, the strongest first: what an operator wrote by hand comes last."""
     clients = config.scim.clients if config.scim is not None else {}
     by_hand = [] if config.people is None else [SourcePlan(MANUAL, config.people.join)]
-    return (*(SourcePlan(f"scim:{name}", client.join) for name, client in clients.items()), *by_hand)
+    told = [SourcePlan(f"scim:{name}", client.join) for name, client in clients.items()]
+    read = [SourcePlan(f"sync:{name}", section.join) for name, section in config.sync.items()]
+    return (*told, *read, *by_hand)
 
 
 def _groups_add_up(config: Config) -> bool:
     """True where the groups of sources are added to those of the sign-in."""
-    return config.scim is None or all(client.groups == "add" for client in config.scim.clients.values())
+    clients = config.scim.clients.values() if config.scim is not None else ()
+    return all(one.groups == "add" for one in (*clients, *config.sync.values()))
 
 
 def _telling_logins(config: Config) -> frozenset[str]:

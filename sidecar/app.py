@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -172,14 +172,15 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         takes_basic=config.tokens is not None and config.tokens.basic != "never",
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
-    accounts, scim, tokens = Accounts(), None, None
+    accounts, scim, tokens, schedule = Accounts(), None, None, None
     if config.provision is not None or config.tokens is not None:
         # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts.
-        from sidecar.accounts import open_accounts, open_scim, open_tokens  # noqa: PLC0415 - see above
+        from sidecar.accounts import open_accounts, open_schedule, open_scim, open_tokens  # noqa: PLC0415 - see above
 
         accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
         scim = open_scim(config.scim, site, accounts, store, audit, metrics)
         tokens = open_tokens(config, accounts, audit)
+        schedule = open_schedule(config, accounts, audit, metrics, clock)
         if tokens is not None:
             parts.add(tokens)
     signals = None
@@ -253,7 +254,11 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     )
     saml_logins = saml_logins_of(logins, config.logins)
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
-    condition = Condition(store, accounts, upstream.says, watch.complaints)
+
+    def complaints() -> Mapping[str, str]:
+        return {**watch.complaints(), **(schedule.complaints() if schedule is not None else {})}
+
+    condition = Condition(store, accounts, upstream.says, complaints)
     portal = Portal(
         site=site,
         sign_in=sign_in,
@@ -334,6 +339,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             upstream.look_after_servers,
             *([accounts.work] if accounts.database is not None else []),
             *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
+            *([schedule.work] if schedule is not None else []),
             *watch.work,
             *(signals.work if signals is not None else []),
         ],

@@ -222,4 +222,5 @@ def login_domains(config: Config) -> Mapping[str, tuple[str, ...]]:
     speakers = {name: login.domains for name, login in config.logins.items()}
     if config.scim is not None:
         speakers |= {f"scim:{name}": client.domains for name, client in config.scim.clients.items()}
+    speakers |= {f"sync:{name}": section.domains for name, section in config.sync.items()}
     return {name: tuple(domain.lower() for domain in domains) for name, domains in speakers.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypedDict
 
 from sidecar.config.models import Config
@@ -39,6 +40,7 @@ async def probe(config: Config) -> dict[str, Finding]:
     if config.signals is not None:
         probes |= {f"signals.transmitters.{name}": _transmitter(config, name) for name in config.signals.transmitters}
     probes |= {f"engines.{name}": _engine(config, name) for name in config.engines}
+    probes |= {f"sync.{name}": partial(_source, config, name) for name in config.sync}
     if config.provision is not None or config.tokens is not None:
         probes["directory"] = lambda: _directory(config)
     found = await asyncio.gather(*(_tried(one) for one in probes.values()))
@@ -116,6 +118,16 @@ def _engine(config: Config, name: str) -> Callable[[], Awaitable[str]]:
             await engine.close()
 
     return one
+
+
+async def _source(config: Config, name: str) -> str:
+    from sidecar.sync.sources.opening import open_source  # noqa: PLC0415 - only for those who have one
+
+    source = open_source(name, config.sync[name].source)
+    try:
+        return await source.probe()
+    finally:
+        await source.close()
 
 
 async def _directory(config: Config) -> str:

@@ -93,6 +93,8 @@ class Reason(Enum):
     UPSTREAM_SLOW = "application-slow"
     UPSTREAM_ANSWER = "application-answer-invalid"
     PROVISIONING_DOWN = "provisioning-unavailable"
+    SOURCE_DOWN = "source-unavailable"
+    SYNC_BUSY = "sync-busy"
     ENGINE_DOWN = "engine-unavailable"
     BUSY = "busy"
     STOPPING = "stopping"

@@ -19,6 +19,7 @@ SECRETS = {
     "SESSION_SECRET": "leak-session-secret-that-is-long-enough",
     "BAD_SECRET": "leak-two\nlines",
     "SCIM_TOKEN": "leak-scim-token-that-is-long-enough",
+    "ERP_DB_URL": "postgresql://erp:leak-erp-password@db/erp",
     "SIGNALS_TOKEN": "leak-signals-token-that-is-long-enough",
     "SIGNALS_ACCESS": "leak-signals-access",
     "OPENFGA_TOKEN": "leak-openfga-token",
@@ -83,7 +84,18 @@ def example_in(folder: Path) -> Path:
     """A copy of the example with its secret files beside it."""
     secrets = folder / "secrets"
     secrets.mkdir()
-    for name in ("partner", "session-old", "assertion.pem", "proxy", "scim-entra", "signals", "signals-access"):
+    for name in (
+        "partner",
+        "session-old",
+        "assertion.pem",
+        "proxy",
+        "scim-entra",
+        "signals",
+        "signals-access",
+        "ad",
+        "portal",
+        "cloud",
+    ):
         (secrets / name).write_text(f"leak-file-{name}-that-is-long-enough-for-all\n")
     return Path(shutil.copy(EXAMPLE, folder / "config.yaml"))
 

@@ -301,7 +301,7 @@ async def test_what_is_owed_is_tried_again_and_cancelled(world: World, tmp_path:
 async def test_what_is_being_worked_on_is_left_alone(world: World, tmp_path: Path, act: str) -> None:
     from sidecar.directory import Directory, Owed  # noqa: PLC0415
     from sidecar.model import Identity, Refused  # noqa: PLC0415
-    from sidecar.reason import Reason
+    from sidecar.reason import Reason  # noqa: PLC0415
 
     directory = await Directory.open(f"sqlite:///{tmp_path}/d.db", "app")
     try:

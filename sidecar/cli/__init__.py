@@ -19,6 +19,7 @@ _COMMANDS = {
     "sessions": ("List sessions and end them.", "sidecar.cli.sessions"),
     "outbox": ("Look at what is owed to the application; try it again or let it go.", "sidecar.cli.outbox"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
+    "sync": ("Synchronise people with a file, a database or a directory.", "sidecar.cli.sync"),
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),

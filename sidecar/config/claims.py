@@ -31,12 +31,12 @@ def templates_of(section: Any, location: Location = ()) -> Iterator[tuple[Locati
 def claims_read(config: Config, login: str) -> frozenset[str] | None:
     """Names of the claims that must be kept for people of *login*; None for all of them.
 
-    Read by roles, rules, engines, headers, assertion, provisioning and what joins people to those that SCIM made. The
+    Read by roles, rules, engines, headers, assertion, provisioning and what joins people to those of sources. The
     identity's own templates see all claims while signing in.
     """
     names: set[str] = set()
     clients = config.scim.clients.values() if config.scim is not None else ()
-    joins = [client.join[login] for client in clients if login in client.join]
+    joins = [one.join[login] for one in (*clients, *config.sync.values()) if login in one.join]
     for section in (
         config.roles,
         config.access,

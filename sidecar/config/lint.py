@@ -24,6 +24,7 @@ from sidecar.config.lints import (
     sessions,
     signals,
     steps,
+    sync,
     templates,
 )
 from sidecar.config.models import Config
@@ -69,7 +70,7 @@ CHECKS: tuple[Check, ...] = (
     _check(saml.saml, "logins"),
     _check(logins.domains, "logins"),
     _check(logins.user_names, "logins", "identity"),
-    _check(logins.groups, "logins", "identity", "roles", "access"),
+    _check(logins.groups, "logins", "identity", "roles", "access", "sync"),
     _check(logins.groups_sources, "logins"),
     _check(logins.addresses, "logins", "identity"),
     _check(logins.linking, "logins", "provision"),
@@ -108,6 +109,9 @@ CHECKS: tuple[Check, ...] = (
     _check(scim.joins, "scim", "logins"),
     _check(scim.accounts, "scim", "provision"),
     _check(people.by_hand, "people", "provision", "logins", "sessions"),
+    _check(sync.sources, "sync"),
+    _check(sync.people, "sync", "logins"),
+    _check(sync.together, "sync", "scim", "roles", "provision"),
     _check(signals.transmitters, "signals"),
     _check(signals.people, "signals", "logins"),
     _check(signals.accounts, "signals", "provision"),

@@ -23,6 +23,7 @@ from sidecar.config.section import Section
 from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, Sessions
 from sidecar.config.shorthand import Presets
 from sidecar.config.signals import Signals
+from sidecar.config.sync import Sync
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
 LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
@@ -68,6 +69,7 @@ class Config(Section):
     forward_auth: ForwardAuth | None = Field(None, description="decide for a front proxy that carries requests itself")
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
     people: ByHand | None = Field(None, description="people whom operators add by hand; left out, they add nobody")
+    sync: dict[str, Sync] = Field(default_factory=dict, description="name → a source of people that is read regularly")
     tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
     certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
     signals: Signals | None = Field(None, description="who tells of ended sessions and disabled accounts")

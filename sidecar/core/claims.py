@@ -75,7 +75,8 @@ def _line(template: Template | None, context: Mapping[str, Any]) -> str:
 
 
 def _has_unseen(text: str) -> bool:
-    return any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in text)
+    # What is printable has none of these, and nearly every text is.
+    return not text.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in text)
 
 
 def _email(text: str, claims: Mapping[str, Any], plan: IdentityPlan) -> str:

@@ -250,6 +250,8 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.UPSTREAM_SLOW: _down("The application takes too long to answer.", _SENT),
     Reason.UPSTREAM_ANSWER: _down("The application's answer could not be understood.", _SENT),
     Reason.PROVISIONING_DOWN: _down("Your account in the application could not be prepared right now."),
+    Reason.SOURCE_DOWN: _down("A source of people does not answer."),
+    Reason.SYNC_BUSY: _down("A source of people is being read right now."),
     Reason.ENGINE_DOWN: _down("It cannot be found out right now whether this page is open to you."),
     Reason.BUSY: _down("Too many people are signing in at this moment."),
     Reason.STOPPING: _down("The service is being restarted."),

@@ -27,6 +27,7 @@ from sidecar.directory.relinking import Relinker
 from sidecar.directory.roll import Roll
 from sidecar.directory.scim import ScimUsers
 from sidecar.directory.switching import load_present, switch_off, switch_on
+from sidecar.directory.sync import SyncBook
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
 from sidecar.directory.tokens import Tokens
 from sidecar.model import Account, Duty, Identity, Person, Refused
@@ -57,6 +58,7 @@ class Directory:
         self.tokens = Tokens(database, self.application)
         self.browsing = Browsing(database, self.application)
         self.progress = ProgressReader(database, self.application)
+        self.sync = SyncBook(database, self.application)
 
     @classmethod
     async def open(cls, url: str, application: str, patience: float = 5.0) -> Directory:

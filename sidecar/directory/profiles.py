@@ -52,7 +52,7 @@ class Profiles:
         async def work(connection: AsyncConnection) -> dict[str, tuple[Profile, ...]]:
             found: dict[str, list[Profile]] = {}
             for row in (await connection.execute(chosen)).mappings():
-                found.setdefault(row["person_id"], []).append(_profile(row))
+                found.setdefault(row["person_id"], []).append(profile_of(row))
             return {key: tuple(rows) for key, rows in found.items()}
 
         return await self._database.read(work)
@@ -213,7 +213,7 @@ async def _adopt(connection: AsyncConnection, person_id: str, who: Identity, now
 async def _stored(connection: AsyncConnection, who: Identity) -> Profile | None:
     mine = and_(profile.c.source == who.provider, profile.c.external_hash == digest(who.key))
     row = (await connection.execute(select(profile).where(mine))).mappings().first()
-    return None if row is None else _profile(row)
+    return None if row is None else profile_of(row)
 
 
 async def _write(connection: AsyncConnection, person_id: str, who: Identity, *, is_login: bool, now: float) -> None:
@@ -257,7 +257,8 @@ def _said_by(source: str, person_id: str) -> ColumnElement[bool]:
     return and_(func.coalesce(join.c.source, "") == source, join.c.person_id == person_id)
 
 
-def _profile(row: Mapping[Any, Any]) -> Profile:
+def profile_of(row: Mapping[Any, Any]) -> Profile:
+    """The profile that a row of the table says."""
     who = Identity(
         provider=row["source"],
         issuer=row["issuer"],

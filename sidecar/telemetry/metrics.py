@@ -6,6 +6,7 @@ import asyncio
 import os
 from bisect import bisect_left
 from collections import Counter as Tally
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -34,6 +35,17 @@ class Metrics:
         )
         self.accounts = Counter("sidecar_accounts", "Provisioning events.", ["event"], registry=registry)
         self.scim = Counter("sidecar_scim", "Requests of SCIM clients.", ["client", "status"], registry=registry)
+        self.sync_runs = Counter("sidecar_sync_runs", "Synchronisations.", ["source", "result"], registry=registry)
+        self.sync_changes = Counter(
+            "sidecar_sync_changes", "What synchronisations changed.", ["source", "change"], registry=registry
+        )
+        self.sync_good = Gauge(
+            "sidecar_sync_last_good_seconds",
+            "When a source was last synchronised without fault (epoch seconds).",
+            ["source"],
+            registry=registry,
+            multiprocess_mode="max",
+        )
         self.signals = Counter(
             "sidecar_signals",
             "Security events by transmitter and what became of them.",
@@ -117,6 +129,14 @@ class Metrics:
         _observe(self.seconds, self._took, self._took_together)
         self._took = [0] * len(self._took)
         self._took_together = 0.0
+
+    def of_sync(self, source: str, result: str, counts: Mapping[str, int], at: float) -> None:
+        """Note how a synchronisation ended at *at*, and what it changed."""
+        self.sync_runs.labels(source, result).inc()
+        if result == "done":
+            self.sync_good.labels(source).set(at)
+            for change, number in counts.items():
+                self.sync_changes.labels(source, change).inc(number)
 
     def of_server(self, happening: Enum, server: str) -> None:
         """Note what happened to a server of the application: up, down, fault or repeat."""

@@ -87,7 +87,8 @@ def user_names(config: Config, document: Document) -> Iterator[Problem]:
 
 def groups(config: Config, document: Document) -> Iterator[Problem]:
     """Groups that nothing fills are always empty."""
-    if config.identity.groups or any(login.identity.groups for login in config.logins.values()):
+    sections = (*config.logins.values(), *config.sync.values())
+    if config.identity.groups or any(one.identity.groups for one in sections):
         return
     fix = 'Add identity: {groups: "{{ claims.groups }}"}'
     for name, role in config.roles.items():

@@ -20,7 +20,7 @@ from sidecar.core.cookies import is_cookie_name
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _TARGET = re.compile(r"/[!-~]*")
 # A duration of nothing means something here: no tolerance, no waiting, no memory.
-_MAY_BE_ZERO = frozenset(["leeway", "drain", "notice", "remember"])
+_MAY_BE_ZERO = frozenset(["leeway", "drain", "notice", "remember", "time"])
 _DIAL = "Write http://host:port, https://host:port or unix:/path/to/socket"
 
 

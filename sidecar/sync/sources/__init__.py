@@ -1,0 +1,1 @@
+"""Read people from files, databases, directories and programs."""
