@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -378,11 +379,9 @@ class Upstream:
         self.drain()
         self._emptied = asyncio.Event()
         if self._live and grace > 0:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace):
                     await self._emptied.wait()
-            except TimeoutError:
-                pass
         for server in self.servers:
             server.pool.close()
         for journey in tuple(self._live):
