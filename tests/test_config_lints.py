@@ -88,6 +88,12 @@ def rename(name: str, **saved: str) -> dict[str, str]:
     return accounts(lookup=lookup, rename=step)
 
 
+def sync(rest: str, source: str = "csv: people.csv", **others: str) -> dict[str, str]:
+    named = 'identity: {username: "{{ claims.login }}"}' if "identity" not in rest else ""
+    line = ", ".join(filter(None, [f"source: {{{source}}}", "id: number", named, rest]))
+    return {**accounts(), "sync": f"sync: {{hr: {{{line}}}}}", **others}
+
+
 def people(rest: str) -> dict[str, str]:
     return {**accounts(), "people": f"people: {{{rest}}}"}
 
@@ -415,6 +421,34 @@ CASES = [
         "cannot be shared",
     ),
     ({"audit": ""}, "warning", "audit", "audit.stdout"),
+    # sources of people
+    (sync("every: 1h"), "warning", "sync.hr", "nobody who signs in"),
+    (sync(f"every: 1h, {JOIN}".replace("corp", "nobody")), "error", "sync.hr.join.nobody", "no login"),
+    (sync(JOIN), "warning", "sync.hr", "only by hand"),
+    (sync(f"{JOIN}, cron: every day"), "error", "sync.hr.cron", ""),
+    (sync(f"{JOIN}, every: 1h, domains: ['@x']"), "error", "sync.hr.domains[0]", "no domain"),
+    (sync(f"{JOIN}, every: 1h, active: '{{{{ user.name }}}}'"), "error", "sync.hr.active", "no `user` here"),
+    (sync(f"{JOIN}, every: 1h", "csv: nowhere/people.csv"), "warning", "sync.hr.source.csv", "not there"),
+    (
+        sync(f"{JOIN}, every: 1h", "ldap: {url: 'http://x', base: dc=x}"),
+        "error",
+        "sync.hr.source.ldap.url",
+        "no LDAP address",
+    ),
+    (
+        sync(f"{JOIN}, every: 1h", "ldap: {url: 'ldap://x.example', base: dc=x}"),
+        "warning",
+        "sync.hr.source.ldap.url",
+        "in the clear",
+    ),
+    (sync(f"{JOIN}, every: 1h, watch: true", "ldap: {url: 'ldaps://x', base: dc=x}"), "error", "sync.hr.watch", "file"),
+    (
+        sync(f"{JOIN}, every: 1h, limits: {{privileged: [nobody]}}"),
+        "error",
+        "sync.hr.limits.privileged[0]",
+        "no role",
+    ),
+    (sync(f"{JOIN}, every: 1h", provision=""), "error", "sync", "provision is missing"),
     (audit("on_failure: refuse"), "error", "audit.on_failure", "nothing that could fail"),
     (audit("stdout: true, rotate: {size: 1MiB}"), "error", "audit.rotate", "no file"),
     (audit("syslog: {url: logs.example.com}"), "error", "audit.syslog.url", "tls://"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sidecar.cli import main
 from sidecar.config.loader import ConfigError, load
 from sidecar.convert import KINDS
-from sidecar.convert.draft import Draft, go_duration, pattern_of
+from sidecar.convert.draft import Draft, go_duration, holds, pattern_of
 from sidecar.hooks.passwords import FILTERS
 
 OAUTH2_PROXY = """
@@ -234,7 +234,7 @@ def test_mod_auth_openidc() -> None:
         {"path": "/public/**", "allow": "anyone"},
         {
             "path": "/admin/**",
-            "allow": [{"when": "{{ 'admins' in claims.groups }}"}, {"who": "anyone", "network": ["10.0.0.0/8"]}],
+            "allow": [{"when": f"{{{{ {holds('groups', 'admins')} }}}}"}, {"who": "anyone", "network": ["10.0.0.0/8"]}],
         },
         # All of two conditions is not one of them: closed until somebody has written it.
         {"path": "/board/**", "allow": "nobody"},
@@ -262,8 +262,8 @@ def test_mellon() -> None:
         {
             "path": "/wiki/admin/**",
             "allow": {
-                "when": "{{ 'admins' in claims.groups and "
-                "('ada@example.com' in claims.mail or 'grace@example.com' in claims.mail) }}"
+                "when": f"{{{{ {holds('groups', 'admins')} and "
+                f"({holds('mail', 'ada@example.com')} or {holds('mail', 'grace@example.com')}) }}}}"
             },
         },
         {"path": "/wiki/**", "allow": "signed_in"},
@@ -278,6 +278,8 @@ def test_mellon() -> None:
     ("kind", "text"),
     [
         ("oauth2-proxy", 'email_domains = ["*"]\nauthenticated_emails_file = "people"'),
+        ("oauth2-proxy", 'email_domains = ["*"]\ngithub_org = "ours"'),
+        ("oauth2-proxy", "providers: [{provider: keycloak, keycloakConfig: {groups: [a]}}]"),
         ("mod_auth_openidc", '<LocationMatch "^/(a|b)">\nRequire claim groups:x\n</LocationMatch>\nRequire valid-user'),
         ("mod_auth_openidc", "<Directory /var/www>\nRequire claim groups:x\n</Directory>\nRequire valid-user"),
         ("mod_auth_openidc", "Require claim groups~^adm"),

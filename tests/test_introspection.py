@@ -197,6 +197,15 @@ async def test_an_answer_that_is_none_is_503_and_never_taken_for_a_bad_token(
     assert await authenticator.identify(visit("opaque"), NOW + 1.1) is not None
 
 
+async def test_a_token_that_the_provider_trips_over_keeps_nobody_else_out(opened: Opened, oracle: Oracle) -> None:
+    authenticator = opened()
+    oracle.status, oracle.body = 400, b'{"error":"invalid_request"}'
+    with pytest.raises(Unavailable):
+        await authenticator.identify(visit("odd"), NOW)
+    oracle.status, oracle.body = 200, None
+    assert await authenticator.identify(visit("opaque"), NOW) is not None
+
+
 async def test_a_slow_answer_is_given_up(opened: Opened, oracle: Oracle) -> None:
     oracle.pause = 5
     with pytest.raises(Unavailable):

@@ -193,6 +193,11 @@ def issuer_of(discovery: str) -> str:
     return discovery.removesuffix("/.well-known/openid-configuration")
 
 
+def holds(claim: str, value: str) -> str:
+    """The condition that *claim* is *value* or has it among its values; never that *value* is a part of a text."""
+    return f"(claims.{claim} == '{value}' or (claims.{claim} is not string and '{value}' in claims.{claim}))"
+
+
 _SIMPLE = re.compile(r"(?:/[A-Za-z0-9._~@:!,=-]+)*/?")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.convert.apache import Directive, Site, directives_of, is_on
-from sidecar.convert.draft import Draft, duration_of
+from sidecar.convert.draft import Draft, duration_of, holds
 
 _LOGIN = "corp"
 _AT = f"logins.{_LOGIN}"
@@ -156,12 +156,12 @@ def _test(one: Directive, draft: Draft, names: Mapping[str, str]) -> str | None:
         return None
     if one.key == "mellonrequire":
         claim = _named(one.value, names, draft)
-        return f"({' or '.join(f'{value!r} in claims.{claim}' for value in one.words[1:])})"
+        return f"({' or '.join(holds(claim, value) for value in one.words[1:])})"
     flags = set(one.words[2].strip("[]").upper().split(",")) if len(one.words) > 2 else set()
     if one.key != "melloncond" or flags - {"NOT", "MAP"} or len(one.words) > 3:
         return None
-    test = f"{one.words[1]!r} in claims.{_named(one.words[0], names, draft)}"
-    return f"not ({test})" if "NOT" in flags else test
+    test = holds(_named(one.words[0], names, draft), one.words[1])
+    return f"not {test}" if "NOT" in flags else test
 
 
 def _headers(directives: Sequence[Directive], draft: Draft, names: Mapping[str, str]) -> None:

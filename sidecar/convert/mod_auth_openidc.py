@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sidecar.convert.apache import Directive, Site, directives_of
-from sidecar.convert.draft import Draft, duration_of, issuer_of, origin_of
+from sidecar.convert.draft import Draft, duration_of, holds, issuer_of, origin_of
 
 _LOGIN = "corp"
 _AT = f"logins.{_LOGIN}"
@@ -251,9 +251,7 @@ def _test(word: str) -> str | None:
     claim, found, value = word.partition(":")
     if not found or "'" in value or not claim.isidentifier():
         return None
-    if claim in {"groups", "roles"}:
-        return f"'{value}' in claims.{claim}"
-    return f"claims.{claim} == '{value}'"
+    return holds(claim, value)
 
 
 def _headers(directives: Sequence[Directive], draft: Draft) -> None:

@@ -16,6 +16,9 @@ _EVERYWHERE = "0.0.0.0"  # noqa: S104 - the operator said so
 _OIDC = ("oidc", "keycloak-oidc", "google", "entra-id", "azure", "adfs", "cidaas")
 _ISSUERS = {"google": "https://accounts.google.com"}
 Set = Mapping[str, Any]
+# Settings that say who may come, in words that there are none for here.
+_WHO = frozenset(["authenticated_emails_file", "google_group"])
+_WHOSE = ("github_", "gitlab_", "bitbucket_", "keycloak_group", "entra_id_allowed", "azure_tenant", "google_groups")
 
 _ON_PURPOSE = "tokens of people are not handed to applications; `assertion` tells who somebody is, signed"
 # Setting → why it has no counterpart.
@@ -103,6 +106,9 @@ def _flattened(said: Set, draft: Draft) -> Iterator[tuple[str, Any]]:
     for theirs, ours in names.items():
         if theirs in oidc:
             yield ours, oidc[theirs]
+    # Each kind of provider has its own ways to say who may come.
+    if any(inner.endswith("Config") and inner != "oidcConfig" and section for inner, section in provider.items()):
+        yield "authenticated_emails_file", "the provider's own section"
     upstreams = (said.get("upstreamConfig") or {}).get("upstreams") or []
     yield (
         "upstreams",
@@ -240,7 +246,7 @@ def _access(said: Set, draft: Draft) -> None:
     if domains and "*" not in domains:
         tests = (f"user.email.endswith('@{one.lstrip('@').lower()}')" for one in domains if "'" not in one)
         allow["when"] = f"{{{{ {' or '.join(tests)} }}}}"
-    people = [name for name in ("authenticated_emails_file", "google_group") if said.get(name)]
+    people = [name for name in said if said[name] and (name in _WHO or name.startswith(_WHOSE))]
     if people:
         draft.closed("/**", f"{people[0]}, which says who may come")
     else:

@@ -100,8 +100,9 @@ class IntrospectingAuthenticator:
             fault = (
                 error if isinstance(error, Unavailable) else Unavailable(Reason.PROVIDER_DOWN, "introspection: slow")
             )
-            # Those who come meanwhile need not all wait as long.
-            self._fault = now + _PAUSE, fault
+            # Those who come meanwhile need not all wait as long; but what is wrong with one token is its own affair.
+            if fault.detail.rpartition(" ")[2] != "400":
+                self._fault = now + _PAUSE, fault
             raise fault from None
         try:
             known = self._judged(said, digest, now)
