@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from mkdocs.structure.files import File, Files
 
 from sidecar.cli import main
 
+_LINK = re.compile(r"\[([^\]]+)\]\((?!http)[^)]+\)")
 _ROOT = Path(__file__).parent.parent
 # Links out of docs/ → the page that stands for the file.
 _MOVED = {
     "../config.example.yaml": "config.example.md",
     "../bench/results.md": "results.md",
     "../CHANGELOG.md": "changelog.md",
+    "../examples/README.md": "examples.md",
 }
 
 
@@ -27,6 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
         "commands.md": "\n".join(_commands()),
         "config.example.md": f"# The whole configuration\n\n```yaml\n{example}```\n",
         "results.md": (_ROOT / "bench/results.md").read_text(),
+        "examples.md": "\n\n".join(_examples()),
         "changelog.md": (_ROOT / "CHANGELOG.md").read_text(),
     }
     for name, text in pages.items():
@@ -39,6 +43,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     for there, here in _MOVED.items():
         markdown = markdown.replace(f"]({there}", f"]({here}")
     return markdown
+
+
+def _examples() -> Iterator[str]:
+    """The pages beside the examples, one after another; their files are in the repository."""
+    folder = _ROOT / "examples"
+    for page in (folder / "README.md", *sorted(folder.glob("*/README.md"))):
+        text = _LINK.sub(r"\1", page.read_text())
+        yield text if page.parent == folder else text.replace("\n# ", "\n## ").replace("# ", "## ", 1)
 
 
 def _commands() -> Iterator[str]:
