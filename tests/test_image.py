@@ -116,7 +116,12 @@ def test_the_installed_command_runs_with_nothing_but_its_own_dependencies(built:
 import importlib, pkgutil, sidecar
 for module in pkgutil.walk_packages(sidecar.__path__, "sidecar."):
     if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            # Extras, which the image does not carry.
+            if error.name not in ("cedarpy", "ldap"):
+                raise
 """
     said_by([str(built.environment / "bin/python"), "-c", everything], environment, tmp_path)
 
