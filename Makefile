@@ -20,7 +20,7 @@ help: ## Say what can be made
 demo: $(VENV)/installed ## Run the sidecar in front of a small application, with a small identity provider
 	@$(BIN)/sidecar demo
 
-test: $(VENV)/installed-for-development system-packages keycloak engines $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
+test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
@@ -53,7 +53,7 @@ keycloak: system-packages
 	@tools/keycloak
 
 .PHONY: engines
-engines:
+engines: ## Build OpenFGA and OPA once, which takes minutes; without them the tests that ask them are skipped
 	@tools/engines || echo "The tests that ask a real OpenFGA and a real OPA are skipped." >&2
 
 # A stamp that is older than pyproject.toml is made again.
