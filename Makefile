@@ -3,8 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/services/node
-# One pytest worker per core of a small machine; each starts its own servers. `make test PYTEST="-k redis"` narrows it.
-WORKERS ?= 2
+# Pytest workers, one more than a small machine has cores: tests mostly wait. Each starts its own servers. `make test PYTEST="-k redis"` narrows it.
+WORKERS ?= 3
 PYTEST ?=
 # `make check DEPLOYMENT=skip` leaves out the container image and the chart, which need the network once, to build Helm.
 DEPLOYMENT ?=
