@@ -17,7 +17,7 @@ from sidecar.core.claims import identity_from
 from sidecar.core.template import Compiler
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.claim_sources import lacks_claims, merged, remembered
-from sidecar.logins.discovery import Discovery
+from sidecar.logins.discovery import Discovery, metadata_from
 from sidecar.logins.http import ProviderHttp
 from sidecar.logins.keys import Keys, signing_keys
 from sidecar.logins.strict_json import parse_object
@@ -64,7 +64,9 @@ def clock() -> Clock:
 @pytest.fixture
 async def keys(forger: Forger, clock: Clock) -> AsyncIterator[Keys]:
     http = ProviderHttp("corp", 5)
-    discovery = Discovery(http, forger.issuer, None, clock)
+    discovery = Discovery(
+        http, forger.issuer, f"{forger.issuer}/.well-known/openid-configuration", metadata_from, clock
+    )
     opened = Keys(http, discovery, clock)
     yield opened
     await opened.close()
