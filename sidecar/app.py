@@ -35,23 +35,12 @@ from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, certificate_plan, forward_auth_of, gate_plan, identity_plan
 from sidecar.portal.application import ApplicationSession
-from sidecar.portal.attempts import Attempts
-from sidecar.portal.callback import Callback
-from sidecar.portal.circles import Circles
-from sidecar.portal.farewells import Farewells
-from sidecar.portal.forms import KeptForms
-from sidecar.portal.front_channel import FrontChannel
-from sidecar.portal.handover import Handover
-from sidecar.portal.invitation import InvitationPage, nobody_invites
-from sidecar.portal.portal import Portal
+from sidecar.portal.invitation import nobody_invites
+from sidecar.portal.opening import Entrance
 from sidecar.portal.renewal import Renewal
-from sidecar.portal.saml import SamlPages
-from sidecar.portal.sign_in import SignIn
-from sidecar.portal.sign_out import SignOut
 from sidecar.portal.site import site_of
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import for_site, open_store, server_secrets
-from sidecar.sessions.vault import Vault
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.opening import open_audit
@@ -199,10 +188,6 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     callers: list[Authenticator] = [one for one in found if one is not None]
     if config.certificates is not None:
         callers.append(CertificateAuthenticator(config.certificates, certificate_plan(config, config.certificates)))
-    seconds = config.sessions.login.total_seconds()
-    memory = config.sessions.absolute.total_seconds() + seconds
-    vaults = Vault(store, secrets, "form"), Vault(store, secrets, "owner")
-    forms = KeptForms(*vaults, site, config.sessions.keep_post, seconds, memory)
     plan = gate_plan(config, site, upstream.authority)
     application = ApplicationSession(
         config.app,
@@ -211,15 +196,22 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         upstream.ask,
         lambda client, host: gate.lines_about(client, host),  # noqa: PLW0108 - made below
     )
-    farewells = Farewells(Vault(store, secrets, "farewell"))
-    sign_out = SignOut(
+    saml_logins = saml_logins_of(logins, config.logins)
+    entrance = Entrance(
         site=site,
-        logins=logins,
-        keeper=keeper,
         store=store,
-        farewells=farewells,
-        answers=answers,
+        secrets=secrets,
+        keeper=keeper,
+        logins=logins,
+        saml=saml_logins,
         application=application,
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        patience=config.sessions.login.total_seconds(),
+        lifetime=config.sessions.absolute.total_seconds(),
+        keep_post=config.sessions.keep_post,
+        accept=accounts.invitations.accept if accounts.invitations is not None else None,
     )
     gate = Gate(
         plan=plan,
@@ -227,8 +219,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         keeper=keeper,
         renewal=Renewal(logins, keeper, audit.record),
         authenticators=callers,
-        forms=forms,
-        leaving=Leaving(sign_out, upstream, audit),
+        forms=entrance.forms,
+        leaving=Leaving(entrance.sign_out, upstream, audit),
         remembered=accounts.remembered,
         known=accounts.known,
         engines=parts.add(open_engines(config.engines, metrics, accounts.changes)),
@@ -240,68 +232,22 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         answers=answers,
         audit=audit,
     )
-    attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
-    sign_in = SignIn(
-        site=site,
-        logins=logins,
-        attempts=attempts,
-        circles=Circles(site, store),
-        keeper=keeper,
-        forms=forms,
-        application=application,
-        answers=answers,
-        accept=accounts.invitations.accept if accounts.invitations is not None else None,
-    )
-    saml_logins = saml_logins_of(logins, config.logins)
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
 
     def complaints() -> Mapping[str, str]:
         return {**watch.complaints(), **(schedule.complaints() if schedule is not None else {})}
 
     condition = Condition(store, accounts, upstream.says, complaints)
-    portal = Portal(
-        site=site,
-        sign_in=sign_in,
-        callback=Callback(
-            site=site,
-            sign_in=sign_in,
-            handover=Handover(Vault(store, secrets, "answer")),
-            answers=answers,
-            audit=audit,
-            metrics=metrics,
-        ),
-        sign_out=sign_out,
-        saml=SamlPages(
-            parties=saml_logins,
-            keeper=keeper,
-            attempts=attempts,
-            farewells=farewells,
-            sign_out=sign_out,
-            answers=answers,
-            audit=audit,
-        ),
-        invitation=InvitationPage(
-            open=accounts.invitations.opened if accounts.invitations is not None else nobody_invites,
-            sign_in=sign_in,
-            answers=answers,
-        ),
-        front_channel=FrontChannel(
-            parties={
-                name: login
-                for name, login in logins.items()
-                if isinstance(login, OpenIdLogin) and login.takes_front_channel
-            },
-            keeper=keeper,
-            answers=answers,
-            audit=audit,
-        ),
-        keeper=keeper,
-        answers=answers,
-        audit=audit,
-        metrics=metrics,
-        keys=signer.keys if signer is not None else {"keys": []},
+    portal = entrance.portal(
         asks=asks_of(gate.plan.rules),
         is_ready=condition.in_public,
+        keys=signer.keys if signer is not None else {"keys": []},
+        invitations=accounts.invitations.opened if accounts.invitations is not None else nobody_invites,
+        front_channel={
+            name: login
+            for name, login in logins.items()
+            if isinstance(login, OpenIdLogin) and login.takes_front_channel
+        },
     )
     arrival = Arrival(
         trusted=config.server.trusted_proxies,

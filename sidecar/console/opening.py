@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from sidecar.arrival import Arrival
 from sidecar.condition import Condition, MetadataWatch, Parts
@@ -27,32 +26,17 @@ from sidecar.console.views.owed import OwedPage
 from sidecar.console.views.people import PeoplePages
 from sidecar.console.views.trail import TrailPages
 from sidecar.limits import Limits
-from sidecar.logins.login import Ask, Login
+from sidecar.logins.login import Ask
 from sidecar.logins.opening import open_logins, saml_logins_of
 from sidecar.pages.answers import Answers
 from sidecar.plans import identity_plan, roles_plan
-from sidecar.portal.attempts import Attempts
-from sidecar.portal.callback import Callback
-from sidecar.portal.circles import Circles
-from sidecar.portal.farewells import Farewells
-from sidecar.portal.forms import KeptForms
-from sidecar.portal.front_channel import FrontChannel
-from sidecar.portal.handover import Handover
-from sidecar.portal.invitation import InvitationPage, nobody_invites
-from sidecar.portal.portal import Portal
-from sidecar.portal.saml import SamlPages
-from sidecar.portal.sign_in import SignIn
-from sidecar.portal.sign_out import SignOut
+from sidecar.portal.opening import Entrance
 from sidecar.portal.site import Site, site_of
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import for_site, server_secrets
 from sidecar.sessions.store import Store
-from sidecar.sessions.vault import Vault
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    from sidecar.logins.saml.login import SamlSignIn
 
 Clock = Callable[[], float]
 _PREFIX = "console:"
@@ -93,8 +77,22 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
     name = config.app.name or site_of(config.server, config.sessions).host
     answers = Answers(app_name=f"{name} · console", prefix=site.prefix, support="", overrides=None)
     needs = _ask(section)
-    portal = _portal(
-        site, own, own_keeper, secrets, logins, saml, answers, audit, metrics, needs, condition, section, config
+    entrance = Entrance(
+        site=site,
+        store=own,
+        secrets=secrets,
+        keeper=own_keeper,
+        logins=logins,
+        saml=saml,
+        application=NoApplication(config.app, site),
+        answers=answers,
+        audit=audit,
+        metrics=metrics,
+        patience=float(site.login_seconds),
+        lifetime=section.absolute.total_seconds(),
+    )
+    portal = entrance.portal(
+        asks=lambda _path, _host: replace(needs), is_ready=condition.in_public, keys={"keys": []}, front_channel={}
     )
     accounts = condition.accounts
     history = History(metrics, clock)
@@ -153,76 +151,3 @@ def _ask(section: Section) -> Ask:
     require = section.require
     age = None if require.max_age is None else require.max_age.total_seconds()
     return Ask(max_age=age, acr=require.acr, amr=require.amr)
-
-
-def _portal(  # noqa: PLR0913, PLR0917 - the parts that it joins
-    site: Site,
-    store: Store,
-    keeper: SessionKeeper,
-    secrets: Sequence[bytes],
-    logins: Mapping[str, Login],
-    saml: dict[str, SamlSignIn],
-    answers: Answers,
-    audit: AuditLog,
-    metrics: Metrics,
-    needs: Ask,
-    condition: Condition,
-    section: Section,
-    config: Config,
-) -> Portal:
-    seconds = float(site.login_seconds)
-    memory = section.absolute.total_seconds() + seconds
-    attempts = Attempts(Vault(store, secrets, "login"), store, seconds)
-    forms = KeptForms(Vault(store, secrets, "form"), Vault(store, secrets, "owner"), site, 0, seconds, memory)
-    application = NoApplication(config.app, site)
-    sign_in = SignIn(
-        site=site,
-        logins=logins,
-        attempts=attempts,
-        circles=Circles(site, store),
-        keeper=keeper,
-        forms=forms,
-        application=application,
-        answers=answers,
-    )
-    farewells = Farewells(Vault(store, secrets, "farewell"))
-    sign_out = SignOut(
-        site=site,
-        logins=logins,
-        keeper=keeper,
-        store=store,
-        farewells=farewells,
-        answers=answers,
-        application=application,
-    )
-    return Portal(
-        site=site,
-        sign_in=sign_in,
-        callback=Callback(
-            site=site,
-            sign_in=sign_in,
-            handover=Handover(Vault(store, secrets, "answer")),
-            answers=answers,
-            audit=audit,
-            metrics=metrics,
-        ),
-        sign_out=sign_out,
-        saml=SamlPages(
-            parties=saml,
-            keeper=keeper,
-            attempts=attempts,
-            farewells=farewells,
-            sign_out=sign_out,
-            answers=answers,
-            audit=audit,
-        ),
-        invitation=InvitationPage(open=nobody_invites, sign_in=sign_in, answers=answers),
-        front_channel=FrontChannel(parties={}, keeper=keeper, answers=answers, audit=audit),
-        keeper=keeper,
-        answers=answers,
-        audit=audit,
-        metrics=metrics,
-        keys={"keys": []},
-        asks=lambda _path, _host: replace(needs),
-        is_ready=condition.in_public,
-    )
