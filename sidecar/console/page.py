@@ -15,6 +15,7 @@ from aiohttp import web
 from sidecar.console.operators import Operator
 from sidecar.console.seal import FIELD
 from sidecar.model import Visit
+from sidecar.pages.templates import strict_environment
 
 _FOLDER = Path(__file__).parent / "templates"
 STYLE = "console.css"
@@ -61,15 +62,7 @@ class Pages:
         """*menu* are (path, title) of the pages that there are here."""
         style = (_FOLDER / STYLE).read_text("utf-8")
         self._style = style
-        self._environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_FOLDER),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            auto_reload=False,
-            cache_size=-1,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._environment = strict_environment(jinja2.FileSystemLoader(_FOLDER))
         self._environment.filters |= {"moment": moment, "span": span}
         version = hashlib.sha256(style.encode()).hexdigest()[:12]
         shown = {"app_name": app_name, "prefix": prefix, "menu": menu, "stylesheet": f"/{STYLE}?v={version}"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 
 from sidecar.core.api_tokens import is_ours
 
@@ -12,6 +13,12 @@ def bearer_in(authorization: str) -> str:
     """The bearer token (RFC 6750, section 2.1), "" when there is none."""
     scheme, _, token = authorization.partition(" ")
     return token.strip(" ") if scheme.lower() == "bearer" else ""
+
+
+def bearer_hash(authorization: str) -> bytes:
+    """SHA-256 of the bearer token, to be compared with those of known ones; b"" when there is none."""
+    token = bearer_in(authorization)
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest() if token else b""
 
 
 def basic_in(authorization: str) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from sidecar.config.lints.templates import STEP_SECTIONS
 from sidecar.config.provision import Connection, OutcomeMatch, OutcomeName, Provision, RestStep, SqlStep, Step
 from sidecar.core.statement import bind_problems
 from sidecar.core.template import Template
@@ -16,18 +17,6 @@ from sidecar.hooks.step import request_templates, templates_in
 from sidecar.hooks.token import LOGIN_NAMES
 from sidecar.model import Result
 
-_SECTIONS = (
-    "lookup",
-    "create",
-    "update",
-    "set_roles",
-    "deactivate",
-    "reactivate",
-    "delete",
-    "listing",
-    "verify",
-    "rename",
-)
 # RFC 9110, section 5.6.2
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REST_ANSWER = frozenset(["status", "body", "headers"])
@@ -44,7 +33,7 @@ def problems(section: Provision) -> tuple[Problem, ...]:
 def _problems(section: Provision) -> Iterator[Problem]:
     for name, connection in section.connections.items():
         yield from _connection(f"connections.{name}", connection)
-    for name in _SECTIONS:
+    for name in STEP_SECTIONS:
         shown = "list" if name == "listing" else name
         for number, step in enumerate(getattr(section, name)):
             yield from _step(f"{shown}[{number}]", step, section.connections)

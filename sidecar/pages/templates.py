@@ -89,8 +89,15 @@ def _environment(overrides: Path | None) -> jinja2.Environment:
     loaders: list[jinja2.BaseLoader] = [built_in, jinja2.PrefixLoader({"built-in": built_in})]
     if overrides is not None:
         loaders.insert(0, jinja2.FileSystemLoader(overrides))
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(loaders),
+    environment = strict_environment(jinja2.ChoiceLoader(loaders))
+    environment.filters["local"] = _local
+    return environment
+
+
+def strict_environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
+    """Templates of pages: everything is escaped, what is missing is a mistake, and nothing is read twice."""
+    return jinja2.Environment(
+        loader=loader,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         auto_reload=False,
@@ -98,8 +105,6 @@ def _environment(overrides: Path | None) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["local"] = _local
-    return environment
 
 
 def _local(text: str) -> str:

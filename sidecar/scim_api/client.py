@@ -13,13 +13,12 @@ from typing import Any
 from sidecar.config.scim import ScimClient, ScimToken
 from sidecar.core.addresses import Network, is_trusted
 from sidecar.core.claims import IdentityPlan, identity_from
+from sidecar.core.credentials import bearer_hash
 from sidecar.core.scim.claims import claims_of
 from sidecar.core.scim.fault import bad_value
 from sidecar.core.template import Compiler
 from sidecar.model import Identity, Refused, Visit
 from sidecar.reason import Reason
-
-_BEARER = "bearer "
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,7 @@ class Client:
 
     def shown_by(self, visit: Visit) -> Token | None:
         """The token of the client's that the request shows; it takes as long for every wrong one."""
-        shown = visit.authorization
-        if shown[: len(_BEARER)].lower() != _BEARER:
-            return None
-        presented = hashlib.sha256(shown[len(_BEARER) :].strip().encode(errors="surrogateescape")).digest()
+        presented = bearer_hash(visit.authorization)
         return next((one for one in self.tokens if hmac.compare_digest(presented, one.hash)), None)
 
     def describe(self, user_id: str, document: Mapping[str, Any]) -> tuple[Identity, Sequence[str]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,7 +21,6 @@ from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 
 _log = structlog.get_logger("signals")
-_BEARER = "bearer "
 _WINDOW = 60.0
 _WRONG_TOKENS = 30
 _PATIENCE = 15.0
@@ -80,7 +77,7 @@ class SignalServer:
         """Whoever shows the token of the transmitter that the address names, from where it may come."""
         if transmitter is not None and not transmitter.is_at_home(visit):
             raise Refused(Reason.SIGNAL_SENDER, 403, f"not from {visit.client}")
-        if transmitter is None or not _is_shown(visit, transmitter):
+        if transmitter is None or not transmitter.is_shown_by(visit):
             if await self.store.count(f"signal-wrong:{visit.client}", _WINDOW) > _WRONG_TOKENS:
                 raise Refused(Reason.RATE_LIMITED, 429, "too many wrong tokens")
             raise Refused(Reason.SIGNAL_SENDER, 401, "no transmitter of that name, or not its token")
@@ -100,16 +97,6 @@ class SignalServer:
     def _log(self, visit: Visit, fault: Unavailable) -> None:
         _log.warning("unavailable", reason=fault.reason.value, detail=fault.detail, reference=visit.reference)
         self.metrics.faults.labels(fault.reason.value).inc()
-
-
-def _is_shown(visit: Visit, transmitter: Transmitter) -> bool:
-    """True when the request shows a token of the transmitter's; it takes as long for every wrong one."""
-    shown = visit.authorization
-    if shown[: len(_BEARER)].lower() != _BEARER:
-        return False
-    presented = hashlib.sha256(shown[len(_BEARER) :].strip().encode(errors="surrogateescape")).digest()
-    known = [hashlib.sha256(token.reveal().encode()).digest() for token in transmitter.section.token if token.reveal()]
-    return any(hmac.compare_digest(presented, token) for token in known)
 
 
 async def _token(request: web.BaseRequest) -> str:

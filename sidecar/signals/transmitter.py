@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from sidecar.config.login import OidcLogin
 from sidecar.config.signals import SignalTransmitter
 from sidecar.core.addresses import is_trusted
+from sidecar.core.credentials import bearer_hash
 from sidecar.core.signals import Consequence, Signal, Subject, signals_of
 from sidecar.logins.discovery import Discovery, address_in
 from sidecar.logins.http import Answer, ProviderHttp
@@ -98,12 +101,18 @@ class Transmitter:
         self.discovery = Discovery(self.http, section.issuer, address, described, clock)
         self.effects: dict[str, Consequence] = {event: Consequence(what) for event, what in section.effects.items()}
         self.memory = section.max_age.total_seconds() + 2 * section.leeway.total_seconds()
+        self._tokens = [hashlib.sha256(one.reveal().encode()).digest() for one in section.token if one.reveal()]
         self._keys = Keys(self.http, self.discovery, clock)
 
     def is_at_home(self, visit: Visit) -> bool:
         """True when its pushes may come from there."""
         networks = self.section.networks
         return not networks or bool(visit.client and is_trusted(visit.client, networks))
+
+    def is_shown_by(self, visit: Visit) -> bool:
+        """True when the request shows a token of the transmitter's; it takes as long for every wrong one."""
+        presented = bearer_hash(visit.authorization)
+        return any(hmac.compare_digest(presented, known) for known in self._tokens)
 
     async def verified(self, token: str, now: float) -> Received:
         """Verify a security event token; raises Refused (TOKEN_…, SIGNAL_INVALID) and Unavailable."""

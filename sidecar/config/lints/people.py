@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sidecar.config.document import Document, Location
-from sidecar.config.lints.templates import unknown_names
+from sidecar.config.document import Document
+from sidecar.config.lints.joins import join_problems
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
-from sidecar.config.wording import closest
-
-_JOIN = frozenset(["claims", "user", "subject"])
-_FIELDS = {"user": frozenset(["username", "email"])}
 
 
 def by_hand(config: Config, document: Document) -> Iterator[Problem]:
@@ -20,15 +16,13 @@ def by_hand(config: Config, document: Document) -> Iterator[Problem]:
         return
     if config.provision is None:
         yield document.error(("people",), "people come for the sake of their accounts", "Add provision")
+    yield from join_problems(config, document, ("people", "join"), config.people.join)
     for login, template in config.people.join.items():
-        place: Location = ("people", "join", login)
-        if login not in config.logins:
-            fix = closest(login, sorted(config.logins), "There are")
-            yield document.error(place, f"there is no login {document.quoted(place, login)}", fix)
-        yield from unknown_names(document, place, template, _JOIN, _FIELDS)
         if config.people.on == "email" and "claims" in template.names:
             message = "a claim may say any address: whoever can write theirs at the provider takes others' places"
-            yield document.warning(place, message, 'Write "{{ user.email }}", which is empty unless verified')
+            yield document.warning(
+                ("people", "join", login), message, 'Write "{{ user.email }}", which is empty unless verified'
+            )
     if not config.sessions.secrets:
         message = "invitations are signed with sessions.secrets, and there are none"
         yield document.warning(("people", "invitations"), message, "Add sessions.secrets, or do not invite")

@@ -8,18 +8,17 @@ from datetime import UTC, datetime
 
 from sidecar.config.document import Document, Location
 from sidecar.config.lints.addresses import is_host
+from sidecar.config.lints.joins import join_problems, joins_nobody
 from sidecar.config.lints.templates import CLAIMS, unknown_names
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 from sidecar.config.scim import Scim, ScimClient, ScimToken
-from sidecar.config.wording import closest
 
 # It is part of addresses: /-/scim/NAME/v2.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SHORTEST_TOKEN = 24
 # Days before the end of a token.
 _SOON = 14
-_JOIN = frozenset(["claims", "user", "subject"])
 
 
 def clients(config: Config, document: Document) -> Iterator[Problem]:
@@ -74,19 +73,11 @@ def joins(config: Config, document: Document) -> Iterator[Problem]:
     """Whoever signs in must be found among the people of a client."""
     if config.scim is None:
         return
-    fields = {"user": frozenset(["username", "email"])}
     for name, client in config.scim.clients.items():
-        place: Location = ("scim", "clients", name, "join")
-        for login, template in client.join.items():
-            here = (*place, login)
-            if login not in config.logins:
-                fix = closest(login, sorted(config.logins), "There are")
-                yield document.error(here, f"there is no login {document.quoted(here, login)}", fix)
-            yield from unknown_names(document, here, template, _JOIN, fields)
-        if not client.join:
-            message = "nobody who signs in is ever one of these people: their groups and their end do not count"
-            fix = f'Add join: {{corp: "{{{{ claims.oid }}}}"}}, the claim that equals {client.on}'
-            yield document.warning(("scim", "clients", name), message, fix)
+        place: Location = ("scim", "clients", name)
+        yield from join_problems(config, document, (*place, "join"), client.join)
+        example = f'Add join: {{corp: "{{{{ claims.oid }}}}"}}, the claim that equals {client.on}'
+        yield from joins_nobody(document, place, client.join, example)
 
 
 def accounts(config: Config, document: Document) -> Iterator[Problem]:

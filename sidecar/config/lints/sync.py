@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from sidecar.config.document import Document, Location
 from sidecar.config.lints.addresses import database_problem, is_host, is_loopback, split_url
+from sidecar.config.lints.joins import join_problems, joins_nobody
 from sidecar.config.lints.templates import CLAIMS, no_condition, unknown_names
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
@@ -18,8 +19,6 @@ from sidecar.core.statement import bind_problems
 from sidecar.core.sync.timetable import parse_cron
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_JOIN = frozenset(["claims", "user", "subject"])
-_JOIN_FIELDS = {"user": frozenset(["username", "email"])}
 _ANSWER = frozenset(["status", "body", "headers"])
 _LDAP = ("ldap://", "ldaps://", "ldapi://")
 
@@ -140,17 +139,10 @@ def _sql(section: SqlSource, place: Location, document: Document) -> Iterator[Pr
 def people(config: Config, document: Document) -> Iterator[Problem]:
     """Whoever signs in must be found among the people of a source."""
     for name, section in config.sync.items():
-        place: Location = ("sync", name, "join")
-        for login, template in section.join.items():
-            here = (*place, login)
-            if login not in config.logins:
-                fix = closest(login, sorted(config.logins), "There are")
-                yield document.error(here, f"there is no login {document.quoted(here, login)}", fix)
-            yield from unknown_names(document, here, template, _JOIN, _JOIN_FIELDS)
-        if not section.join:
-            message = "nobody who signs in is ever one of these people: their groups and their end do not count"
-            fix = f'Add join: {{corp: "{{{{ claims.sub }}}}"}}, the claim that equals {section.on or section.id}'
-            yield document.warning(("sync", name), message, fix)
+        place: Location = ("sync", name)
+        yield from join_problems(config, document, (*place, "join"), section.join)
+        example = f'Add join: {{corp: "{{{{ claims.sub }}}}"}}, the claim that equals {section.on or section.id}'
+        yield from joins_nobody(document, place, section.join, example)
 
 
 def together(config: Config, document: Document) -> Iterator[Problem]:

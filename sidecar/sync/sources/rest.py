@@ -52,21 +52,40 @@ class _Api:
         await self._api.close()
 
 
-class RestPeople:
-    """An API that lists people. Pages that repeat themselves, or too few people in all, are not complete."""
+class _Listed:
+    """What every list behind an API has in common: it is read whole, and says why when it was not."""
 
-    def __init__(self, name: str, section: RestSource) -> None:
-        """Read what *section* says; *name* is for messages."""
+    def __init__(self, name: str, section: RestSource | ScimSource) -> None:
         self._name = name
-        self._section = section
         self._api = _Api(name, section)
-        self._count = 0
-        self._pages = 0
         self._why = ""
 
     async def begin(self, since: str) -> Reading:  # noqa: ARG002 - there is no way to ask for changes
         """See Source."""
         return "full"
+
+    def end(self) -> End:
+        """See Source."""
+        return End(is_complete=not self._why, why=self._why and f"{self._name}: {self._why}")
+
+    async def probe(self) -> str:
+        """See Source."""
+        return await self._api.probe()
+
+    async def close(self) -> None:
+        """See Source."""
+        await self._api.close()
+
+
+class RestPeople(_Listed):
+    """An API that lists people. Pages that repeat themselves, or too few people in all, are not complete."""
+
+    def __init__(self, name: str, section: RestSource) -> None:
+        """Read what *section* says; *name* is for messages."""
+        super().__init__(name, section)
+        self._section = section
+        self._count = 0
+        self._pages = 0
 
     async def batches(self) -> AsyncIterator[Sequence[Row]]:
         """See Source."""
@@ -152,33 +171,15 @@ class RestPeople:
             raise down(f"{self._name}: the next page is at another place")
         return str(address.removeprefix(base))
 
-    def end(self) -> End:
-        """See Source."""
-        return End(is_complete=not self._why, why=self._why and f"{self._name}: {self._why}")
 
-    async def probe(self) -> str:
-        """See Source."""
-        return await self._api.probe()
-
-    async def close(self) -> None:
-        """See Source."""
-        await self._api.close()
-
-
-class ScimPeople:
+class ScimPeople(_Listed):
     """A SCIM 2.0 server; ``totalResults`` says whether everybody came."""
 
     def __init__(self, name: str, section: ScimSource) -> None:
         """Read what *section* says; *name* is for messages."""
-        self._name = name
+        super().__init__(name, section)
         self._section = section
-        self._api = _Api(name, section)
         self._groups: dict[str, list[str]] | None = None
-        self._why = ""
-
-    async def begin(self, since: str) -> Reading:  # noqa: ARG002 - there is no way to ask for changes
-        """See Source."""
-        return "full"
 
     async def batches(self) -> AsyncIterator[Sequence[Row]]:
         """See Source."""
@@ -218,15 +219,3 @@ class ScimPeople:
                 return
             start += len(people)
         self._why = f"{path}: there are more than {_MOST_PAGES} pages"
-
-    def end(self) -> End:
-        """See Source."""
-        return End(is_complete=not self._why, why=self._why and f"{self._name}: {self._why}")
-
-    async def probe(self) -> str:
-        """See Source."""
-        return await self._api.probe()
-
-    async def close(self) -> None:
-        """See Source."""
-        await self._api.close()
