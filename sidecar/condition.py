@@ -134,7 +134,11 @@ class Accounts:
         if self.provisioner is None:
             await asyncio.Event().wait()
             return
-        await asyncio.gather(*(one.run() for one in (self.provisioner.outbox, self.backlog) if one is not None))
+        # When one of them trips, the other ends, too: both begin again together, and never twice.
+        async with asyncio.TaskGroup() as group:
+            for one in (self.provisioner.outbox, self.backlog):
+                if one is not None:
+                    group.create_task(one.run())
 
     def complaints(self) -> Mapping[str, str]:
         """What an operator should look at; nobody is kept out by it."""

@@ -36,6 +36,7 @@ class Database:
         self._timeout = timeout
         self.engine = _engine(self.address, timeout)
         self._writer = self.engine.execution_options(sqlite_begin="IMMEDIATE")
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def read(self, work: Work[T]) -> T:
         """Run *work* in a transaction that only reads."""
@@ -50,7 +51,7 @@ class Database:
             async with asyncio.timeout(self._timeout):
                 for _ in range(_MOST_TRIES):
                     try:
-                        return await _transact(engine, work)
+                        return await self._transact(engine, work)
                     except IntegrityError:
                         raise
                     except DBAPIError as error:
@@ -64,6 +65,39 @@ class Database:
         except DOWN as error:
             raise Unavailable(Reason.DIRECTORY_DOWN, reason_of(error)) from None
 
+    async def _transact(self, engine: AsyncEngine, work: Work[T]) -> T:
+        """Run *work* once. Whoever stops waiting for it leaves it to undo itself.
+
+        The driver of SQLite must not be interrupted: closing a connection that is at work can leave a task that never
+        ends, and with it a process (aiosqlite 0.22: a second `stop` is waited for in vain).
+        """
+        if self.address.kind != "sqlite":
+            async with engine.begin() as connection:
+                return await work(connection)
+        is_wanted = True
+
+        async def uninterrupted() -> T:
+            async with engine.begin() as connection:
+                found = await work(connection)
+                if not is_wanted:
+                    raise _UnwantedError
+                return found
+
+        task = asyncio.create_task(uninterrupted())
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            is_wanted = False
+            raise
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        # Reading the exception keeps asyncio from reporting it when nobody waits any more.
+        if not task.cancelled():
+            task.exception()
+
     async def ping(self) -> str:
         """Reach the database and describe it, such as "postgresql 15.14"."""
 
@@ -74,13 +108,14 @@ class Database:
         return f"{self.address.kind} {await self.read(look)}"
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Let go of all connections, once what runs on them has ended."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=self._timeout)
         await self.engine.dispose()
 
 
-async def _transact(engine: AsyncEngine, work: Work[T]) -> T:
-    async with engine.begin() as connection:
-        return await work(connection)
+class _UnwantedError(Exception):
+    """Undoes a transaction for which nobody waits any more."""
 
 
 def _is_passing(error: DBAPIError) -> bool:
