@@ -44,6 +44,10 @@ clean: ## Delete everything that was made here
 	rm -rf $(VENV) $(NODE)/node_modules build dist site .demo .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+.PHONY: build-packages
+build-packages:
+	@tools/system-packages build
+
 .PHONY: system-packages
 system-packages:
 	@tools/system-packages
@@ -62,7 +66,7 @@ $(VENV)/installed: pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/installed-for-development: pyproject.toml
+$(VENV)/installed-for-development: pyproject.toml | build-packages
 	@tools/virtual-environment $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
 	@touch $(VENV)/installed $@
