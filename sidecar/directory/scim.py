@@ -19,7 +19,7 @@ from sidecar.directory.outbox import Owed, add
 from sidecar.directory.profiles import tell, unsay
 from sidecar.directory.scim_query import Condition
 from sidecar.directory.switching import switch_off, switch_on
-from sidecar.directory.tables import digest, member, scim_email, scim_user, searchable
+from sidecar.directory.tables import digest, member, scim_email, scim_user, searchable, subgroup
 from sidecar.model import Duty, Identity
 
 _BATCH = 500
@@ -114,21 +114,24 @@ class ScimUsers:
 
         return await self._database.read(work)
 
-    async def members_of(self, source: str, group_ids: Iterable[str]) -> Mapping[str, list[str]]:
-        """By group the SCIM ids of its members, in a stable order; at most a page of groups."""
-        of_these = member.c.group_id.in_(list(group_ids))
+    async def members_of(self, source: str, group_ids: Iterable[str]) -> Mapping[str, list[tuple[str, str]]]:
+        """By group its members in a stable order, each "User" or "Group" with its id; at most a page of groups."""
+        wanted = list(group_ids)
         # Not a join: without statistics SQLite would begin with all people of the source.
-        people = select(member.c.person_id).where(of_these)
+        people = select(member.c.person_id).where(member.c.group_id.in_(wanted))
         users = select(scim_user.c.person_id, scim_user.c.id)
         users = users.where(scim_user.c.source == source, scim_user.c.person_id.in_(people))
-        rows = select(member.c.group_id, member.c.person_id).where(of_these)
+        rows = select(member.c.group_id, member.c.person_id).where(member.c.group_id.in_(wanted))
+        inside = select(subgroup.c.group_id, subgroup.c.child_id).where(subgroup.c.group_id.in_(wanted))
 
-        async def work(connection: AsyncConnection) -> dict[str, list[str]]:
+        async def work(connection: AsyncConnection) -> dict[str, list[tuple[str, str]]]:
             known = {row[0]: row[1] for row in await connection.execute(users)}
-            found: dict[str, list[str]] = {}
+            found: dict[str, list[tuple[str, str]]] = {}
             for row in await connection.execute(rows.order_by(member.c.group_id, member.c.person_id)):
                 if row[1] in known:
-                    found.setdefault(row[0], []).append(known[row[1]])
+                    found.setdefault(row[0], []).append(("User", known[row[1]]))
+            for row in await connection.execute(inside.order_by(subgroup.c.group_id, subgroup.c.child_id)):
+                found.setdefault(row[0], []).append(("Group", row[1]))
             return found
 
         return await self._database.read(work)

@@ -65,7 +65,7 @@ class Users:
                         "value": one.id,
                         "$ref": f"{client.base}/Groups/{one.id}",
                         "display": one.name,
-                        "type": "direct",
+                        "type": "indirect" if one.is_inherited else "direct",
                     }
                     for one in theirs
                 ]
