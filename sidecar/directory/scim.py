@@ -47,11 +47,12 @@ class ScimUser:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a change."""
+    """What became of a change; ``has_joined`` tells that somebody new is one who had signed in before."""
 
     user: ScimUser
     has_changed: bool
     was_active: bool
+    has_joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,8 @@ class ScimUsers:
             await _write_emails(connection, user_id, document)
             if not active:
                 await switch_off(connection, self._application, told.person_id, (source, now))
-            return Written(await _present(connection, source, user_id), has_changed=True, was_active=True)
+            made = await _present(connection, source, user_id)
+            return Written(made, has_changed=True, was_active=True, has_joined=not told.is_new)
 
         return await self._unique(work)
 
