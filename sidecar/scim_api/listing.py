@@ -121,9 +121,12 @@ async def listed(collection: Collection, client: Client, query: Query) -> dict[s
         rows, total = found[start : start + query.count], len(found)
         resources = await collection.shown(client, rows, query.projection) if rows else []
         return _page(query, total, resources, _next(query, start, len(rows), total))
-    total = await collection.count(client, condition)
     window = _window(query, by)
     rows = list(await collection.rows(client, condition, window)) if query.count else []
+    total = window.start + len(rows)
+    if window.after is not None or len(rows) == query.count or (window.start and not rows):
+        # The end was not seen, so they have to be counted.
+        total = await collection.count(client, condition)
     resources = await collection.shown(client, rows, query.projection) if rows else []
     if query.cursor is None or query.by is not None:
         return _page(query, total, resources, _next(query, window.start, len(rows), total))

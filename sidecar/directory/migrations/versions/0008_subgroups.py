@@ -1,4 +1,4 @@
-"""Make the table of groups that are members of groups."""
+"""Make the table of groups that are members of groups, and an index for PostgreSQL by the beginning of user names."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,7 @@ down_revision = "0007"
 
 _TABLE = "sidecar_subgroup"
 _INDEX = "sidecar_subgroup_child"
+_BEGINNING = "sidecar_scim_user_beginning"
 
 
 def upgrade() -> None:
@@ -24,3 +25,8 @@ def upgrade() -> None:
     inspector.clear_cache()
     if _INDEX not in {index["name"] for index in inspector.get_indexes(_TABLE)}:
         op.create_index(_INDEX, _TABLE, ["child_id", "group_id"])
+    names = {index["name"] for index in inspector.get_indexes("sidecar_scim_user")}
+    # The order of most languages is of no use to LIKE.
+    if op.get_bind().dialect.name == "postgresql" and _BEGINNING not in names:
+        columns, ways = ["source", "search_name", "id"], {"search_name": "text_pattern_ops"}
+        op.create_index(_BEGINNING, "sidecar_scim_user", columns, postgresql_ops=ways)
