@@ -20,7 +20,7 @@ from sidecar.model import Refused
 from sidecar.reason import Reason
 
 # From here on all members are read instead of those that change.
-_MANY = 500
+_MANY = 100
 
 T = TypeVar("T")
 
@@ -249,8 +249,10 @@ class Groups:
     async def _moved(self, connection: AsyncConnection, known: Group, come: Members, go: Members, now: float) -> Group:
         if come == go == Members():
             return known
+        # By the people, not by the group: each of them would be compared with every member.
+        inside = func.coalesce(member.c.group_id, "") == known.id
         for some in nesting.portions(go.people):
-            await connection.execute(delete(member).where(member.c.group_id == known.id, member.c.person_id.in_(some)))
+            await connection.execute(delete(member).where(member.c.person_id.in_(some), inside))
         if come.people:
             rows = [{"group_id": known.id, "person_id": person_id} for person_id in sorted(come.people)]
             await connection.execute(insert(member), rows)
