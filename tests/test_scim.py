@@ -268,6 +268,20 @@ async def test_a_group_is_never_in_itself(scim: ScimClient) -> None:
         assert (await scim("GET", f"/Groups/{one['id']}")).body["meta"] == one["meta"]
 
 
+async def test_the_first_page_counts_anew_and_later_ones_do_not(scim: ScimClient) -> None:
+    async def total(start: int) -> Any:
+        return (await scim("GET", f"/Users?count=2&startIndex={start}")).body["totalResults"]
+
+    for number in range(5):
+        await scim.make(f"p{number}")
+    assert (await total(1), await total(3)) == (5, 5)
+    last = await scim.make("p5")
+    assert (await total(3), await total(1), await total(3)) == (5, 6, 6)
+    await scim("DELETE", f"/Users/{last['id']}")
+    # Where the end is seen nothing needs to be counted or remembered.
+    assert (await total(5), await total(1), await total(9)) == (5, 5, 5)
+
+
 async def test_a_group_of_another_client_is_no_member(world: World, tmp_path: Path) -> None:
     sections = {"one": client_section(), "two": client_section(token={"env": "SCIM_OTHER"}, profile="okta")}
     running = await with_scim(world, tmp_path, **sections)
