@@ -268,6 +268,18 @@ async def test_a_group_is_never_in_itself(scim: ScimClient) -> None:
         assert (await scim("GET", f"/Groups/{one['id']}")).body["meta"] == one["meta"]
 
 
+async def test_what_no_index_answers_is_looked_at_up_to_a_bound(
+    scim: ScimClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await scim.make(f"p{number}", title="Prof")
+    monkeypatch.setattr("sidecar.scim_api.listing.MOST_LOOKED_AT", 3)
+    assert len(await scim.ids('filter=title eq "prof"')) == 3
+    monkeypatch.setattr("sidecar.scim_api.listing.MOST_LOOKED_AT", 2)
+    answer = await scim("GET", '/Users?filter=title eq "prof"')
+    assert (answer.status, answer.body["scimType"]) == (400, "tooMany")
+
+
 async def test_the_first_page_counts_anew_and_later_ones_do_not(scim: ScimClient) -> None:
     async def total(start: int) -> Any:
         return (await scim("GET", f"/Users?count=2&startIndex={start}")).body["totalResults"]
