@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from sidecar.core.drift import Finding
+from sidecar.core.drift import Comparison, Finding, Held, Listed, Reader, Standards
+from sidecar.core.template import Compiler, TemplateError
+from sidecar.drift.schedule import DriftSchedule
 from sidecar.drift.watch import Report
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
@@ -296,6 +299,169 @@ async def test_what_was_found_can_be_read_again(company: Company) -> None:
         assert last is not None
         assert last.head["counts"] == {"roles": 3}
         assert [one async for one in syncing.drift.findings(last)] == list(report.found)
+
+
+async def test_it_works_with_every_kind_of_directory(tmp_path: Path, database_url: str) -> None:
+    made = Company(tmp_path, {"drift": DRIFT, "directory": database_url})
+    act(made, "ALTER TABLE users ADD COLUMN seen TEXT")
+    # More than one page of the directory.
+    made.list(person(number, teams="admins" if number < 4 else "") for number in range(1, 41))
+    await made.run()
+    broken(made, 1)
+    act(made, "DELETE FROM users WHERE login = 'p00030'")
+    assert [line[:2] for line in told(await look(made))] == [("roles", "p00004"), ("missing", "p00030")]
+    await fix(made)
+    assert [line[:2] for line in told(await look(made))] == [("missing", "p00030")]
+
+
+async def test_an_api_may_list_the_accounts_too(company: Company) -> None:
+    async def users(request: web.Request) -> web.Response:
+        start, rows = int(request.query.get("offset", 0)), sorted(company.users().items())
+        some = [{"name": login, "locked": not user[2], "groups": [user[1]]} for login, user in rows[start : start + 4]]
+        more = {"Link": f'<{request.path}?offset={start + 4}>; rel="next"'} if start + 4 < len(rows) else {}
+        return web.json_response({"users": some, "total": len(rows)}, headers=more)
+
+    app = web.Application()
+    app.router.add_get("/api/users", users)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    rest = {
+        "base_url": f"http://127.0.0.1:{runner.addresses[0][1]}/api",
+        "path": "/users",
+        "people": "{{ body.users }}",
+        "total": "{{ body.total }}",
+    }
+    account = {
+        "key": "{{ row.name }}",
+        "active": "{{ not row.locked }}",
+        "roles": "{{ row.groups | reject('none') | list }}",
+    }
+    company.configure({"drift": {"list": {"rest": rest}, "account": account}})
+    broken(company, 1)
+    try:
+        report = await look(company)
+    finally:
+        await runner.cleanup()
+    assert report.is_complete
+    assert told(report) == [("roles", "p00004", "admin", "")]
+    with pytest.raises(Unavailable):
+        await look(company)
+
+
+async def test_it_is_looked_for_when_it_is_time_by_one_replica(company: Company) -> None:
+    company.configure({"drift": {**DRIFT, "every": "1h", "repair": "true"}})
+    told_counts: list[Mapping[str, int]] = []
+    broken(company, 1)
+    async with company.opened() as one, company.opened() as other:
+        assert one.drift is not None
+        assert other.drift is not None
+        replicas = [
+            DriftSchedule(watch, lambda: 0.5, told_counts.append, repairs=True) for watch in (one.drift, other.drift)
+        ]
+        assert [await replica.look() for replica in replicas] == [True, False]
+        await one.settle(lambda _done: None)
+        assert admins(company) == 3
+        company.pass_time(0.9)
+        assert [await replica.look() for replica in replicas] == [False, False]
+        company.pass_time(0.2)
+        assert [await replica.look() for replica in reversed(replicas)] == [True, False]
+    assert [counts["roles"] for counts in told_counts] == [1, 0]
+
+
+async def test_what_waits_or_went_wrong_is_complained_of(company: Company) -> None:
+    company.configure({"drift": {**DRIFT, "every": "1h", "limits": {"change": {"count": "0"}}}})
+    broken(company, 1)
+    async with company.opened() as syncing:
+        assert syncing.drift is not None
+        schedule = DriftSchedule(syncing.drift, lambda: 0.0, lambda _counts: None, repairs=True)
+        assert schedule.complaints() == {}
+        await schedule.look()
+        assert "waits for approval" in schedule.complaints()["drift"]
+        act(company, "ALTER TABLE users RENAME TO elsewhere")
+        company.pass_time(2)
+        with pytest.raises(Unavailable):
+            await schedule.look()
+        assert "could not be read" in schedule.complaints()["drift"]
+
+
+# What a row says
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (1_700_000_000, 1_700_000_000.0),
+        (1_700_000_000_000, 1_700_000_000.0),
+        ("1700000000", 1_700_000_000.0),
+        ("2023-11-14T22:13:20Z", 1_700_000_000.0),
+        ("2023-11-14 22:13:20", 1_700_000_000.0),
+        ("2023-11-14T23:13:20+01:00", 1_700_000_000.0),
+        ("yesterday", None),
+        (None, None),
+        (True, None),
+        (float("nan"), None),
+        (0, None),
+        ([], None),
+    ],
+)
+def test_times_are_read_as_they_come(value: Any, seconds: float | None) -> None:
+    compiled = Compiler().compile
+    reader = Reader(compiled("{{ row.key }}"), seen=compiled("{{ row.seen }}"))
+    assert reader.read({"key": "ada", "seen": value}).seen == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [("admin, editor,,admin", ("admin", "editor")), (["admin", 7], ("admin", "7")), (None, ()), ("", ())],
+)
+def test_roles_are_a_list_or_text(value: Any, names: tuple[str, ...]) -> None:
+    compiled = Compiler().compile
+    assert Reader(compiled("k"), roles=compiled("{{ row.roles }}")).read({"roles": value}).roles == names
+    with pytest.raises(TemplateError):
+        Reader(compiled("k"), roles=compiled("{{ row.roles }}")).read({"roles": {"admin": True}})
+
+
+@pytest.mark.parametrize("key", ["", " ", "a\nb", "x" * 256])
+def test_what_is_called_nothing_that_can_be_shown_is_not_read(key: str) -> None:
+    with pytest.raises(ValueError, match="no usable key"):
+        Reader(Compiler().compile("{{ row.key }}")).read({"key": key})
+
+
+@pytest.mark.parametrize(
+    ("mode", "there", "found"),
+    [
+        ("authoritative", ("admin", "own"), [("admin", "editor")]),
+        ("additive", ("admin",), [("admin", "admin, editor")]),
+        ("additive", ("admin", "editor"), []),
+        ("create_only", ("admin",), []),
+        ("authoritative", ("editor", "own"), []),
+    ],
+)
+def test_roles_differ_by_how_they_are_looked_after(mode: str, there: tuple[str, ...], found: list[Any]) -> None:
+    standards = Standards(managed=frozenset(["admin", "editor"]), mode=mode)
+    held = [Held("1", "ada", "", is_on=True, key="ada", roles=("editor",))]
+    comparison = Comparison(standards, held)
+    assert [(one.there, one.here) for one in comparison.take(Listed("Ada", roles=there))] == found
+    assert list(comparison.rest()) == []
+
+
+def test_what_is_there_twice_is_said() -> None:
+    held = [Held("1", "ada", "", is_on=True, key="ada", id="7")]
+    comparison = Comparison(Standards(), held)
+    rows = [
+        Listed("ada", "7"),
+        Listed("ADA", "7"),
+        Listed("other", "7"),
+        Listed("x", active=False),
+        Listed("x", active=False),
+    ]
+    found = [one for row in rows for one in comparison.take(row)]
+    assert [(one.finding, one.account) for one in found] == [
+        (Finding.TWICE, "ADA"),
+        (Finding.TWICE, "other"),
+        (Finding.TWICE, "x"),
+    ]
 
 
 # The command
