@@ -88,6 +88,8 @@ Certificates (tests/services/certificates.py)
 
 from __future__ import annotations
 
+import os
+
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,6 +119,10 @@ _LONGEST = (
     "test_scim_conformance.py",
     "test_explain.py", "test_directory_migration.py", "test_config_example.py", "test_journey_keycloak.py",
 )  # fmt: skip
+
+
+# Tests start hundreds of processes; without compiled files each of them compiles the whole package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
