@@ -21,8 +21,15 @@ from sidecar.doctor.examination import NAMES, examine
 from sidecar.doctor.finding import Finding, Severity, worst
 from sidecar.doctor.patient import Patient
 from sidecar.hooks.passwords import FILTERS
+from sidecar.telemetry.log import set_up
 
 _STYLES = {Severity.OK: "green", Severity.SKIPPED: "dim", Severity.WARNING: "yellow", Severity.FAILURE: "red"}
+_COUNTED = {
+    Severity.OK: "well",
+    Severity.SKIPPED: "not seen",
+    Severity.WARNING: "to look at",
+    Severity.FAILURE: "failed",
+}
 _NAME = click.Choice(NAMES)
 
 
@@ -43,6 +50,8 @@ def doctor(
 
     Exit code 0: nothing failed (perhaps with warnings). 1: something failed, or with --strict there are warnings.
     """
+    # What is found is said here; a log between would only say it twice.
+    set_up("error", "auto")
     with Bar() as bar:
         findings = _examined(config, only, skip, bar)
     severity = worst(findings)
@@ -81,27 +90,37 @@ def _problem(one: Problem) -> Finding:
 
 
 def _tell(findings: Sequence[Finding], *, show_all: bool) -> None:
-    for finding in sorted(findings, key=lambda one: list(Severity).index(one.severity)):
-        _tell_one(finding, at_length=show_all)
+    order = list(Severity)
+    alike: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in sorted(findings, key=lambda one: order.index(one.severity)):
+        alike.setdefault((finding.severity.value, finding.name, finding.change), []).append(finding)
+    for group in alike.values():
+        if group[0].severity in (Severity.WARNING, Severity.FAILURE):
+            _tell_at_length(group)
+        else:
+            _tell_in_short(group, at_length=show_all)
     counts = [(sum(one.severity is kind for one in findings), kind) for kind in reversed(Severity)]
-    words = {
-        Severity.FAILURE: "failed",
-        Severity.WARNING: "to look at",
-        Severity.SKIPPED: "not seen",
-        Severity.OK: "well",
-    }
     say()
-    say(", ".join(f"{count} {words[kind]}" for count, kind in counts if count), _STYLES[worst(findings)])
+    say(", ".join(f"{count} {_COUNTED[kind]}" for count, kind in counts if count), _STYLES[worst(findings)])
 
 
-def _tell_one(finding: Finding, *, at_length: bool) -> None:
-    where = f" {finding.part}" if finding.part else ""
-    say(f"{finding.severity.value:>7}  {finding.name}{where}: {finding.seen}", _STYLES[finding.severity])
-    is_bad = finding.severity in (Severity.WARNING, Severity.FAILURE)
-    if is_bad or at_length:
-        say(f"         {finding.why}")
-    if is_bad and finding.change:
-        say(f"         {finding.change}")
-    if finding.file:
-        place = f"{finding.file}:{finding.line}" if finding.line else finding.file
-        say(f"         {place}: {finding.path}".removesuffix(": "), "dim")
+def _tell_in_short(group: Sequence[Finding], *, at_length: bool) -> None:
+    for finding in group:
+        part = f" {finding.part}" if finding.part else ""
+        say(f"{finding.severity.value:>7}  {finding.name}{part}: {finding.seen}", _STYLES[finding.severity])
+    if at_length:
+        say(f"         {group[0].why}")
+
+
+def _tell_at_length(group: Sequence[Finding]) -> None:
+    """Many that are alike say once why that matters and what to do."""
+    say()
+    say(f"{group[0].severity.value:>7}  {group[0].name}", _STYLES[group[0].severity])
+    for finding in group:
+        say(f"         {f'{finding.part}: ' if finding.part else ''}{finding.seen}")
+        if finding.file:
+            place = f"{finding.file}:{finding.line}" if finding.line else finding.file
+            say(f"           {place}: {finding.path}".removesuffix(": "), "dim")
+    say(f"         Why: {group[0].why}")
+    if group[0].change:
+        say(f"         Do:  {group[0].change}")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from sidecar.config.lints.addresses import is_address, is_loopback
 from sidecar.doctor.finding import Finding, Probe
-from sidecar.doctor.looking import UnseenError, fetch
+from sidecar.doctor.looking import UnreachableError, UnseenError, fetch
 from sidecar.doctor.machine import local_addresses, reachable_addresses
 from sidecar.doctor.names import resolved
 from sidecar.doctor.patient import Patient
@@ -31,6 +31,11 @@ async def _around(patient: Patient, number: int, address: str) -> Probe:
         return
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
+    if not await _answers(address):
+        yield patient.skipped(
+            "bypass", "the application does not answer the sidecar either; start it and look again", part
+        )
+        return
     ways = await _ways(patient, parts.hostname or "")
     answers = await asyncio.gather(*(_answer(parts.scheme, host, port) for host in ways))
     open_ones = [(host, status) for host, status in zip(ways, answers, strict=True) if status]
@@ -59,6 +64,16 @@ async def _ways(patient: Patient, host: str) -> list[str]:
     if is_loopback(host) or theirs & local_addresses():
         ways += reachable_addresses()[:_MOST]
     return ways
+
+
+async def _answers(address: str) -> bool:
+    try:
+        await fetch(address.rstrip("/") + "/", verify=False)
+    except UnreachableError:
+        return False
+    except UnseenError:
+        return True
+    return True
 
 
 async def _answer(scheme: str, host: str, port: int) -> int:

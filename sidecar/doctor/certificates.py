@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from sidecar.config.document import Location
 from sidecar.doctor.finding import Probe
-from sidecar.doctor.looking import Certificate, UnseenError, certificate_of
+from sidecar.doctor.looking import Certificate, UnreachableError, UnseenError, certificate_of
 from sidecar.doctor.patient import Patient
 from sidecar.doctor.providers import address_of
 
@@ -46,6 +46,9 @@ async def _look(  # noqa: PLR0917 - what a certificate is judged by
     host = parts.hostname or ""
     try:
         seen = await certificate_of(host, parts.port or 443, ca, server_name)
+    except UnreachableError as error:
+        yield patient.skipped(name, f"nobody answers at {parts.netloc}: {error}", part)
+        return
     except UnseenError as error:
         yield patient.failure(name, f"no TLS at {parts.netloc}: {error}", place, part=part)
         return

@@ -40,7 +40,7 @@ async def _look(patient: Patient) -> Probe:
         try:
             yield await _migrations(patient, database)
         except Unavailable as fault:
-            yield patient.failure("directory-migrations", fault.detail, _PLACE)
+            yield patient.failure("connection", fault.detail, _PLACE, part="directory")
             return
         for finding in await database.read(lambda connection: connection.run_sync(_settings, patient)):
             yield finding

@@ -65,7 +65,7 @@ async def _looked_up(patient: Patient, section: Provision) -> Probe:
     try:
         outcome = await hook.apply(_order(section, Change.LOOKUP))
     except Unavailable as fault:
-        yield patient.failure("hook-lookup", f"the application could not be asked: {fault.detail}", place)
+        yield patient.skipped("hook-lookup", f"the application could not be asked: {fault.detail}")
         return
     finally:
         await hook.close()

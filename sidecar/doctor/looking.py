@@ -19,12 +19,17 @@ from yarl import URL
 
 _LIMIT = 512 * 1024
 _PATIENCE = 8.0
+_BODY_PATIENCE = 3.0
 _SELF_SIGNED = frozenset([18, 19])
 _WORDS = {10: "it has expired", 62: "it is for another name", 64: "it is for another address", 9: "it is not valid yet"}
 
 
 class UnseenError(Exception):
     """Nothing was to be seen, and why; the text names no secret."""
+
+
+class UnreachableError(UnseenError):
+    """Nobody answered at all: other findings say so, and nothing more can be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,12 @@ async def fetch(
             )
     except TimeoutError:
         message = f"no answer within {_PATIENCE:g} s"
-        raise UnseenError(message) from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise UnreachableError(message) from None
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise UnseenError(_said(error)) from None
+    except (aiohttp.ClientConnectionError, OSError) as error:
+        raise UnreachableError(_said(error)) from None
+    except (aiohttp.ClientError, ValueError) as error:
         raise UnseenError(_said(error)) from None
 
 
@@ -106,13 +115,15 @@ async def _asking(
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """As much of the body as fits and comes in time: who streams for ever has answered, too."""
     content = bytearray()
-    async for piece in response.content.iter_any():
-        content += piece
-        if len(content) > _LIMIT:
-            message = f"an answer of more than {_LIMIT} bytes"
-            raise UnseenError(message)
-    return bytes(content)
+    with contextlib.suppress(TimeoutError, aiohttp.ClientPayloadError):
+        async with asyncio.timeout(_BODY_PATIENCE):
+            async for piece in response.content.iter_any():
+                content += piece
+                if len(content) > _LIMIT:
+                    break
+    return bytes(content[:_LIMIT])
 
 
 def _said(error: Exception) -> str:
@@ -153,8 +164,11 @@ async def certificate_of(host: str, port: int, ca: Path | None = None, name: str
     except TimeoutError:
         message = f"no handshake within {_PATIENCE:g} s"
         raise UnseenError(message) from None
+    except ssl.SSLError as error:
+        message = (error.reason or type(error).__name__).replace("_", " ").lower()
+        raise UnseenError(message) from None
     except OSError as error:
-        raise UnseenError(_said(error)) from None
+        raise UnreachableError(_said(error)) from None
     lax = ssl.create_default_context()
     lax.check_hostname, lax.verify_mode = False, ssl.CERT_NONE
     try:

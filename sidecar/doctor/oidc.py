@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from sidecar.config.login import OidcLogin
 from sidecar.doctor.finding import Finding, Probe
-from sidecar.doctor.looking import Seen, UnseenError, fetch
+from sidecar.doctor.looking import Seen, UnreachableError, UnseenError, fetch
 from sidecar.doctor.patient import Patient
 from sidecar.doctor.providers import discovered
 from sidecar.logins.client_auth import ClientCredentials
@@ -43,6 +43,9 @@ async def _published(patient: Patient, name: str, section: OidcLogin) -> Probe:
     part, place = f"logins.{name}", ("logins", name, "issuer")
     try:
         document = await discovered(patient, name)
+    except UnreachableError as error:
+        yield patient.skipped("oidc-metadata", f"the provider does not answer: {error}", part)
+        return
     except UnseenError as error:
         yield patient.failure("oidc-metadata", f"the discovery document cannot be had: {error}", place, part=part)
         return

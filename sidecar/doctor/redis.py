@@ -28,7 +28,31 @@ def probes(patient: Patient) -> list[Probe]:
     """Nothing where sessions are kept in memory."""
     if patient.config.sessions.redis is None:
         return []
-    return [_about(patient), _permissions(patient), _pushes(patient), _on_the_way(patient)]
+    return [_all(patient), _on_the_way(patient)]
+
+
+async def _all(patient: Patient) -> Probe:
+    if not await is_reached(patient):
+        for name in ("redis-version", "redis-eviction", "redis-memory", "redis-permissions", "redis-push"):
+            yield patient.skipped(name, "Redis does not answer")
+        return
+    for probe in (_about, _permissions, _pushes):
+        async for finding in probe(patient):
+            yield finding
+
+
+async def is_reached(patient: Patient) -> bool:
+    """True when Redis answers us at all; asked once."""
+
+    async def ping() -> bool:
+        async with stored(patient) as store:
+            try:
+                await store.ping()
+            except Unavailable:
+                return False
+            return True
+
+    return await patient.once("redis", ping)
 
 
 @asynccontextmanager

@@ -8,7 +8,9 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from sidecar.config.saml import SamlLogin
 from sidecar.doctor.finding import Finding, Probe
+from sidecar.doctor.looking import UnseenError
 from sidecar.doctor.patient import Patient
+from sidecar.doctor.providers import document_of
 from sidecar.logins.opening import provider_metadata
 from sidecar.model import Unavailable
 
@@ -26,6 +28,12 @@ def probes(patient: Patient) -> list[Probe]:
 async def _metadata(patient: Patient, name: str, section: SamlLogin) -> Probe:
     part, place = f"logins.{name}", ("logins", name, "metadata")
     now = patient.clock()
+    if "://" in section.metadata:
+        try:
+            await document_of(patient, name)
+        except UnseenError as error:
+            yield patient.skipped("saml-metadata", f"the metadata cannot be had: {error}", part)
+            return
     metadata = provider_metadata(name, section, patient.clock)
     try:
         provider = await metadata.current(now)
