@@ -46,7 +46,7 @@ def doctor(
     """Examine the deployment that CONFIG describes: clocks, names, certificates, providers, stores, files, ways around.
 
     Changes nothing: keys in Redis end after seconds, a lookup is for somebody who cannot exist, and each provider sees
-    one sign-in and one code that it refuses.
+    one sign-in without anybody and codes that it refuses.
 
     Exit code 0: nothing failed (perhaps with warnings). 1: something failed, or with --strict there are warnings.
     """

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from sidecar.config.login import OidcLogin
+from sidecar.config.secret import Secret
 from sidecar.doctor.finding import Finding, Probe
 from sidecar.doctor.looking import Seen, UnreachableError, UnseenError, fetch
 from sidecar.doctor.patient import Patient
@@ -173,12 +174,28 @@ async def _known(patient: Patient, name: str, section: OidcLogin) -> Probe:
     how = section.client_authentication
     if code == "invalid_grant":
         # RFC 6749, section 5.2: the client was believed, and only the code was not.
-        yield patient.ok("client-authentication", f"{how} is accepted", part)
+        if await _takes_any_secret(patient, name, section, metadata):
+            seen = f"{how} is accepted, and so is any other secret: the client is public at the provider"
+            change = "Make it a confidential client there, or leave client_secret out."
+            place = ("logins", name, "client_secret")
+            yield patient.warning("client-authentication", seen, place, part=part, change=change)
+        else:
+            yield patient.ok("client-authentication", f"{how} is accepted", part)
     elif code in _CLIENT_ERRORS:
         seen = f"the token endpoint says {code} to {section.client_id} by {how}"
         yield patient.failure("client-authentication", seen, ("logins", name, _credential(section)), part=part)
     else:
         yield patient.skipped("client-authentication", f"status {status} and {code} to a wrong code say nothing", part)
+
+
+async def _takes_any_secret(patient: Patient, name: str, section: OidcLogin, metadata: Metadata) -> bool:
+    if section.client_secret is None:
+        return False
+    wrong = section.model_copy(update={"client_secret": Secret(secrets.token_urlsafe(24))})
+    try:
+        return (await _refusal(patient, name, wrong, metadata))[1] == "invalid_grant"
+    except Unavailable:
+        return False
 
 
 async def _refusal(patient: Patient, name: str, section: OidcLogin, metadata: Metadata) -> tuple[int, str]:
