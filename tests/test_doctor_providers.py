@@ -144,7 +144,7 @@ def saml_login(folder: Path, metadata: str, **lines: Any) -> Mapping[str, Any]:
 
 
 async def test_saml_metadata_that_ended_or_is_about_somebody_else(tmp_path: Path) -> None:
-    async with metadata_server(described(attributes='validUntil="2020-01-01T00:00:00Z"')) as server:
+    async with metadata_server(described(entity_attributes='validUntil="2020-01-01T00:00:00Z"')) as server:
         found = await examined(tmp_path, saml_login(tmp_path, server.url), "saml")
         assert one(found, "saml-metadata").severity is FAILURE
     async with metadata_server(described()) as server:
