@@ -17,9 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sidecar.directory import Directory
-from sidecar.doctor import directory as directory_check
 from sidecar.doctor import files
-from sidecar.doctor.directory import file_system_of
+from sidecar.doctor.directory import file_system, file_system_of
 from sidecar.doctor.examination import examine
 from tests.doctor_world import FAILURE, OK, SKIPPED, WARNING, bad, examined, one, patient_of, written
 from tests.services.redis import AclUser, RedisServer, RedisServers
@@ -153,13 +152,8 @@ def test_sqlite_on_a_network_file_system_is_known_by_the_table_of_mounts(tmp_pat
     assert file_system_of(tmp_path / "shared" / "a.db", mounts) == "nfs4"
     assert file_system_of(tmp_path / "a.db", mounts) == "ext4"
     patient = patient_of(written(tmp_path))
-    real = directory_check.file_system_of
-    directory_check.file_system_of = lambda file, _: real(file, mounts)
-    try:
-        assert directory_check._file_system(patient, tmp_path / "shared" / "a.db").severity is FAILURE
-        assert directory_check._file_system(patient, tmp_path / "a.db").severity is OK
-    finally:
-        directory_check.file_system_of = real
+    assert file_system(patient, tmp_path / "shared" / "a.db", mounts).severity is FAILURE
+    assert file_system(patient, tmp_path / "a.db", mounts).severity is OK
 
 
 async def test_a_lookup_that_finds_anybody_and_one_that_fails(tmp_path: Path) -> None:
@@ -221,7 +215,7 @@ async def test_audit_lines_that_go_nowhere_or_cannot_be_written(
     changes = {"audit": {"file": str(tmp_path / "audit.jsonl")}}
     assert one(await examined(tmp_path, changes, "audit-sink"), "audit-sink").severity is OK
     # Root may write everything: what the system would say to somebody else.
-    monkeypatch.setattr(files.os, "access", lambda *_: False)
+    monkeypatch.setattr("sidecar.doctor.files.os.access", lambda *_: False)
     assert one(await examined(tmp_path, changes, "audit-sink"), "audit-sink").severity is FAILURE
 
 

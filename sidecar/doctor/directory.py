@@ -32,7 +32,7 @@ async def _look(patient: Patient) -> Probe:
     try:
         if database.address.kind == "sqlite":
             file = database.address.file
-            yield _file_system(patient, file)
+            yield file_system(patient, file)
             if not file.exists():
                 # Connecting would make it.
                 yield patient.ok("directory-migrations", f"{file} is not there yet; the first start makes it")
@@ -61,8 +61,9 @@ async def _migrations(patient: Patient, database: Database) -> Finding:
     return patient.ok("directory-migrations", f"schema {found.present}, the newest")
 
 
-def _file_system(patient: Patient, file: Path) -> Finding:
-    kind = file_system_of(file, Path("/proc/mounts"))
+def file_system(patient: Patient, file: Path, mounts: Path = Path("/proc/mounts")) -> Finding:
+    """Whether SQLite's locks hold where *file* is."""
+    kind = file_system_of(file, mounts)
     if kind in _NETWORKED:
         seen = f"{file} is on {kind}, where SQLite's locks do not hold"
         return patient.failure("directory-database", seen, _PLACE)

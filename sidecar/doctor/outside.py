@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from sidecar.doctor.finding import Finding, Probe
@@ -14,9 +13,12 @@ from sidecar.logins.opening import callback_address
 _WITHIN = 2.0
 _PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 _CACHED = ("Age", "X-Cache", "X-Cache-Status", "CF-Cache-Status", "X-Varnish")
-_FOUND = 302
-_SEE_OTHER = 303
 _BAD = 400
+# RFC 9110, section 15.5.20: what we answer to a Host that is none of ours.
+_MISDIRECTED = 421
+_PASS_ON = (
+    "Let the proxy in front pass the Host header as it came, set X-Forwarded-Proto, and list it in trusted_proxies."
+)
 
 
 def probes(patient: Patient) -> list[Probe]:
@@ -100,8 +102,9 @@ async def _begin(patient: Patient) -> Probe:
     except UnseenError as error:
         yield patient.failure("public-url", f"a sign-in cannot be begun: {error}", ("server", "public_url"))
         return
-    if moved := _moved(patient, seen.headers):
-        yield moved
+    if seen.status == _MISDIRECTED or _is_moved(seen):
+        told = f"asked for {site.authority} by {site.scheme}, we were told another host or scheme"
+        yield patient.failure("public-url", told, ("server", "public_url"), change=_PASS_ON)
         return
     if seen.status >= _BAD:
         yield patient.skipped("public-url-cookies", f"a sign-in cannot be begun now: status {seen.status}")
@@ -116,15 +119,9 @@ async def _begin(patient: Patient) -> Probe:
     yield _cookies(patient, seen)
 
 
-def _moved(patient: Patient, headers: Mapping[str, str]) -> Finding | None:
+def _is_moved(seen: Seen) -> bool:
     """When another name or scheme reaches us than public_url has, we send the browser there, once."""
-    if "moved" not in parse_qs(urlsplit(headers.get("Location", "")).query):
-        return None
-    seen = f"asked for {patient.site.authority} by {patient.site.scheme}, we were told another host or scheme"
-    way_out = (
-        "Let the proxy in front pass the Host header as it came, set X-Forwarded-Proto, and list it in trusted_proxies."
-    )
-    return patient.failure("public-url", seen, ("server", "public_url"), change=way_out)
+    return "moved" in parse_qs(urlsplit(seen.headers.get("Location", "")).query)
 
 
 def _cookies(patient: Patient, seen: Seen) -> Finding:
