@@ -212,3 +212,10 @@ _SUBJECTS = {
     ),
 }  # fmt: skip
 CATALOGUE: Mapping[str, Subject] = MappingProxyType(_SUBJECTS)
+
+
+def table() -> str:
+    """The catalogue as docs/doctor.md has it."""
+    lines = ["| finding | check | why it matters | what to change |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | `{one.check}` | {one.why} | {one.change} |" for name, one in CATALOGUE.items()]
+    return "\n".join(lines)
