@@ -179,7 +179,7 @@ _SUBJECTS = {
     ),
     "upstream-trust": Subject(
         "application",
-        "Whether the application believes headers from everybody cannot be seen from here.",
+        "An application that believes the headers of whoever connects is only as safe as its port.",
         "Give it a secret header or `assertion` that it checks, or let nobody else connect to it.",
     ),
     "file-permissions": Subject(

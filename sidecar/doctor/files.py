@@ -81,7 +81,9 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
             found.append(patient.failure("file-permissions", seen, place))
     yield from found
     if not found:
-        yield patient.ok("file-permissions", f"{len(files)} file{'s' * (len(files) > 1)} looked at")
+        yield patient.ok(
+            "file-permissions", f"nothing is open to others ({len(files)} file{'s' * (len(files) > 1)} looked at)"
+        )
 
 
 def _audit(patient: Patient) -> Iterator[Finding]:

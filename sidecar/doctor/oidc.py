@@ -76,7 +76,7 @@ async def _keys(patient: Patient, name: str, section: OidcLogin, metadata: Metad
         return patient.failure("oidc-keys", seen, place, part=part)
     if "RS256" in fitting and any(key.kid == "" for key in keys) and len(keys) > 1:
         return patient.warning("oidc-keys", "several keys, and not all have a kid to choose by", place, part=part)
-    return patient.ok("oidc-keys", f"{len(keys)} usable keys, also for {_list(fitting)}", part)
+    return patient.ok("oidc-keys", f"{len(keys)} usable key{'s' * (len(keys) != 1)}, good for {_list(fitting)}", part)
 
 
 def _capabilities(patient: Patient, name: str, section: OidcLogin, document: Mapping[str, Any]) -> list[Finding]:

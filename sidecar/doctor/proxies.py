@@ -27,7 +27,7 @@ async def _list(patient: Patient) -> Probe:
         yield finding
     if not found:
         trusted = ", ".join(map(str, patient.config.server.trusted_proxies)) or "nobody"
-        yield patient.ok("trusted-proxies", f"{trusted} may say who is asking")
+        yield patient.ok("trusted-proxies", f"X-Forwarded-For is believed from {trusted}")
 
 
 def _too_wide(patient: Patient) -> Iterator[Finding]:
