@@ -17,6 +17,7 @@ ROOMS = [
     ["office"],
     ["app"],
     ["console"],
+    ["doctor"],
     ["probing", "foresight", "convert", "syncing"],
     ["accounts"],
     ["front", "plans", "listening"],

@@ -12,6 +12,7 @@ from sidecar import __version__
 _COMMANDS = {
     "run": ("Serve.", "sidecar.cli.run"),
     "check": ("Report every problem of a configuration; --connect reaches all it names.", "sidecar.cli.check"),
+    "doctor": ("Examine the whole deployment, and say what to change and why.", "sidecar.cli.doctor"),
     "plan": ("Print what would happen to a person, and do nothing.", "sidecar.cli.plan"),
     "explain": ("Say rule by rule why a request is let in or refused.", "sidecar.cli.explain"),
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
