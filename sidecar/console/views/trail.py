@@ -26,6 +26,8 @@ _FIELDS = ("event", "person", "client", "path", "reason", "reference", "session"
 _PLAIN = ("client", "reason", "reference", "session")
 _BEFORE, _AFTER = 600.0, 60.0
 _MOST_AROUND = 60
+# Loads are rare: they are worth a longer look.
+_FAR = 128 * 1024 * 1024
 _SAME = ("session", "subject", "username", "person", "client")
 # What is shown of a line at first glance; the rest unfolds.
 _GLANCE = ("event", "effect", "act", "reason", "method", "path", "person", "username", "client")
@@ -94,6 +96,16 @@ class TrailPages:
             needles=[decision],
             most=most,
             budget=1024 * 1024,
+        )
+        return list(map(shown, looked.lines))
+
+    async def loads(self, most: int) -> Sequence[Shown]:
+        """The newest loads of the configuration, with all that is said of them."""
+        if self.file is None:
+            return ()
+        event = Event.CONFIGURATION_LOADED.value
+        looked = await self._back(
+            lambda line: line.get("event") == event, needles=[f'"{event}"'], most=most, budget=_FAR
         )
         return list(map(shown, looked.lines))
 
