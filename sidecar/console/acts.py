@@ -33,7 +33,7 @@ class Act(Enum):
     CANCEL = "cancel"
     DISABLE = "disable"
     ENABLE = "enable"
-    REVOKE_TOKEN = "revoke-token"  # noqa: S105 - a word for audit lines
+    REVOKE_TOKEN = "revoke-token"
     PLAN = "sync-plan"
     APPLY = "sync-apply"
     APPROVE = "sync-approve"

@@ -185,7 +185,7 @@ def _change(row: PlannedItem, item: Item) -> Change:
 
 def _short(value: Any) -> str:
     if value is None or value in ("", [], ()):
-        return "–"
+        return "nothing"
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
     text = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, default=str)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

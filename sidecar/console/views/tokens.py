@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sidecar.condition import Accounts
 from sidecar.config.models import Config
@@ -56,7 +57,7 @@ class TokenPages:
         after = _after(asked)
         found = await directory.tokens.page(_SHOWN[show], text, after, PAGE + 1, asked.now)
         more = found[PAGE - 1].token if len(found) > PAGE else None
-        values = {"q": text, "show": show, "shows": list(_SHOWN), "found": found[:PAGE], "more": more}
+        values: dict[str, Any] = {"q": text, "show": show, "shows": list(_SHOWN), "found": found[:PAGE], "more": more}
         values |= {"is_begun": after is not None, "scim": self._scim(), "is_on": self.config.tokens is not None}
         return Page("tokens", {**values, "standing_of": standing_of})
 
