@@ -30,7 +30,7 @@ def listed(folder: Path, *people: dict[str, str]) -> None:
         writer.writerows(people)
 
 
-async def a_world(world: World, folder: Path, **changes: Any) -> Consoled:
+async def a_world(world: World, folder: Path, **sections: Any) -> Consoled:
     """A console whose administrators are ada and grace, and a source that is read by hand."""
     listed(folder, person(1), person(2, login=HOSTILE, name=HOSTILE), person(3))
     source = {
@@ -46,8 +46,8 @@ async def a_world(world: World, folder: Path, **changes: Any) -> Consoled:
         "join": {"corp": "{{ claims.number }}"},
         "limits": {"deactivate": {"count": 1}},
     }
-    section = {"console": {"operators": OPERATORS}, "sync": {"hr": {**source, **changes}}}
-    return await a_console(world, folder, section)
+    changes = {"console": {"operators": OPERATORS}, "sync": {"hr": source}}
+    return await a_console(world, folder, {**changes, **sections})
 
 
 async def newest(console: Consoled) -> RunRecord:
