@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from sidecar.console.acts import NEEDS, Act
+from sidecar.console.operators import Level
 from sidecar.directory.sync_runs import RunRecord
 from sidecar.model import Refused
 from sidecar.sync.runs import Wish, is_asker
@@ -86,7 +88,8 @@ async def test_a_plan_is_made_shown_person_by_person_and_applied(world: World, t
 
 async def test_nobody_approves_what_they_asked_for_and_somebody_else_does(world: World, tmp_path: Path) -> None:
     console = await a_world(world, tmp_path)
-    async with await console.operator("ada") as ada, await console.operator("grace") as grace:
+    ada, grace, alan = [await console.operator(login) for login in ("ada", "grace", "alan")]
+    async with ada, grace, alan:
         await act(ada, "sync-plan", "hr")
         await act(ada, "sync-apply", f"hr/{(await newest(console)).id}")
         gone = {"status": "gone"}
@@ -101,6 +104,9 @@ async def test_nobody_approves_what_they_asked_for_and_somebody_else_does(world:
         assert (await act(ada, "sync-approve", target)).status == 409
         assert (await act(ada, "sync-apply", target)).status == 409
         assert (await act(grace, "sync-apply", target)).status == 409
+        assert NEEDS[Act.APPROVE] is Level.ADMINISTER
+        assert (await act(alan, "sync-approve", target)).status == 403
+        assert "Approve this plan" not in await (await alan.page(f"/sync/{target}")).text()
         # Not by the beginning of an id, nor the newest, nor another source's.
         for wrong in ("hr/", "hr", f"hr/{run.id[:8]}", f"x/{run.id}", f"hr/{run.hash}"):
             assert (await act(grace, "sync-approve", wrong)).status == 404, wrong
