@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from sidecar.cli import main
 from sidecar.console.acts import NEEDS, Act
 from sidecar.console.operators import Level
 from sidecar.directory.sync_runs import RunRecord
@@ -181,3 +184,15 @@ async def test_one_human_with_two_sign_ins_or_another_spelling_is_one(tmp_path: 
         await company.do(lambda one: one.approve(made.id, "ADA"))
     approved = await company.do(lambda one: one.approve(made.id, "grace", "person-2"))
     assert approved.state == "approved"
+
+
+def test_the_command_rejects_a_plan_as_the_console_does(tmp_path: Path) -> None:
+    company = Company(tmp_path)
+    company.list([person(1)])
+    run = CliRunner(env={**company.environment, "NO_COLOR": "1"})
+    plan = [str(company.file)]
+    made = json.loads(run.invoke(main, ["sync", "plan", "hr", *plan, "--json"]).stdout)
+    said = json.loads(run.invoke(main, ["sync", "reject", *plan, "--plan", made["plan"], "--json"]).stdout)
+    assert said["state"] == "rejected"
+    again = run.invoke(main, ["sync", "apply", *plan, "--plan", made["plan"]])
+    assert (again.exit_code, "rejected" in again.output) == (1, True)
