@@ -59,7 +59,7 @@ async def pair(world: World, provider: OidcProvider, redis_url: str, folder: Pat
 
 
 async def seconds_after(here: Pair, provider: OidcProvider, way: str) -> tuple[float, float]:
-    """Sign ada in and end her sessions in this *way*; seconds from its answer until all sockets, all doors, are closed."""
+    """Sign ada in, end her sessions in this *way*; seconds until all sockets, and all doors, are closed."""
     async with here.one.browser() as browser, aiohttp.ClientSession() as http:
         await sign_in_for_real(browser, provider, "ada")
         headers = {"Host": here.one.url.removeprefix("http://"), "Cookie": f"sidecar={browser.cookie()}"}
