@@ -54,7 +54,11 @@ async def pair(world: World, provider: OidcProvider, redis_url: str, folder: Pat
             answer = await scim.patch(f"/Users/{ada}", {"op": "replace", "value": {"active": False}})
             assert answer.body["active"] is False
 
-    ways = {"sidecar sessions end": by_command, "back-channel logout": by_provider, "SCIM active=false": by_scim}
+    ways: dict[str, Callable[[], Awaitable[Any]]] = {
+        "sidecar sessions end": by_command,
+        "back-channel logout": by_provider,
+        "SCIM active=false": by_scim,
+    }
     return Pair(one, other, ways)
 
 
