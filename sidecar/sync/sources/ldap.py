@@ -21,7 +21,6 @@ _LOCKED = 0x10
 _OCTETS = frozenset(["objectguid", "objectsid"])
 # What somebody has many of, also when they have one.
 _MANY = frozenset(["memberof", "objectclass"])
-# Of more than these, reading everybody is as quick.
 _MOST_CHANGES = 20_000
 _BY_TIME = frozenset(["modifyTimestamp", "uSNChanged"])
 
@@ -58,10 +57,12 @@ class LdapPeople:
     def _changes_since(self, before: Mapping[str, str]) -> list[Entry] | None:
         """Who has changed, where nobody has gone; None when everybody must be read to see who is missing."""
         refresh, found = Refresh(self._server), []
+        # A server that cannot read the cookie may tell of everybody without a word: then nobody knows who is gone.
+        most = min(_MOST_CHANGES, int(before.get("people", 0)) // 2)
         try:
             for chunk in refresh.chunks(self._attributes(), before["cookie"]):
                 found += chunk
-                if len(found) > _MOST_CHANGES:
+                if len(found) > most:
                     return None
         except StaleCookieError:
             return None
@@ -69,7 +70,7 @@ class LdapPeople:
             return None
         # A server that has nothing to tell may leave the cookie as it is (section 3.3).
         crowd = refresh.crowd or ("" if found else before.get("crowd", ""))
-        self._cursor = {"cookie": refresh.cookie or before["cookie"], "crowd": crowd}
+        self._cursor = {**before, "cookie": refresh.cookie or before["cookie"], "crowd": crowd}
         return found
 
     def batches(self) -> AsyncIterator[Sequence[Row]]:
@@ -85,10 +86,12 @@ class LdapPeople:
         if self._changed is not None:
             yield self._changed
         elif section.changes == "syncrepl":
-            refresh = Refresh(self._server)
-            yield from refresh.chunks(self._attributes())
+            refresh, people = Refresh(self._server), 0
+            for chunk in refresh.chunks(self._attributes()):
+                people += len(chunk)
+                yield chunk
             if refresh.cookie:
-                self._cursor = {"cookie": refresh.cookie, "crowd": refresh.crowd}
+                self._cursor = {"cookie": refresh.cookie, "crowd": refresh.crowd, "people": str(people)}
         else:
             since = f"(&{section.filter}({section.changes}>={self._since}))"
             yield from self._server.pages(section.base, since if self._since else section.filter, self._attributes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -29,15 +30,18 @@ class Refresh:
     def __init__(self, server: LdapServer) -> None:
         """Ask *server*."""
         self._server = server
-        self._sum = 0
+        self._there: set[bytes] = set()
         self._is_told_gone = False
+        self._has_begun = False
         self._only_changes = False
         self.cookie = ""
 
     @property
     def crowd(self) -> str:
         """Digest of who is there, in any order."""
-        return "" if self._only_changes else f"{self._sum:x}"
+        # A sum of digests: numbers that follow one another would make up for each other.
+        total = sum(int.from_bytes(hashlib.sha256(one).digest()[:16], "big") for one in self._there)
+        return "" if self._only_changes else f"{total % _WHOLE:x}"
 
     def may_lack_somebody(self, crowd: str) -> bool:
         """True unless all of the *crowd* of before are there still."""
@@ -46,6 +50,7 @@ class Refresh:
     def chunks(self, attributes: Sequence[str], cookie: str = "") -> Iterator[list[Entry]]:
         """Those who are new or changed since *cookie*, or everybody. Raises StaleCookieError and Unavailable."""
         ldap, section = library(), self._server.section
+        self._has_begun = bool(cookie)
         request = ldap.syncrepl.SyncRequestControl(cookie=cookie or None, mode="refreshOnly")
         entries: list[Entry] = []
         with self._server.connected() as connection:
@@ -117,14 +122,14 @@ class Refresh:
             raise down(f"{self._server.name}: the server does not synchronise (OpenLDAP needs the overlay syncprov)")
         self.cookie = done.cookie or ""
         # Whoever is gone was told of; else whoever was not told of is gone (section 3.3.2).
-        self._only_changes = bool(done.refreshDeletes)
+        self._only_changes = self._has_begun and bool(done.refreshDeletes)
 
     def _count(self, uuids: Iterable[str]) -> None:
-        for one in uuids:
-            # Numbers that follow one another must not make up for each other.
-            self._sum = (self._sum + int.from_bytes(hashlib.sha256(one.encode()).digest()[:16], "big")) % _WHOLE
+        # Whoever has changed may be told of twice.
+        self._there.update(uuid.UUID(one).bytes for one in uuids)
 
 
 def _is_about_cookie(ldap: Any, error: Exception) -> bool:
     told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-    return isinstance(error, ldap.PROTOCOL_ERROR) or told.get("result") == _REFRESH_REQUIRED
+    # OpenLDAP is unwilling when its data are older than the cookie: it was restored, or is another server.
+    return isinstance(error, ldap.PROTOCOL_ERROR | ldap.UNWILLING_TO_PERFORM) or told.get("result") == _REFRESH_REQUIRED
