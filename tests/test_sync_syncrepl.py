@@ -186,6 +186,20 @@ async def test_a_limit_in_the_middle_is_noticed_in_all_and_in_changes(slapd: Sla
     assert (kind, end.is_complete, end.cursor) == ("changes", False, "")
 
 
+async def test_groups_are_asked_for_as_well(slapd: SlapdServer) -> None:
+    admin = slapd.admin()
+    group = f"cn=editors,ou=groups,{SUFFIX}"
+    values = {"objectClass": b"groupOfNames", "cn": b"editors", "member": uid(1).encode()}
+    admin.add_s(group, [(name, [value]) for name, value in values.items()])
+    groups = {"base": f"ou=groups,{SUFFIX}"}
+    _, _, end = await read(slapd, groups=groups)
+    assert (await read(slapd, end.cursor, groups=groups))[0] == "changes"
+    admin.modify_s(group, [(ldap.MOD_ADD, "member", [uid(2).encode()])])
+    kind, logins, end = await read(slapd, end.cursor, groups=groups)
+    assert (kind, len(logins)) == ("full", PEOPLE), "it says nothing of whom it is about"
+    assert (await read(slapd, end.cursor, groups=groups))[0] == "changes"
+
+
 async def test_a_server_without_the_overlay_is_down() -> None:
     server = started("")
     try:

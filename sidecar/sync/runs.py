@@ -13,6 +13,7 @@ from typing import Any
 from sidecar.core.audit import Event
 from sidecar.core.sync.document import read
 from sidecar.core.sync.plan import Item
+from sidecar.core.wanted import folded
 from sidecar.directory.sync import SourceState, SyncBook
 from sidecar.directory.sync_apply import Desk, LeaseLost
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
@@ -26,6 +27,7 @@ from sidecar.sync.sources.source import Source
 
 _LEASE = 60.0
 _KEPT = 20
+_OTHER_RULES = "the configuration has changed since the plan was made"
 # A run in one of these states may be applied.
 READY = frozenset(["planned", "approved"])
 WAITING = frozenset(["planned", "quarantined", "approved"])
@@ -79,7 +81,7 @@ class Synchroniser:
         """Finish what was begun; then plan, and apply unless there is too much of it."""
         async with self._alone():
             unfinished = await self._unfinished()
-            if unfinished is not None:
+            if unfinished is not None and not await self._gives_up(unfinished):
                 await self._carry_out(unfinished, progress)
             approved = await self._approved(progress)
             if approved is not None:
@@ -107,6 +109,8 @@ class Synchroniser:
         async with self._alone():
             run = await self.find(name)
             if run.state == "applying":
+                if await self._gives_up(run):
+                    raise Refused(Reason.CHANGED_MEANWHILE, 409, _OTHER_RULES)
                 return await self._carry_out(run, progress)
             if run.state not in READY:
                 raise Refused(Reason.CONFLICT, 409, f"the plan is {run.state}: {_why_not(run)}")
@@ -118,7 +122,7 @@ class Synchroniser:
         run = await self.find(name)
         if run.state != "quarantined":
             raise Refused(Reason.CONFLICT, 409, f"the plan is {run.state}; only a quarantined one is approved")
-        if by == run.asked_by:
+        if folded(by.strip()) == folded(run.asked_by.strip()):
             raise Refused(Reason.CONFLICT, 409, f"{by} asked for this run: somebody else has to approve it")
         if not await self._book.change(run.id, ["quarantined"], state="approved", approved_by=by, updated=self._now):
             raise Refused(Reason.CONFLICT, 409, "somebody else was faster")
@@ -206,6 +210,13 @@ class Synchroniser:
                 await self._book.change(run.id, ["reading"], state="failed", updated=self._now)
         return None
 
+    async def _gives_up(self, run: RunRecord) -> bool:
+        """True for a run that was begun under other rules: whoever changed them may have wanted to stop it."""
+        if run.head["config"] == self.rules.digest:
+            return False
+        await self._end(replace(run, head={**run.head, "why": _OTHER_RULES}), "failed")
+        return True
+
     async def _planned(self, wish: Wish, progress: Progress) -> RunRecord:
         state = await self.state()
         now = self._now
@@ -263,7 +274,7 @@ class Synchroniser:
         """Raise Refused(CHANGED_MEANWHILE) unless source, target and configuration are as they were."""
         planned = planned_of(run.head)
         if run.head["config"] != self.rules.digest:
-            raise Refused(Reason.CHANGED_MEANWHILE, 409, "the configuration has changed since the plan was made")
+            raise Refused(Reason.CHANGED_MEANWHILE, 409, _OTHER_RULES)
         again = await self._read(await self.state(), "", run.head["since"], run.head["only"], progress)
         if again.source != planned.source or again.reading != planned.reading:
             raise Refused(Reason.CHANGED_MEANWHILE, 409, "the source has changed since the plan was made")
