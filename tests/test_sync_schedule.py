@@ -81,7 +81,7 @@ async def test_a_new_file_is_read_at_once(company: Company) -> None:
 
 
 async def test_a_watched_folder_is_read_when_another_file_is_put_there(company: Company) -> None:
-    company.configure({"sync": {"hr": {"watch": True, "every": "30d", "source": {"csv": "people-*.csv"}}}})
+    company.configure({"sync": {"hr": {"watch": True, "source": {"csv": "people-*.csv"}}}})
     told: list[str] = []
 
     def put(name: str, people: range, age: float) -> None:
