@@ -26,6 +26,7 @@ from sidecar.config.lints import (
     steps,
     sync,
     templates,
+    tracing,
 )
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
@@ -57,6 +58,7 @@ CHECKS: tuple[Check, ...] = (
     _check(service.application_logout, "app"),
     _check(service.durations, *Config.model_fields),
     _check(audit.audit, "audit"),
+    _check(tracing.tracing, "tracing"),
     _check(console.address, "console", "server"),
     _check(console.operators, "console", "roles", "logins"),
     _check(sessions.store, "server", "sessions"),
