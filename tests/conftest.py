@@ -114,9 +114,9 @@ if TYPE_CHECKING:
 
 # Files that take the longest, begun first, so that no worker is left alone with one of them at the end.
 _LONGEST = (
-    "test_killed.py", "test_upstream_variants.py", "test_sync_kill.py", "test_journey_saml.py", "test_saml_mutants.py", "test_cli.py",
-    "test_scim_conformance.py",
-    "test_explain.py", "test_directory_migration.py", "test_config_example.py", "test_journey_keycloak.py",
+    "test_killed.py", "test_upstream_variants.py", "test_sync_kill.py", "test_journey_saml.py", "test_saml_mutants.py",
+    "test_cli.py", "test_scim_conformance.py", "test_explain.py",
+    "test_directory_migration.py", "test_config_example.py", "test_journey_keycloak.py",
 )  # fmt: skip
 
 

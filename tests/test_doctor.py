@@ -55,7 +55,7 @@ async def test_a_check_that_hangs_or_breaks_is_a_finding_and_the_others_go_on(tm
     began = asyncio.get_running_loop().time()
     found = await examine(
         patient_of(written(tmp_path)),
-        patience=0.3,
+        patience=1.5,
         checks={
             "one": lambda patient: [hanging(patient), broken(patient), unavailable(patient)],
             "two": lambda patient: [talkative(patient), hanging(patient)],
@@ -63,13 +63,13 @@ async def test_a_check_that_hangs_or_breaks_is_a_finding_and_the_others_go_on(tm
         },
     )
     # All at once: two that hang take as long as one.
-    assert asyncio.get_running_loop().time() - began < 0.55
+    assert asyncio.get_running_loop().time() - began < 2.9
     assert [finding.seen for finding in found if finding.name == "examination"] == [
         "broke off: ValueError",
-        "no answer within 0.3 s",
+        "no answer within 1.5 s",
         "broke off: RuntimeError",
         "broke off: redis: ConnectionError",
-        "no answer within 0.3 s",
+        "no answer within 1.5 s",
     ]
     assert all(finding.severity is FAILURE for finding in found if finding.name == "examination")
     assert [finding.seen for finding in found if finding.severity is OK].count("seen before it hangs") == 2

@@ -43,6 +43,7 @@ class Event(Enum):
     SYNC_ENDED = "sync-ended"
     SYNC_QUARANTINED = "sync-quarantined"
     SYNC_APPROVED = "sync-approved"
+    SYNC_REJECTED = "sync-rejected"
     SYNC_CHANGED = "sync-changed"
     DRIFT_FOUND = "drift-found"
     DRIFT_QUARANTINED = "drift-quarantined"

@@ -45,7 +45,7 @@ def _order(section: Provision, change: Change) -> Order:
 
 async def _rendered(patient: Patient, section: Provision) -> Probe:
     hook = StepHook(section)
-    changes = [change for change in Change if change is not Change.LIST and hook.has(change)]
+    changes = [change for change in Change if hook.has(change)]
     found = []
     try:
         for change in changes:
