@@ -27,6 +27,7 @@ from sidecar.sync.sources.source import Source
 
 _LEASE = 60.0
 _KEPT = 20
+_OTHER_RULES = "the configuration has changed since the plan was made"
 # A run in one of these states may be applied.
 READY = frozenset(["planned", "approved"])
 WAITING = frozenset(["planned", "quarantined", "approved"])
@@ -70,7 +71,7 @@ class Which:
 def is_asker(run: RunRecord, by: str, key: str) -> bool:
     """True when *by*, or the one whom *key* names, asked for this run."""
     asked_key = run.head.get("asked_key", "")
-    return folded(by) == folded(run.asked_by) or bool(key and key == asked_key)
+    return folded(by.strip()) == folded(run.asked_by.strip()) or bool(key and key == asked_key)
 
 
 def _silent(_what: str, _done: int, _of: int) -> None:
@@ -99,7 +100,7 @@ class Synchroniser:
         """Finish what was begun; then plan, and apply unless there is too much of it."""
         async with self._alone():
             unfinished = await self._unfinished()
-            if unfinished is not None:
+            if unfinished is not None and not await self._gives_up(unfinished):
                 await self._carry_out(unfinished, progress)
             approved = await self._approved(progress)
             if approved is not None:
@@ -127,6 +128,8 @@ class Synchroniser:
         async with self._alone():
             run = await self.find(name)
             if run.state == "applying":
+                if await self._gives_up(run):
+                    raise Refused(Reason.CHANGED_MEANWHILE, 409, _OTHER_RULES)
                 return await self._carry_out(run, progress)
             if run.state not in READY:
                 raise Refused(Reason.CONFLICT, 409, f"the plan is {run.state}: {_why_not(run)}")
@@ -248,6 +251,13 @@ class Synchroniser:
                 await self._book.change(run.id, ["reading"], state="failed", updated=self._now)
         return None
 
+    async def _gives_up(self, run: RunRecord) -> bool:
+        """True for a run that was begun under other rules: whoever changed them may have wanted to stop it."""
+        if run.head["config"] == self.rules.digest:
+            return False
+        await self._end(replace(run, head={**run.head, "why": _OTHER_RULES}), "failed")
+        return True
+
     async def _planned(self, wish: Wish, progress: Progress) -> RunRecord:
         state = await self.state()
         now = self._now
@@ -306,7 +316,7 @@ class Synchroniser:
         """Raise Refused(CHANGED_MEANWHILE) unless source, target and configuration are as they were."""
         planned = planned_of(run.head)
         if run.head["config"] != self.rules.digest:
-            raise Refused(Reason.CHANGED_MEANWHILE, 409, "the configuration has changed since the plan was made")
+            raise Refused(Reason.CHANGED_MEANWHILE, 409, _OTHER_RULES)
         again = await self._read(await self.state(), "", run.head["since"], run.head["only"], progress)
         if again.source != planned.source or again.reading != planned.reading:
             raise Refused(Reason.CHANGED_MEANWHILE, 409, "the source has changed since the plan was made")
