@@ -39,11 +39,11 @@ from sidecar.portal.invitation import nobody_invites
 from sidecar.portal.opening import Entrance
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import site_of
+from sidecar.recording import open_keeping, open_recording
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import for_site, open_store, server_secrets
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
-from sidecar.telemetry.opening import open_audit
 from sidecar.telemetry.page import MetricsPage
 from sidecar.upstream import Upstream
 
@@ -136,7 +136,7 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
 
     What was opened is closed again then.
     """
-    audit = open_audit(config.audit, clock)
+    audit = open_recording(config, clock)
     parts = Parts()
     try:
         return await _wired(config, clock, audit, parts)
@@ -160,6 +160,9 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         overrides=config.pages.templates,
         takes_basic=config.tokens is not None and config.tokens.basic != "never",
     )
+    keeping = open_keeping(config, clock)
+    if keeping is not None:
+        parts.add(keeping)
     plans = {name: identity_plan(config, name) for name in config.logins}
     accounts, scim, tokens, schedule = Accounts(), None, None, None
     if config.provision is not None or config.tokens is not None:
@@ -287,6 +290,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
             *([schedule.work] if schedule is not None else []),
             *watch.work,
+            *([keeping.work] if keeping is not None else []),
             *(signals.work if signals is not None else []),
         ],
         parts=parts,

@@ -26,7 +26,7 @@ ROOMS = [
     ["endings", "assertion", "arrival", "condition", "doorway", "leaving", "limits"],
     ["portal", "scim_api", "signals", "manual", "sync"],
     ["provision", "engines"],
-    ["tokens"],
+    ["tokens", "recording"],
     ["people"],
     ["directory"],
     ["upstream", "logins"],

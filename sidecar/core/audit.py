@@ -56,3 +56,6 @@ class Event(Enum):
     SERVICE_STARTED = "service-started"
     SERVICE_STOPPED = "service-stopped"
     CONFIGURATION_LOADED = "configuration-loaded"
+
+
+EVERY = frozenset(Event)
