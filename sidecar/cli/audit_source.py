@@ -9,6 +9,8 @@ from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import click
+
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up
 from sidecar.config.models import Config
 from sidecar.core.audit import Event
@@ -93,6 +95,12 @@ class DatabaseSource:
         except Unavailable as fault:
             give_up(f"{fault.reason.value}: {fault.detail}", EXIT_UNAVAILABLE)
         self._book = AuditBook(self._database)
+        click.get_current_context().call_on_close(self.close)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._do(self._database.close())
+        self._runner.close()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         try:

@@ -35,7 +35,7 @@ class Aside:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 # Whatever hangs there must not keep the process from ending.
-                threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True).start()
+                threading.Thread(target=_run, args=(self._loop,), name=self._name, daemon=True).start()
             return self._loop
 
     def end(self) -> None:
@@ -44,3 +44,8 @@ class Aside:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._loop = None
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
