@@ -33,7 +33,7 @@ def open_recording(config: Config, clock: Callable[[], float], *, is_command: bo
 
         directory = config.directory
         sinks["database"] = DatabaseSink(directory.url.reveal(), directory.timeout.total_seconds())
-    return open_audit(section, clock, sinks)
+    return open_audit(section, clock, sinks, is_command=is_command)
 
 
 class AuditKeeping:

@@ -18,10 +18,16 @@ from sidecar.telemetry.sinks import FileSink, Sink, StdoutSink, SyslogSink
 _FACILITIES = {"user": 1, "auth": 4, "authpriv": 10, "audit": 13, **{f"local{n}": 16 + n for n in range(8)}}
 
 
-def open_audit(section: Audit, clock: Callable[[], float], others: Mapping[str, Sink] | None = None) -> AuditLog:
+def open_audit(
+    section: Audit,
+    clock: Callable[[], float],
+    others: Mapping[str, Sink] | None = None,
+    *,
+    is_command: bool = False,
+) -> AuditLog:
     """The log that *section* describes, with *others* that were opened elsewhere.
 
-    Raises OSError or ValueError that names the setting.
+    A command does not look after what others left to be delivered. Raises OSError or ValueError that names the setting.
     """
     sinks: dict[str, Sink] = dict(others or {})
     if section.file is not None:
@@ -32,6 +38,13 @@ def open_audit(section: Audit, clock: Callable[[], float], others: Mapping[str, 
         sinks["stdout"] = StdoutSink()
     if section.syslog is not None:
         sinks["syslog"] = _syslog(section.syslog)
+    if section.webhook is not None:
+        from sidecar.telemetry.webhook import Sender, WebhookSink  # noqa: PLC0415 - an HTTP client is for who needs one
+
+        sender = Sender(section.webhook, "audit", setting="audit.webhook")
+        if not is_command:
+            sender.start()
+        sinks["webhook"] = WebhookSink(sender)
     wanted = [section.events[name].events if name in section.events else EVERY for name in sinks]
     return AuditLog(list(sinks.values()), clock, _anchoring(section), _policy(section), wanted)
 
