@@ -49,6 +49,8 @@ from sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
     from sidecar.console.console import Console
+    from sidecar.sessions.store import Store
+    from sidecar.tokens import TokenAuthenticator
 
 _log = structlog.get_logger("app")
 Clock = Callable[[], float]
@@ -160,9 +162,6 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         overrides=config.pages.templates,
         takes_basic=config.tokens is not None and config.tokens.basic != "never",
     )
-    keeping = open_keeping(config, clock)
-    if keeping is not None:
-        parts.add(keeping)
     plans = {name: identity_plan(config, name) for name in config.logins}
     accounts, scim, tokens, schedule = Accounts(), None, None, None
     if config.provision is not None or config.tokens is not None:
@@ -290,12 +289,38 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
             *([schedule.work] if schedule is not None else []),
             *watch.work,
-            *([keeping.work] if keeping is not None else []),
+            *_looking_on(config, store, audit, metrics, clock, accounts, tokens, parts),
             *(signals.work if signals is not None else []),
         ],
         parts=parts,
         console=await _console(config, store, keeper, condition, audit, metrics, clock, parts),
     )
+
+
+def _looking_on(  # noqa: PLR0917 - the parts that it joins
+    config: Config,
+    store: Store,
+    audit: AuditLog,
+    metrics: Metrics,
+    clock: Clock,
+    accounts: Accounts,
+    tokens: TokenAuthenticator | None,
+    parts: Parts,
+) -> Sequence[Callable[[], Awaitable[None]]]:
+    """Work that looks at what the others do: old audit lines go, and what is odd is told."""
+    work: list[Callable[[], Awaitable[None]]] = []
+    keeping = open_keeping(config, clock)
+    if keeping is not None:
+        work.append(parts.add(keeping).work)
+    if config.insights is not None:
+        from sidecar.insights.opening import open_insights  # noqa: PLC0415 - for those who want alerts
+
+        known = accounts.database, config.directory.application
+        insight = parts.add(open_insights(config.insights, store, audit, metrics, clock, *known))
+        work.append(insight.watch.work)
+        if tokens is not None:
+            tokens.heard = insight.watch.token_used
+    return work
 
 
 async def _console(config: Config, *joined: Any) -> Console | None:

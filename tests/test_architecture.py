@@ -24,7 +24,7 @@ ROOMS = [
     ["express", "serving", "forward_auth"],
     ["gate"],
     ["endings", "assertion", "arrival", "condition", "doorway", "leaving", "limits"],
-    ["portal", "scim_api", "signals", "manual", "sync"],
+    ["portal", "scim_api", "signals", "manual", "sync", "insights"],
     ["provision", "engines"],
     ["tokens", "recording"],
     ["people"],

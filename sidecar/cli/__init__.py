@@ -22,6 +22,7 @@ _COMMANDS = {
     "sync": ("Synchronise people with a file, a database or a directory.", "sidecar.cli.sync"),
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
+    "insights": ("Show what was noticed, and what is counted.", "sidecar.cli.insights"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
     "tokens": ("Issue API tokens, look at them, end them.", "sidecar.cli.tokens"),
     "convert": ("Begin with the configuration of another proxy.", "sidecar.cli.convert"),

@@ -14,6 +14,7 @@ from sidecar.config.console import Console
 from sidecar.config.engines import EngineSection
 from sidecar.config.forward_auth import ForwardAuth
 from sidecar.config.header_presets import PRESETS, expanded
+from sidecar.config.insights import Insights
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.people import ByHand
 from sidecar.config.provision import Provision
@@ -79,6 +80,7 @@ class Config(Section):
     )
     limits: Limits = Field(Limits(), description="what each client may do in a while")
     audit: Audit = Field(Audit(), description="one line for every decision")
+    insights: Insights | None = Field(None, description="alerts about what is odd; none when left out")
     log: Log = Field(Log(), description="the operator's log")
     console: Console | None = Field(None, description="the operators' web pages; none when left out")
     pages: Pages = Field(Pages(), description="the few pages that people see")
