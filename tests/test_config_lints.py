@@ -50,11 +50,11 @@ def sessions(rest: str) -> dict[str, str]:
     return {"sessions": f"sessions: {{{rest}}}"}
 
 
-def hook(url: str, secret: str = "SESSION_SECRET") -> dict[str, str]:
+def hook(url: str, variable: str = "SESSION_SECRET") -> dict[str, str]:
     """A webhook for audit lines; what follows a comma after the address are settings of its own."""
     address, _, rest = url.partition(", ")
     rest = f", {rest}" if rest else ""
-    return audit(f"webhook: {{url: '{address}', secret: {{env: {secret}}}, spool: spool{rest}}}")
+    return audit(f"webhook: {{url: '{address}', secret: {{env: {variable}}}, spool: spool{rest}}}")
 
 
 def audit(rest: str) -> dict[str, str]:
@@ -464,7 +464,7 @@ CASES = [
     (audit("syslog: {url: unix:dev/log}"), "error", "audit.syslog.url", "absolute path"),
     (audit("syslog: {url: tcp://logs}"), "warning", "audit.syslog.url", "in the clear"),
     (audit("syslog: {url: udp://127.0.0.1, ca: config.yaml}"), "error", "audit.syslog.ca", "tls:// only"),
-    (audit("stdout: true, events: {syslog: [login-failed]}"), "error", "audit.events.syslog", "audit.syslog is not set"),
+    (audit("stdout: true, events: {syslog: [login-failed]}"), "error", "audit.events.syslog", "is not set"),
     (audit("database: {retention: 1h}"), "error", "audit.database.retention", "1d"),
     (audit("database: {retention: 2d}, chain: {every: 2d}"), "error", "audit.chain.every", "more often"),
     (hook("https://user:p@siem"), "error", "audit.webhook.url", "password"),

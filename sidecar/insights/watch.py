@@ -168,7 +168,7 @@ class Watch:
         burst = self._bursts[counted.kind]
         assert burst is not None  # noqa: S101 - others are not counted
         within = burst.within.total_seconds()
-        total = await self._store.count(f"insight:n:{key_of(*counted)}", within, number)
+        total = await self._store.count(f"insight:n:{key_of(*counted)}", within, min(number, burst.count))
         if total >= burst.count:
             await self._alerts.tell(Alert(counted.kind, counted.subject, {"count": total, "within": within, **about}))
 
