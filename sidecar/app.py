@@ -50,6 +50,7 @@ from sidecar.upstream import Upstream
 if TYPE_CHECKING:
     from sidecar.console.console import Console
     from sidecar.sessions.store import Store
+    from sidecar.telemetry.tracing import Tracing
     from sidecar.tokens import TokenAuthenticator
 
 _log = structlog.get_logger("app")
@@ -274,6 +275,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         signals=signals.server if signals is not None else None,
         must_audit=config.audit.on_failure == "refuse",
         forward_auth=forward_auth_of(config, site, arrival, gate, answers),
+        tracing=_tracing(config, parts),
     )
     return Sidecar(
         config=config,
@@ -329,6 +331,15 @@ async def _console(config: Config, *joined: Any) -> Console | None:
     from sidecar.console.opening import open_console  # noqa: PLC0415 - as for accounts
 
     return await open_console(config, config.console, *joined)
+
+
+def _tracing(config: Config, parts: Parts) -> Tracing | None:
+    if config.tracing is None:
+        return None
+    # OpenTelemetry is an extra, and costs memory.
+    from sidecar.telemetry.tracing import Tracing  # noqa: PLC0415
+
+    return parts.add(Tracing(config.tracing, config.server.trusted_proxies))
 
 
 def _nothing_asserted(*_: object, **__: object) -> Sequence[Line]:

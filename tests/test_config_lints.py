@@ -57,6 +57,10 @@ def hook(url: str, variable: str = "SESSION_SECRET") -> dict[str, str]:
     return audit(f"webhook: {{url: '{address}', secret: {{env: {variable}}}, spool: spool{rest}}}")
 
 
+def tracing(rest: str) -> dict[str, str]:
+    return {"tracing": f"tracing: {{{rest}}}"}
+
+
 def audit(rest: str) -> dict[str, str]:
     return {"audit": f"audit: {{{rest}}}"}
 
@@ -155,6 +159,12 @@ def console(rest: str, base: str = CONSOLE) -> dict[str, str]:
 
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
+    # Traces
+    (tracing("otlp: 'tcp://c:4318'"), "error", "tracing.otlp", "no address"),
+    (tracing("otlp: 'http://me@c:4318'"), "error", "tracing.otlp", "no address"),
+    (tracing("otlp: 'http://c:4318'"), "warning", "tracing.otlp", "in the clear"),
+    (tracing("otlp: 'http://127.0.0.1:4318', ca: pyproject.toml"), "error", "tracing.ca", "https://"),
+    (tracing("otlp: 'http://127.0.0.1:4318', sample: 1"), "warning", "tracing.sample", "costs"),
     # People by hand
     ({"people": "people: {}"}, "error", "people", "for the sake of their accounts"),
     (people('join: {crop: "{{ user.email }}"}'), "error", "people.join.crop", "no login"),
@@ -1050,3 +1060,11 @@ def test_the_claims_that_are_the_sidecar_s_own_are_the_same_for_checks_and_login
 
 def test_a_plain_saml_login_is_fine(tmp_path: Path) -> None:
     assert problems(tmp_path, text_of(**saml())) == ()
+
+
+def test_traces_without_their_library_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.config.lints.tracing.find_spec", lambda _: None)
+    found = problems(tmp_path, text_of(**tracing("otlp: 'http://127.0.0.1:4318'")))
+    assert ("error", "tracing", "OpenTelemetry is not installed") in {
+        (problem.severity, problem.path, problem.message) for problem in found
+    }

@@ -27,6 +27,7 @@ from sidecar.config.lints import (
     steps,
     sync,
     templates,
+    tracing,
 )
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
@@ -61,6 +62,7 @@ CHECKS: tuple[Check, ...] = (
     _check(insights.insights, "insights", "roles"),
     _check(insights.reach, "insights", "provision", "tokens"),
     _check(insights.spools, "insights", "audit"),
+    _check(tracing.tracing, "tracing"),
     _check(console.address, "console", "server"),
     _check(console.operators, "console", "roles", "logins"),
     _check(sessions.store, "server", "sessions"),

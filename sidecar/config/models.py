@@ -25,6 +25,7 @@ from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, S
 from sidecar.config.shorthand import Presets
 from sidecar.config.signals import Signals
 from sidecar.config.sync import Sync
+from sidecar.config.tracing import Tracing
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
 LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
@@ -82,6 +83,7 @@ class Config(Section):
     audit: Audit = Field(Audit(), description="one line for every decision")
     insights: Insights | None = Field(None, description="alerts about what is odd; none when left out")
     log: Log = Field(Log(), description="the operator's log")
+    tracing: Tracing | None = Field(None, description="OpenTelemetry traces; none when left out")
     console: Console | None = Field(None, description="the operators' web pages; none when left out")
     pages: Pages = Field(Pages(), description="the few pages that people see")
 

@@ -23,6 +23,7 @@ from sidecar.hooks.rest import RestApi
 from sidecar.hooks.sql import CommitLost, Database, Transaction, bound, refusal_of, run_sql
 from sidecar.hooks.step import Placed, evaluated, items_of, placed, section_steps, transactions
 from sidecar.model import Change, Outcome, Result, Unavailable
+from sidecar.telemetry import spans
 
 # Where every condition may say that there is nothing to do.
 _MAY_BE_IDLE = frozenset([Change.UPDATE, Change.SET_ROLES])
@@ -184,9 +185,11 @@ class StepHook:
     async def _call(
         self, step: Placed, rest: RestStep, request: Request, context: Mapping[str, Any], progress: _Progress
     ) -> None:
-        outcome = await run_rest(
-            self._apis[rest.on], rest, request, context, change=progress.change, enriches=progress.is_found
-        )
+        with spans.step("hook", "client", step=step.place, connection=rest.on):
+            outcome = await run_rest(
+                self._apis[rest.on], rest, request, context, change=progress.change, enriches=progress.is_found
+            )
+            spans.note(result=outcome.result.value)
         progress.note(step, outcome)
         if progress.end is None and progress.change is not Change.LOOKUP:
             progress.has_changed |= rest.method != "GET"
@@ -214,9 +217,11 @@ class StepHook:
         try:
             for context in items_of(step.step, progress.context()):
                 values = await evaluated(step.is_slow, partial(bound, sql, context, dialect))
-                outcome = await run_sql(
-                    transaction, sql, values, context, change=progress.change, enriches=progress.is_found
-                )
+                with spans.step("hook", "client", step=step.place, connection=sql.on):
+                    outcome = await run_sql(
+                        transaction, sql, values, context, change=progress.change, enriches=progress.is_found
+                    )
+                    spans.note(result=outcome.result.value)
                 progress.note(step, outcome)
                 if progress.end is not None:
                     return
