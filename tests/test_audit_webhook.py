@@ -40,6 +40,7 @@ class Receiver:
         self.status = 200
         self.hangs = False
         self.tries = 0
+        self.asked: set[str] = set()
         self.port = 0
         self._runner: web.AppRunner | None = None
 
@@ -58,6 +59,7 @@ class Receiver:
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         self.tries += 1
+        self.asked.add(request.path)
         body = await request.read()
         stamp, _, proof = request.headers["Sidecar-Signature"].partition(",v1=")
         moment = stamp.removeprefix("t=")
@@ -164,6 +166,7 @@ async def test_no_redirect_is_followed_and_no_cookie_kept(receiver: Receiver, tm
     sink.write(lines("/a"))
     await until(lambda: receiver.tries >= 2)
     assert receiver.messages == []
+    assert receiver.asked == {"/hook"}
     receiver.status = 200
     await until(lambda: receiver.paths == ["/a"])
     assert "Cookie" not in receiver.heads[0]

@@ -187,6 +187,13 @@ async def test_tokens_after_a_silence_failures_by_cause_and_slow_hooks(store: St
     ]  # fmt: skip
 
 
+async def test_of_all_replicas_one_tells(store: Store, clock: Ticking) -> None:
+    replicas = [Replica(Insights(), store, clock) for _ in range(3)]
+    told = await asyncio.gather(*(one.alerts.tell(Alert("silent-token", "t1", {})) for one in replicas))
+    assert sum(told) == 1
+    assert sum([len(await one.told()) for one in replicas]) == 1
+
+
 async def test_there_is_never_a_storm(store: Store, clock: Ticking) -> None:
     one = Replica(Insights(most=5), store, clock)
     for number in range(50):
