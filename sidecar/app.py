@@ -164,15 +164,15 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         takes_basic=config.tokens is not None and config.tokens.basic != "never",
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
-    accounts, scim, tokens, schedule = Accounts(), None, None, None
+    accounts, scim, tokens, schedules = Accounts(), None, None, list[Any]()
     if config.provision is not None or config.tokens is not None:
         # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts.
-        from sidecar.accounts import open_accounts, open_schedule, open_scim, open_tokens  # noqa: PLC0415 - see above
+        from sidecar.accounts import open_accounts, open_schedules, open_scim, open_tokens  # noqa: PLC0415 - see above
 
         accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
         scim = open_scim(config.scim, site, accounts, store, audit, metrics)
         tokens = open_tokens(config, accounts, audit)
-        schedule = open_schedule(config, accounts, audit, metrics, clock)
+        schedules = open_schedules(config, accounts, audit, metrics, clock)
         if tokens is not None:
             parts.add(tokens)
     signals = None
@@ -238,7 +238,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
 
     def complaints() -> Mapping[str, str]:
-        return {**watch.complaints(), **(schedule.complaints() if schedule is not None else {})}
+        return {**watch.complaints(), **{name: text for one in schedules for name, text in one.complaints().items()}}
 
     condition = Condition(store, accounts, upstream.says, complaints)
     portal = entrance.portal(
@@ -289,7 +289,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             upstream.look_after_servers,
             *([accounts.work] if accounts.database is not None else []),
             *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
-            *([schedule.work] if schedule is not None else []),
+            *(one.work for one in schedules),
             *watch.work,
             *_looking_on(config, store, audit, metrics, clock, accounts, tokens, parts),
             *(signals.work if signals is not None else []),

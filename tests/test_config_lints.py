@@ -99,6 +99,13 @@ def rename(name: str, **saved: str) -> dict[str, str]:
     return accounts(lookup=lookup, rename=step)
 
 
+ACCOUNT = "account: {key: '{{ row.login }}', active: '{{ row.active }}'}"
+
+
+def drift(rest: str = ACCOUNT, listed: str = "csv: users.csv", **others: str) -> dict[str, str]:
+    return {"drift": f"drift: {{list: {{{listed}}}, {rest}}}", "provision": provision(), **others}
+
+
 def sync(rest: str, source: str = "csv: people.csv", **others: str) -> dict[str, str]:
     named = 'identity: {username: "{{ claims.login }}"}' if "identity" not in rest else ""
     line = ", ".join(filter(None, [f"source: {{{source}}}", "id: number", named, rest]))
@@ -159,6 +166,17 @@ def console(rest: str, base: str = CONSOLE) -> dict[str, str]:
 
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
+    # Drift
+    ({**drift(), "provision": ""}, "error", "drift", "no accounts to compare"),
+    (drift(f"{ACCOUNT}, cron: never"), "error", "drift.cron", "minute hour"),
+    (drift("account: {key: '{{ row.login }}'}"), "warning", "drift.account.active", "people who left"),
+    (drift("account: {key: '{{ user.login }}', active: '{{ row.a }}'}"), "error", "drift.account.key", "no `user`"),
+    (drift("account: {key: k, active: 'x{{ row.a }}'}"), "error", "drift.account.active", "one expression"),
+    (drift("account: {key: k, active: '{{ row.a }}', roles: r}"), "warning", "drift.account.roles", "no role is"),
+    (drift(f"{ACCOUNT}, idle: 90d"), "error", "drift.idle", "last sign-in"),
+    (drift(f"{ACCOUNT}, repair: true"), "error", "drift.repair", "timetable"),
+    (drift(listed="rest: {base_url: nowhere, path: /u, people: '{{ body }}'}"), "error", "drift.list.rest.base_url",
+     "no plain address"),
     # Traces
     (tracing("otlp: 'tcp://c:4318'"), "error", "tracing.otlp", "no address"),
     (tracing("otlp: 'http://me@c:4318'"), "error", "tracing.otlp", "no address"),

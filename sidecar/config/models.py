@@ -11,6 +11,7 @@ from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
 from sidecar.config.callers import Certificates, Tokens
 from sidecar.config.console import Console
+from sidecar.config.drift import Drift
 from sidecar.config.engines import EngineSection
 from sidecar.config.forward_auth import ForwardAuth
 from sidecar.config.header_presets import PRESETS, expanded
@@ -72,6 +73,7 @@ class Config(Section):
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
     people: ByHand | None = Field(None, description="people whom operators add by hand; left out, they add nobody")
     sync: dict[str, Sync] = Field(default_factory=dict, description="name → a source of people that is read regularly")
+    drift: Drift | None = Field(None, description="compare the application's accounts with those known here")
     tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
     certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
     signals: Signals | None = Field(None, description="who tells of ended sessions and disabled accounts")

@@ -112,11 +112,8 @@ class StepHook:
     async def apply(self, order: Order) -> Outcome:
         """Carry the order out, step after step, until one does not succeed.
 
-        Raises ``Unavailable(PROVISIONING_DOWN)`` when the application surely did nothing. ValueError for ``LIST``.
+        Raises ``Unavailable(PROVISIONING_DOWN)`` when the application surely did nothing.
         """
-        if order.change not in self._steps:
-            message = "an order cannot list"
-            raise ValueError(message)
         began = time.perf_counter()
         try:
             return await self._run(self._steps[order.change], _Progress(order, order.change))
