@@ -66,7 +66,7 @@ async def open_accounts(  # noqa: PLR0917 - the parts that it joins
     changes = Changes(store)
     if config.provision is None:
         return await _prepared(Accounts(database, directory, changes=changes))
-    hook = parts.add(StepHook(config.provision))
+    hook = parts.add(StepHook(config.provision, metrics.of_hook))
 
     def record(event: str, fields: Mapping[str, object]) -> None:
         metrics.accounts.labels(event).inc()

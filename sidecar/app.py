@@ -39,17 +39,19 @@ from sidecar.portal.invitation import nobody_invites
 from sidecar.portal.opening import Entrance
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import site_of
+from sidecar.recording import open_keeping, open_recording
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import for_site, open_store, server_secrets
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
-from sidecar.telemetry.opening import open_audit
 from sidecar.telemetry.page import MetricsPage
 from sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
     from sidecar.console.console import Console
+    from sidecar.sessions.store import Store
     from sidecar.telemetry.tracing import Tracing
+    from sidecar.tokens import TokenAuthenticator
 
 _log = structlog.get_logger("app")
 Clock = Callable[[], float]
@@ -137,7 +139,7 @@ async def build(config: Config, clock: Clock = time.time) -> Sidecar:
 
     What was opened is closed again then.
     """
-    audit = open_audit(config.audit, clock)
+    audit = open_recording(config, clock)
     parts = Parts()
     try:
         return await _wired(config, clock, audit, parts)
@@ -289,11 +291,38 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
             *(one.work for one in schedules),
             *watch.work,
+            *_looking_on(config, store, audit, metrics, clock, accounts, tokens, parts),
             *(signals.work if signals is not None else []),
         ],
         parts=parts,
         console=await _console(config, store, keeper, condition, audit, metrics, clock, parts),
     )
+
+
+def _looking_on(  # noqa: PLR0917 - the parts that it joins
+    config: Config,
+    store: Store,
+    audit: AuditLog,
+    metrics: Metrics,
+    clock: Clock,
+    accounts: Accounts,
+    tokens: TokenAuthenticator | None,
+    parts: Parts,
+) -> Sequence[Callable[[], Awaitable[None]]]:
+    """Work that looks at what the others do: old audit lines go, and what is odd is told."""
+    work: list[Callable[[], Awaitable[None]]] = []
+    keeping = open_keeping(config, clock)
+    if keeping is not None:
+        work.append(parts.add(keeping).work)
+    if config.insights is not None:
+        from sidecar.insights.opening import open_insights  # noqa: PLC0415 - for those who want alerts
+
+        known = accounts.database, config.directory.application
+        insight = parts.add(open_insights(config.insights, store, audit, metrics, clock, *known))
+        work.append(insight.watch.work)
+        if tokens is not None:
+            tokens.heard = insight.watch.token_used
+    return work
 
 
 async def _console(config: Config, *joined: Any) -> Console | None:

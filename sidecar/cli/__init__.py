@@ -24,6 +24,7 @@ _COMMANDS = {
     "drift": ("Find accounts in the application that are not what they should be.", "sidecar.cli.drift"),
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
+    "insights": ("Show what was noticed, and what is counted.", "sidecar.cli.insights"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
     "tokens": ("Issue API tokens, look at them, end them.", "sidecar.cli.tokens"),
     "convert": ("Begin with the configuration of another proxy.", "sidecar.cli.convert"),

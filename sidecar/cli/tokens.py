@@ -26,8 +26,8 @@ from sidecar.model import Person, Refused, Unavailable
 from sidecar.people import Changes
 from sidecar.plans import rules_of
 from sidecar.reason import Reason
+from sidecar.recording import open_recording
 from sidecar.sessions.opening import open_store
-from sidecar.telemetry.opening import open_audit
 from sidecar.tokens import Issuer, Order
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ def _run(settings: Config, work: Callable[[_Desk], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def _desk(settings: Config) -> AsyncIterator[_Desk]:
     # Standard output is for the answer.
-    audit = open_audit(settings.audit.model_copy(update={"stdout": False}), time.time)
+    audit = open_recording(settings, time.time, is_command=True)
     store = open_store(settings.sessions, time.time)
     directory = await Directory.open(
         settings.directory.url.reveal(), settings.directory.application, settings.directory.timeout.total_seconds()

@@ -15,6 +15,7 @@ from sidecar.config.drift import Drift
 from sidecar.config.engines import EngineSection
 from sidecar.config.forward_auth import ForwardAuth
 from sidecar.config.header_presets import PRESETS, expanded
+from sidecar.config.insights import Insights
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.people import ByHand
 from sidecar.config.provision import Provision
@@ -82,6 +83,7 @@ class Config(Section):
     )
     limits: Limits = Field(Limits(), description="what each client may do in a while")
     audit: Audit = Field(Audit(), description="one line for every decision")
+    insights: Insights | None = Field(None, description="alerts about what is odd; none when left out")
     log: Log = Field(Log(), description="the operator's log")
     tracing: Tracing | None = Field(None, description="OpenTelemetry traces; none when left out")
     console: Console | None = Field(None, description="the operators' web pages; none when left out")

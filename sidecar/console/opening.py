@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from sidecar.accounts import open_sync
 from sidecar.arrival import Arrival
@@ -43,6 +44,9 @@ from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens import Issuer
+
+if TYPE_CHECKING:
+    from sidecar.directory.audit import AuditBook
 
 Clock = Callable[[], float]
 _PREFIX = "console:"
@@ -102,7 +106,7 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
     )
     accounts = condition.accounts
     history = History(metrics, clock)
-    trail = TrailPages(audit=audit, file=config.audit.file)
+    trail = TrailPages(audit=audit, file=config.audit.file, book=_book(config, parts))
     house = HousePages(config=config, condition=condition, history=history, trail=trail, audit=audit)
     issuers = {name: one.issuer for name, one in config.logins.items() if isinstance(one, OidcLogin)}
     people = PeoplePages(accounts=accounts, keeper=keeper, issuers=issuers, audit=audit, audit_file=config.audit.file)
@@ -159,6 +163,17 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
     )
     console.listener = ConsoleListener(section, config.server, console.handle)
     return parts.add(console)
+
+
+def _book(config: Config, parts: Parts) -> AuditBook | None:
+    """Audit lines in the database, where they are in no file."""
+    if config.audit.file is not None or config.audit.database is None:
+        return None
+    from sidecar.directory.audit import AuditBook  # noqa: PLC0415 - databases are for those who have one
+    from sidecar.directory.database import Database  # noqa: PLC0415 - likewise
+
+    directory = config.directory
+    return AuditBook(parts.add(Database(directory.url.reveal(), directory.timeout.total_seconds())))
 
 
 def _issuer(config: Config, accounts: Accounts, audit: AuditLog) -> Issuer | None:

@@ -58,6 +58,10 @@ class Event(Enum):
     TOKEN_CREATED = "token-created"
     TOKEN_REVOKED = "token-revoked"
     TOKEN_REFUSED = "token-refused"
+    INSIGHT_RAISED = "insight-raised"
     SERVICE_STARTED = "service-started"
     SERVICE_STOPPED = "service-stopped"
     CONFIGURATION_LOADED = "configuration-loaded"
+
+
+EVERY = frozenset(Event)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -75,6 +75,21 @@ class Metrics:
             buckets=_BUCKETS,
             registry=registry,
         )
+        self.insights = Counter(
+            "sidecar_insights",
+            "Alerts by their kind; suppressed are those beyond the most.",
+            ["kind"],
+            registry=registry,
+        )
+        self.hook_seconds = Histogram(
+            "sidecar_hook_seconds",
+            "Time that orders to the application took.",
+            ["change"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        # Each is told of every order: which change, and how many seconds it took.
+        self.hook_watchers: list[Callable[[str, float], None]] = []
         self.faults = Counter(
             "sidecar_faults", "Answers with 5xx made by the sidecar itself.", ["reason"], registry=registry
         )
@@ -144,6 +159,12 @@ class Metrics:
             self.sync_good.labels(source).set(at)
             for change, number in counts.items():
                 self.sync_changes.labels(source, change).inc(number)
+
+    def of_hook(self, change: str, seconds: float) -> None:
+        """Note that an order to the application took *seconds*."""
+        self.hook_seconds.labels(change).observe(seconds)
+        for watch in self.hook_watchers:
+            watch(change, seconds)
 
     def of_drift(self, counts: Mapping[str, int]) -> None:
         """Note how many findings of each kind there are; one that is gone is none."""

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sidecar.console.acts import operator_fields
 from sidecar.console.page import Asked, Page
 from sidecar.console.trail import Looked, look_back, place_of
+from sidecar.console.trail_database import look_back_in
 from sidecar.core.audit import Event
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
@@ -20,6 +21,9 @@ from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.reading import Line, Query, instant_of
+
+if TYPE_CHECKING:
+    from sidecar.directory.audit import AuditBook
 
 PAGE = 50
 _FIELDS = ("event", "person", "client", "path", "reason", "reference", "session", "text")
@@ -49,17 +53,22 @@ class Shown:
 
 @dataclass(slots=True, kw_only=True)
 class TrailPages:
-    """``/audit`` and ``/why``. ``file`` is None where lines go elsewhere."""
+    """``/audit`` and ``/why``. ``file`` and ``book`` are None where lines go elsewhere."""
 
     audit: AuditLog
     file: Path | None
+    book: AuditBook | None = None
+
+    @property
+    def _source(self) -> object:
+        return self.file or self.book
 
     async def search(self, asked: Asked) -> Page:
         """Lines that fit the query, the newest first."""
         typed = {name: asked.query.get(name, "").strip() for name in (*_FIELDS, "until")}
-        values: dict[str, Any] = {"typed": typed, "events": [event.value for event in Event], "file": self.file}
+        values: dict[str, Any] = {"typed": typed, "events": [event.value for event in Event], "file": self._source}
         values |= {"lines": (), "further": None, "has_packed": False, "problem": ""}
-        if self.file is not None:
+        if self._source is not None:
             if any(typed.values()):
                 said = {f"asked_{name}": value for name, value in typed.items() if value}
                 self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), **said})
@@ -84,7 +93,9 @@ class TrailPages:
         return await self._back(fits, needles=needles, most=PAGE, until=until, begin=place_of(begin))
 
     async def _back(self, fits: Callable[[Line], bool], **how: Any) -> Looked:
-        assert self.file is not None  # noqa: S101 - the callers looked
+        if self.file is None:
+            assert self.book is not None  # noqa: S101 - the callers looked
+            return await look_back_in(self.book, fits, **how)
         try:
             return await asyncio.to_thread(look_back, self.file, fits, **how)
         except OSError as error:
@@ -92,7 +103,7 @@ class TrailPages:
 
     async def refusals(self, most: int) -> Sequence[Shown]:
         """The newest decisions that let nobody in."""
-        if self.file is None:
+        if self._source is None:
             return ()
         decision = Event.DECISION.value
         looked = await self._back(
@@ -118,9 +129,9 @@ class TrailPages:
     async def why(self, asked: Asked) -> Page:
         """What happened in the request with a reference, why, and what was around it."""
         reference = asked.query.get("reference", "").strip()
-        values: dict[str, Any] = {"reference": reference, "file": self.file, "lines": (), "around": ()}
+        values: dict[str, Any] = {"reference": reference, "file": self._source, "lines": (), "around": ()}
         values |= {"words": None, "reason": "", "is_asked": bool(reference)}
-        if self.file is None or not reference:
+        if self._source is None or not reference:
             return Page("why", values)
         self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), "target": reference[:100]})
         needles = [reference] if reference.isalnum() else []
