@@ -146,11 +146,15 @@ class AuditLog:
         for outlet in self._outlets:
             outlet.flush(_PATIENCE)
 
-    def close(self) -> None:
-        """Write the rest and let go of the sinks."""
+    def rest(self) -> None:
+        """Forget what the event loop would do later, so that ``close`` may be called in a thread."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def close(self) -> None:
+        """Write the rest and let go of the sinks."""
+        self.rest()
         for outlet in self._outlets:
             outlet.close(_PATIENCE)
 
