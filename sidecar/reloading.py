@@ -65,6 +65,11 @@ class Prepared:
         """The name of the configuration, which says nothing of secrets."""
         return digest_of(self.loaded.config)
 
+    @property
+    def fingerprint(self) -> str:
+        """A name for everything in it, secrets and files included: for comparing on this machine, for nobody to see."""
+        return fingerprint_of(self.laid)
+
 
 class Reloading:
     """Knows which configuration is in force in this process, and puts another in its place."""
@@ -76,6 +81,7 @@ class Reloading:
         self._path = path
         self._environment = os.environ if environment is None else environment
         self._lock = asyncio.Lock()
+        self._is_over = False
         self._tried: tuple[Path, ...] = ()
         self.loaded = loaded
         self.sidecar = sidecar
@@ -113,6 +119,8 @@ class Reloading:
 
     async def prepare(self) -> Prepared:
         """Read, check and wire; nothing of it is in force yet. Raises ConfigError."""
+        if self._is_over:
+            raise ConfigError([_unusable(self._path, "the sidecar is stopping")])
         try:
             loaded = await asyncio.to_thread(load, self._path, environment=self._environment, filters=FILTERS)
             laid = await asyncio.to_thread(laid_out, loaded.config)
@@ -147,10 +155,11 @@ class Reloading:
                 set_up(self.sidecar.config.log.level, self.sidecar.config.log.format)
         self.loaded, self._laid, self._tried = prepared.loaded, prepared.laid, ()
         self.fingerprint = fingerprint_of(self._laid)
-        self.sidecar.lasting.complaint = ""
+        was_refused, self.sidecar.lasting.complaint = self.sidecar.lasting.complaint, ""
         self._count("loaded")
         outcome = Outcome(is_loaded=True, digest=prepared.digest, changes=prepared.changes)
-        if is_noted:
+        # A look at files that came to nothing is no news.
+        if is_noted and (prepared.changes or was_refused or trigger != "watch"):
             _log.info("the configuration is loaded", trigger=trigger, by=who, changed=[c.path for c in outcome.changes])
             fields = {"digest": outcome.digest, "file": str(self._path), "trigger": trigger, "by": who}
             self.sidecar.audit.record(Event.CONFIGURATION_LOADED, {**fields, "changes": shown(outcome.changes)})
@@ -171,6 +180,16 @@ class Reloading:
             fields = {"file": str(self._path), "trigger": trigger, "by": who, "problems": list(problems)}
             self.sidecar.audit.record(Event.CONFIGURATION_REFUSED, fields)
         return Outcome(is_loaded=False, digest=digest_of(self.config), problems=problems)
+
+    async def stop(self, *, is_replaced: bool = False) -> None:
+        """Stop what runs, and reload no more."""
+        async with self._lock:
+            self._is_over = True
+        await self.sidecar.stop(is_replaced=is_replaced)
+
+    def hurry(self) -> None:
+        """Make a ``stop`` that is under way end at once."""
+        self.sidecar.hurry()
 
     def _count(self, result: str) -> None:
         metrics = self.sidecar.metrics

@@ -10,6 +10,7 @@ from sidecar.condition import Accounts
 from sidecar.console.operators import Level, Operator
 from sidecar.console.page import Asked
 from sidecar.core.audit import Event
+from sidecar.lasting import Lasting
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
@@ -29,6 +30,7 @@ class Act(Enum):
     CANCEL = "cancel"
     DISABLE = "disable"
     ENABLE = "enable"
+    RELOAD = "reload"
 
 
 NEEDS: Mapping[Act, Level] = {
@@ -38,6 +40,7 @@ NEEDS: Mapping[Act, Level] = {
     Act.CANCEL: Level.ADMINISTER,
     Act.DISABLE: Level.ADMINISTER,
     Act.ENABLE: Level.ADMINISTER,
+    Act.RELOAD: Level.ADMINISTER,
 }
 
 
@@ -49,6 +52,7 @@ class Acts:
     keeper: SessionKeeper
     own_keeper: SessionKeeper
     audit: AuditLog
+    lasting: Lasting
 
     async def do(self, asked: Asked) -> None:
         """Do what the form of *asked* says. Raises Refused and Unavailable; each is audited."""
@@ -77,6 +81,8 @@ class Acts:
             return {"ended": await self.keeper.end_id(target)}
         if act is Act.END_SESSIONS:
             return await self._end_sessions(target)
+        if act is Act.RELOAD:
+            return await self._reload(operator)
         directory, provisioner = self.accounts.directory, self.accounts.provisioner
         if directory is None or provisioner is None:
             raise Refused(Reason.NOT_FOUND, 404, "no accounts are kept here")
@@ -91,6 +97,13 @@ class Acts:
             raise Refused(Reason.CONFLICT, 409, "nobody switches themselves off or on")
         change = provisioner.disable if act is Act.DISABLE else provisioner.enable
         return {"username": (await change(target, SOURCE, now)).username}
+
+    async def _reload(self, operator: Operator) -> Mapping[str, object]:
+        """Have the configuration read again; what came of it is shown on its page."""
+        if self.lasting.reload is None:
+            raise Refused(Reason.NOT_FOUND, 404, "nobody can reload here")
+        outcome = await self.lasting.reload("console", operator.session.identity.username)
+        return {"digest": outcome.digest} if outcome.is_loaded else {"result": "refused"}
 
     async def _end_sessions(self, target: str) -> Mapping[str, object]:
         """End all sessions of a person (our id), or of an identity (its key), at the console, too."""

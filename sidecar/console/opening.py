@@ -95,7 +95,7 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
     accounts = condition.accounts
     history = lasting.keep("history", None, lambda: History(metrics, clock))
     trail = TrailPages(audit=audit, file=config.audit.file)
-    house = HousePages(config=config, condition=condition, history=history, trail=trail, audit=audit)
+    house = HousePages(config=config, condition=condition, history=history, trail=trail, audit=audit, lasting=lasting)
     issuers = {name: one.issuer for name, one in config.logins.items() if isinstance(one, OidcLogin)}
     people = PeoplePages(accounts=accounts, keeper=keeper, issuers=issuers, audit=audit, audit_file=config.audit.file)
     views: dict[str, View] = {"": house.overview}
@@ -131,7 +131,7 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
         needs=needs,
         seal=Seal(secrets, site.origin),
         views=views,
-        acts=Acts(accounts=accounts, keeper=keeper, own_keeper=own_keeper, audit=audit),
+        acts=Acts(accounts=accounts, keeper=keeper, own_keeper=own_keeper, audit=audit, lasting=lasting),
         pages=Pages(app_name=name, prefix=site.prefix, menu=tuple(menu)),
         answers=answers,
         audit=audit,

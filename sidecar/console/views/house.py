@@ -18,6 +18,7 @@ from sidecar.console.history import ACCOUNTS, HEIGHT, REQUESTS, SIGN_INS, WIDTH,
 from sidecar.console.page import Asked, Page
 from sidecar.console.views.trail import TrailPages
 from sidecar.directory.browsing import DEAD, WAITING
+from sidecar.lasting import Lasting
 from sidecar.model import Unavailable
 from sidecar.probing import Finding, probe
 from sidecar.telemetry.audit import AuditLog
@@ -37,6 +38,7 @@ class HousePages:
     history: History
     trail: TrailPages
     audit: AuditLog
+    lasting: Lasting
     _probing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _probed: tuple[float, dict[str, Finding]] = (0.0, {})
 
@@ -66,7 +68,9 @@ class HousePages:
             parts = await self.condition.readiness()
         except Unavailable as fault:
             return f"{fault.reason.value}: {fault.detail}"
-        complaints = [f"{name}: {said}" for name, said in parts.items() if name.startswith("metadata.")]
+        complaints = [
+            f"{name}: {said}" for name, said in parts.items() if name.startswith(("metadata.", "configuration"))
+        ]
         if self.audit.is_failing:
             complaints.append("audit lines cannot be written")
         return "; ".join(complaints)
@@ -96,7 +100,8 @@ class HousePages:
     async def configuration(self, _asked: Asked) -> Page:
         """The configuration in force, with every default and without its secrets."""
         sections = [(name, _as_yaml(value)) for name, value in redacted(self.config).items() if value not in (None, {})]
-        return Page("configuration", {"sections": sections})
+        complaint = self.lasting.complaint
+        return Page("configuration", {"sections": sections, "complaint": complaint, "can_reload": self.lasting.reload})
 
 
 def _as_yaml(value: Any) -> str:
