@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("app")
 # Former configurations that live on for their streams; when there are more, the oldest's streams are closed.
-_MOST_FORMER = 8
+_MOST_FORMER = 32
 _LAST_WORDS = 1.0
 Work = Callable[[], Awaitable[None]]
 

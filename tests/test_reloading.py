@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 import yaml
 from aiohttp import web
 
 from sidecar.config.loader import load
 from sidecar.hooks.passwords import FILTERS
 from sidecar.reloading import Reloading
-from tests.services.redis import RedisServer
 from tests.world import SECRET, Running, World, merged, until
 
 

@@ -46,8 +46,8 @@ class _Thresholds:
 _thresholds = _Thresholds()
 
 
-class _NamedLogger(structlog.PrintLogger):
-    """Prints; knows its name."""
+class _NamedLogger(structlog.WriteLogger):
+    """Writes each line in one piece, so that those of several workers stay apart; knows its name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(file=sys.stderr)
