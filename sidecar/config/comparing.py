@@ -154,9 +154,17 @@ def shown(changes: Sequence[Change]) -> list[str]:
 def files_of(path: Path, document: Document | None, config: Config | None) -> tuple[Path, ...]:
     """Every file that the configuration at *path* is made of: itself, those that it refers to, certificates, pages."""
     base = path.resolve().parent
-    named = [] if document is None else [base / name for name in _named(document.data)]
+    # What stands under audit is written by us: a file of its own there is no reference.
+    data = {} if document is None else {key: part for key, part in document.data.items() if key != "audit"}
+    keys = [] if document is None else _named(list(_inside(document.data.get("audit"))))
+    named = [base / name for name in (*_named(data), *keys)]
     inner = [] if config is None else [value.path for _, value in _leaves(config, "") if isinstance(value, Held)]
     return tuple(dict.fromkeys([path, *named, *inner]))
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value.values()
 
 
 def _named(value: Any) -> Iterator[str]:
