@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from aiohttp import web
 from sidecar.config.loader import load
 from sidecar.hooks.passwords import FILTERS
 from sidecar.reloading import Reloading
-from tests.world import SECRET, Running, World, merged, until
+from tests.console_world import a_console, act
+from tests.services.certificates import SelfSigned, make_self_signed
+from tests.world import SECRET, Running, World, free_port, merged, until
 
 
 @dataclass
@@ -133,3 +136,125 @@ async def test_a_request_under_way_ends_with_the_plan_that_it_began_with(world: 
         assert (await first).status == 200
         async with http.get(f"{one.running.url}/public/x") as answer:
             assert answer.status in (401, 403)
+
+
+async def test_what_cannot_change_is_named_and_nothing_else_changes_either(world: World) -> None:
+    one = await reloadable(world)
+    changes = {**rule("/public/**", "nobody"), "server": {"listen": "127.0.0.1:1", "max_header": "1KiB"}}
+    outcome = await one.change(changes)
+    assert not outcome.is_loaded
+    text = " ".join(outcome.problems)
+    assert "server.listen" in text
+    assert "server.max_header" in text
+    async with one.running.browser() as browser:
+        assert (await browser.page("/public/x")).status == 200
+    parts = await one.reloading.sidecar.condition.readiness()
+    assert "refused" in parts["configuration"]
+    (line,) = one.events("configuration-refused")
+    assert "config.yaml" in line["problems"][0]
+    assert b"sidecar_configuration_refused 1.0" in one.reloading.sidecar.metrics.render()
+    # Taken back, all is well again.
+    one.write({"server": {"listen": f"127.0.0.1:{one.running.port}", "max_header": None}})
+    assert (await one.reloading.reload("signal")).is_loaded
+    assert "configuration" not in await one.reloading.sidecar.condition.readiness()
+    assert b"sidecar_configuration_refused 0.0" in one.reloading.sidecar.metrics.render()
+
+
+async def test_what_fails_only_when_it_is_built_changes_nothing(world: World) -> None:
+    one = await reloadable(world)
+    before = one.reloading.sidecar
+    outcome = await one.change({"audit": {"file": "/proc/nowhere/audit.jsonl"}})
+    assert not outcome.is_loaded
+    assert "audit.file" in outcome.problems[0]
+    assert one.reloading.sidecar is before
+
+
+async def test_neither_lines_nor_problems_hold_a_secret_that_changed(world: World, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2-the-first")
+    changes = {"logins": {"corp": {"client_secret": {"file": str(tmp_path / "secret")}}}}
+    one = await reloadable(world, changes)
+    (tmp_path / "secret").write_text("hunter2-the-second")
+    outcome = await one.reloading.reload("signal")
+    assert [str(change) for change in outcome.changes] == ["logins.corp.client_secret: changed"]
+    # A secret that went astray into a place that is no secret, and is wrong there.
+    refused = await one.change({"server": {"public_url": "hunter2-the-third"}})
+    assert not refused.is_loaded
+    assert "server.public_url" in " ".join(refused.problems)
+    assert "hunter2" not in one.running.audit_file.read_text() + str(refused.problems) + str(outcome)
+
+
+async def test_parts_that_did_not_change_are_kept_and_others_are_not(world: World) -> None:
+    one = await reloadable(world)
+    before = one.reloading.sidecar
+    assert (await one.change({"pages": {"support": "somebody"}})).is_loaded
+    after = one.reloading.sidecar
+    assert after.upstream is before.upstream
+    assert after.audit is before.audit
+    assert (await one.change({"app": {"idle_timeout": "7m"}})).is_loaded
+    assert one.reloading.sidecar.upstream is not before.upstream
+    await until(lambda: _former(one, 0))
+    async with one.running.browser() as browser:
+        assert (await browser.sign_in("ada")).status == 200
+
+
+async def test_a_renewed_certificate_is_shown_to_whoever_connects_next(world: World, tmp_path: Path) -> None:
+    first, second = (make_self_signed(_made(tmp_path / name), name) for name in ("one", "two"))
+    certificate, key = tmp_path / "tls.pem", tmp_path / "tls-key.pem"
+
+    def put(pair: SelfSigned) -> None:
+        certificate.write_bytes(pair.certificate.read_bytes())
+        key.write_bytes(pair.key.read_bytes())
+
+    put(first)
+    port = free_port()
+    url = f"https://localhost:{port}"
+    tls = {"tls": {"certificate": str(certificate), "key": str(key)}, "public_url": url}
+    one = await reloadable(world, {"server": tls}, port=port)
+
+    async def shown() -> str:
+        # By address: a client that names no host is served the same.
+        return await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+
+    assert (await shown()).split() == first.certificate.read_text().split()
+    put(second)
+    outcome = await one.reloading.reload("signal")
+    assert outcome.is_loaded, outcome
+    assert (await shown()).split() == second.certificate.read_text().split()
+    # A pair that does not fit is refused, and the good one stays.
+    certificate.write_bytes(first.certificate.read_bytes())
+    assert not (await one.reloading.reload("signal")).is_loaded
+    assert (await shown()).split() == second.certificate.read_text().split()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+async def test_an_administrator_reloads_at_the_console_and_nobody_else(world: World, tmp_path: Path) -> None:
+    console = await a_console(world, tmp_path)
+    running = console.running
+    variables = {**os.environ, "ISSUER": running.provider.issuer, "OIDC_SECRET": "a client secret"}
+    variables |= {"SESSION_SECRET": SECRET, "USERS_DB": f"sqlite:///{console.users}"}
+    file = running.folder / "config.yaml"
+    made = Reloadable(
+        running, Reloading(file, load(file, environment=variables, filters=FILTERS), running.sidecar, variables), file
+    )
+    world.closing(running.sidecar.stop, made.stop)
+    running.sidecar.lasting.reload = made.reloading.reload
+    made.write({"pages": {"support": "somebody else"}})
+    async with await console.operator("grace") as operator:
+        assert (await act(operator, "reload", "configuration")).status == 403
+        assert "Read the files again" not in await (await operator.page("/configuration")).text()
+    async with await console.operator("ada") as administrator:
+        assert (await act(administrator, "reload", "configuration")).status == 303
+        assert made.reloading.config.pages.support == "somebody else"
+        # Of the same session, by the configuration that took over.
+        page = await (await administrator.page("/configuration")).text()
+        assert "Read the files again" in page
+        made.file.write_text(made.file.read_text() + "nonsense: 1\n")
+        assert (await act(administrator, "reload", "configuration")).status == 303
+        assert "Not in force" in await (await administrator.page("/configuration")).text()
+    (line,) = made.events("configuration-loaded")
+    assert (line["trigger"], line["by"]) == ("console", "ada")
+    assert [line.get("result") for line in made.events("console-act")] == ["done", "refused"]
