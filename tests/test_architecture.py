@@ -26,6 +26,7 @@ ROOMS = [
     ["express", "serving", "forward_auth"],
     ["gate"],
     ["endings", "assertion", "arrival", "condition", "doorway", "leaving", "limits"],
+    ["drift"],
     ["portal", "scim_api", "signals", "manual", "sync"],
     ["provision", "engines"],
     ["tokens"],

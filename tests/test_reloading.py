@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from aiohttp import web
 from sidecar.config.loader import load
 from sidecar.hooks.passwords import FILTERS
 from sidecar.reloading import Reloading
+from sidecar.telemetry.log import LOGGERS
 from tests.console_world import a_console, act
 from tests.services.certificates import SelfSigned, make_self_signed
 from tests.world import SECRET, Running, World, free_port, merged, until
@@ -258,3 +260,8 @@ async def test_an_administrator_reloads_at_the_console_and_nobody_else(world: Wo
     (line,) = made.events("configuration-loaded")
     assert (line["trigger"], line["by"]) == ("console", "ada")
     assert [line.get("result") for line in made.events("console-act")] == ["done", "refused"]
+
+
+def test_every_logger_of_ours_has_a_name_that_a_level_can_be_set_for() -> None:
+    texts = [path.read_text() for path in (Path(__file__).parents[1] / "sidecar").rglob("*.py")]
+    assert {name for text in texts for name in re.findall(r'get_logger\("(\w+)"\)', text)} == set(LOGGERS)

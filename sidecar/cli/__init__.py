@@ -22,6 +22,7 @@ _COMMANDS = {
     "outbox": ("Look at what is owed to the application; try it again or let it go.", "sidecar.cli.outbox"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
     "sync": ("Synchronise people with a file, a database or a directory.", "sidecar.cli.sync"),
+    "drift": ("Find accounts in the application that are not what they should be.", "sidecar.cli.drift"),
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),

@@ -11,6 +11,7 @@ from sidecar.config.lints import (
     audit,
     callers,
     console,
+    drift,
     engines,
     forward_auth,
     headers,
@@ -26,6 +27,7 @@ from sidecar.config.lints import (
     steps,
     sync,
     templates,
+    tracing,
 )
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
@@ -58,6 +60,7 @@ CHECKS: tuple[Check, ...] = (
     _check(service.durations, *Config.model_fields),
     _check(service.reloading, "reload"),
     _check(audit.audit, "audit"),
+    _check(tracing.tracing, "tracing"),
     _check(console.address, "console", "server"),
     _check(console.operators, "console", "roles", "logins"),
     _check(sessions.store, "server", "sessions"),
@@ -89,6 +92,7 @@ CHECKS: tuple[Check, ...] = (
     _check(callers.tokens, "tokens", "provision"),
     _check(callers.introspection, "logins"),
     _check(callers.certificates, "certificates"),
+    _check(drift.drift, "drift", "provision"),
     _check(engines.sections, "engines", "logins", "access"),
     _check(engines.questions, "engines", "access"),
     _check(headers.names, "headers", "assertion"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
@@ -51,16 +51,31 @@ class Callback:
             if set(answer) == {"answer"}:
                 answer = await self.handover.pick_up(answer["answer"])
             to = await self.sign_in.way_back(answer)
-            opened = await self.sign_in.finish(visit, name, answer, now)
+            opened = await self._finished(visit, name, answer, now)
         except (Refused, Unavailable) as error:
             return self._failed(person, name, to, error)
+        if opened is None:
+            return self._onward(to, "Once more, please.")
         self._succeeded(visit, name, opened)
         if not opened.is_enough:
             return self._too_weak(person, name, opened)
+        return self._onward(opened.to, "You are signed in.", opened.cookies)
+
+    async def _finished(self, visit: Visit, name: str, answer: Mapping[str, str], now: float) -> Opened | None:
+        """Finish the sign-in; None when another tab overtook it and it had better begin anew."""
+        try:
+            return await self.sign_in.finish(visit, name, answer, now)
+        except Refused as error:
+            if error.reason is not Reason.LOGIN_COOKIE_MISSING or not await self.sign_in.is_overtaken(visit, answer):
+                raise
+            self._note_failure(visit, name, error, f"{error.detail}, begun anew")
+            return None
+
+    def _onward(self, to: str, note: str, cookies: Sequence[str] = ()) -> web.Response:
         if self.site.style.same_site == "Strict":
             # A strict cookie does not travel along a redirect that began at the provider: let the page go on itself.
-            return self.answers.page("onward", 200, {"to": opened.to, "note": "You are signed in."}, opened.cookies)
-        return self.answers.go(opened.to, opened.cookies)
+            return self.answers.page("onward", 200, {"to": to, "note": note}, cookies)
+        return self.answers.go(to, cookies)
 
     def _too_weak(self, visit: Visit, name: str, opened: Opened) -> web.Response:
         """Say that the provider did less than the page asks for: sending the person there again would never end.
@@ -75,14 +90,17 @@ class Callback:
         return self.answers.refused(visit, refused, f"{self.site.login_path(opened.to)}&again=1", opened.cookies)
 
     def _failed(self, visit: Visit, name: str, to: str, error: Refused | Unavailable) -> web.Response:
-        known = name if self.sign_in.knows(name) else "unknown"
-        self.metrics.logins.labels(known, error.reason.value).inc()
-        fields = {"provider": known, "reason": error.reason.value, "detail": error.detail, "client": visit.client}
-        self.audit.record(Event.LOGIN_FAILED, {**fields, "reference": visit.reference})
+        self._note_failure(visit, name, error, error.detail)
         retry = to if error.reason is Reason.LOGIN_STATE_UNKNOWN else self.site.login_path(to)
         if isinstance(error, Refused):
             return self.answers.refused(visit, error, retry)
         return self.answers.unavailable(visit, error, retry)
+
+    def _note_failure(self, visit: Visit, name: str, error: Refused | Unavailable, detail: str) -> None:
+        known = name if self.sign_in.knows(name) else "unknown"
+        self.metrics.logins.labels(known, error.reason.value).inc()
+        fields = {"provider": known, "reason": error.reason.value, "detail": detail, "client": visit.client}
+        self.audit.record(Event.LOGIN_FAILED, {**fields, "reference": visit.reference})
 
     def _succeeded(self, visit: Visit, name: str, opened: Opened) -> None:
         self.metrics.logins.labels(name, "ok").inc()

@@ -14,6 +14,8 @@ from sidecar.sessions.store import Store
 _WINDOW = 60.0
 _RECENT = 30.0
 _TURNS = 4
+# A browser that restores its tabs brings one answer for each of them, and all but one may name a cookie that is gone.
+_ANEW = 20
 # What two clocks may differ by without doing harm, network included.
 _APART = 5.0
 
@@ -44,6 +46,10 @@ class Circles:
             return
         if await self.store.count(f"loop:{_hashed(browser)}", _WINDOW) > _TURNS:
             raise self._cause(visit, session, now - float(ended))
+
+    async def may_begin_anew(self, browser: str) -> bool:
+        """True while a browser may begin once more by itself what came back with another binding cookie."""
+        return bool(browser) and await self.store.count(f"anew:{_hashed(browser)}", _WINDOW) <= _ANEW
 
     def _cause(self, visit: Visit, session: Session | None, passed: float) -> Refused:
         # The store forgets the end after so long by its own clock; two of ours that see more than that disagree.

@@ -172,6 +172,16 @@ class SignIn:
         except Refused:
             return "/"
 
+    async def is_overtaken(self, visit: Visit, answer: Mapping[str, str]) -> bool:
+        """True when it does no harm that this browser sends another binding cookie than the attempt was begun with.
+
+        Tabs whose first requests cross each get a cookie, of which the browser keeps the last. To go to the page again
+        opens nothing that a link to it would not open; an answer that belongs to somebody else is not used up. Who was
+        invited has their link to begin with.
+        """
+        attempt = await self.attempts.peek(_state_of(answer))
+        return not attempt.invitation and await self.circles.may_begin_anew(browser_of(visit, self.site))
+
 
 def _state_of(answer: Mapping[str, str]) -> str:
     """State of an answer: OAuth's ``state`` or SAML's ``RelayState``, which carries the same."""

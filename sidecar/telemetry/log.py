@@ -13,7 +13,7 @@ import structlog
 LEVELS = ("debug", "info", "warning", "error")
 # Who writes lines here, by the names that a level can be set for.
 LOGGERS = (
-    "accounts", "app", "application", "audit", "condition", "console", "control", "doorway", "front", "listening",
+    "accounts", "app", "application", "audit", "condition", "console", "control", "doorway", "drift", "front", "listening",
     "metadata", "oidc", "redis", "reload", "renewal", "run", "scim", "serving", "signals", "sync", "upstream", "vault",
     "wire", "workers",
 )  # fmt: skip
