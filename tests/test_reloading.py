@@ -179,9 +179,9 @@ async def test_neither_lines_nor_problems_hold_a_secret_that_changed(world: Worl
     outcome = await one.reloading.reload("signal")
     assert [str(change) for change in outcome.changes] == ["logins.corp.client_secret: changed"]
     # A secret that went astray into a place that is no secret, and is wrong there.
-    refused = await one.change({"server": {"public_url": "hunter2-the-third"}})
+    refused = await one.change({"server": {"hosts": ["hunter2 the third"]}})
     assert not refused.is_loaded
-    assert "server.public_url" in " ".join(refused.problems)
+    assert "server.hosts" in " ".join(refused.problems)
     assert "hunter2" not in one.running.audit_file.read_text() + str(refused.problems) + str(outcome)
 
 
