@@ -206,6 +206,8 @@ CASES = [
         "headers.X-Name.encoding",
         "UTF-8",
     ),
+    # Reloading
+    ({"reload": f"reload: {{control: /run/{'s' * 107}}}"}, "error", "reload.control", "longer than"),
     # The console
     (console("listen: nowhere"), "error", "console.listen", "host:port"),
     (console("listen: '127.0.0.1:8080'"), "error", "console.listen", "already"),

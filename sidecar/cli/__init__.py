@@ -11,6 +11,8 @@ from sidecar import __version__
 # The line for the overview, and where the command is.
 _COMMANDS = {
     "run": ("Serve.", "sidecar.cli.run"),
+    "reload": ("Have the sidecar that runs read its configuration again.", "sidecar.cli.reload"),
+    "log-level": ("Change what the sidecar that runs writes to its log, for a while.", "sidecar.cli.log_level"),
     "check": ("Report every problem of a configuration; --connect reaches all it names.", "sidecar.cli.check"),
     "doctor": ("Examine the whole deployment, and say what to change and why.", "sidecar.cli.doctor"),
     "plan": ("Print what would happen to a person, and do nothing.", "sidecar.cli.plan"),
@@ -52,7 +54,7 @@ class _Commands(click.Group):
         name, stand_in, rest = super().resolve_command(ctx, args)
         if stand_in is None or name is None:
             return name, stand_in, rest
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[name][1]), name)
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[name][1]), name.replace("-", "_"))
         return name, command, rest
 
 

@@ -59,6 +59,7 @@ CHECKS: tuple[Check, ...] = (
     _check(service.application_cookies, "app"),
     _check(service.application_logout, "app"),
     _check(service.durations, *Config.model_fields),
+    _check(service.reloading, "reload"),
     _check(audit.audit, "audit"),
     _check(insights.insights, "insights", "roles"),
     _check(insights.reach, "insights", "provision", "tokens"),

@@ -22,7 +22,7 @@ from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
 from sidecar.config.scim import Scim
 from sidecar.config.section import Section
-from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, Sessions
+from sidecar.config.service import App, Directory, Limits, Log, Pages, Reload, Server, Sessions
 from sidecar.config.shorthand import Presets
 from sidecar.config.signals import Signals
 from sidecar.config.sync import Sync
@@ -87,6 +87,7 @@ class Config(Section):
     log: Log = Field(Log(), description="the operator's log")
     tracing: Tracing | None = Field(None, description="OpenTelemetry traces; none when left out")
     console: Console | None = Field(None, description="the operators' web pages; none when left out")
+    reload: Reload = Field(Reload(), description="taking a changed configuration over while serving")
     pages: Pages = Field(Pages(), description="the few pages that people see")
 
     @property

@@ -12,6 +12,7 @@ from sidecar.console.operators import Level, Operator
 from sidecar.console.page import Asked
 from sidecar.console.syncs import Syncs
 from sidecar.core.audit import Event
+from sidecar.lasting import Lasting
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
@@ -38,6 +39,7 @@ class Act(Enum):
     APPLY = "sync-apply"
     APPROVE = "sync-approve"
     REJECT = "sync-reject"
+    RELOAD = "reload"
 
 
 NEEDS: Mapping[Act, Level] = {
@@ -52,6 +54,7 @@ NEEDS: Mapping[Act, Level] = {
     Act.APPLY: Level.OPERATE,
     Act.APPROVE: Level.ADMINISTER,
     Act.REJECT: Level.OPERATE,
+    Act.RELOAD: Level.ADMINISTER,
 }
 
 
@@ -66,6 +69,7 @@ class Acts:
     keeper: SessionKeeper
     own_keeper: SessionKeeper
     audit: AuditLog
+    lasting: Lasting
     issuer: Issuer | None = None
     syncs: Syncs | None = None
 
@@ -101,6 +105,11 @@ class Acts:
             return await self._revoke(target, operator, now)
         if act in _SYNC:
             return await self._synchronise(act, target, asked)
+        if act is Act.RELOAD:
+            return await self._reload(operator)
+        return await self._about_accounts(act, target, operator, now)
+
+    async def _about_accounts(self, act: Act, target: str, operator: Operator, now: float) -> Mapping[str, object]:
         directory, provisioner = self.accounts.directory, self.accounts.provisioner
         if directory is None or provisioner is None:
             raise Refused(Reason.NOT_FOUND, 404, "no accounts are kept here")
@@ -135,6 +144,13 @@ class Acts:
             return await self.syncs.apply(target, asked.operator, note)
         change = self.syncs.approve if act is Act.APPROVE else self.syncs.reject
         return await change(target, asked.operator)
+
+    async def _reload(self, operator: Operator) -> Mapping[str, object]:
+        """Have the configuration read again; what came of it is shown on its page."""
+        if self.lasting.reload is None:
+            raise Refused(Reason.NOT_FOUND, 404, "nobody can reload here")
+        outcome = await self.lasting.reload("console", operator.session.identity.username)
+        return {"digest": outcome.digest} if outcome.is_loaded else {"result": "refused"}
 
     async def _end_sessions(self, target: str) -> Mapping[str, object]:
         """End all sessions of a person (our id), or of an identity (its key), at the console, too."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from sidecar.console.views.people import PeoplePages
 from sidecar.console.views.sync import SyncPages
 from sidecar.console.views.tokens import TokenPages
 from sidecar.console.views.trail import TrailPages
+from sidecar.lasting import Lasting
 from sidecar.limits import Limits
 from sidecar.logins.login import Ask
 from sidecar.logins.opening import open_logins, saml_logins_of
@@ -39,16 +39,14 @@ from sidecar.plans import rules_of as access_rules
 from sidecar.portal.opening import Entrance
 from sidecar.portal.site import Site, site_of
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.sessions.opening import for_site, server_secrets
+from sidecar.sessions.opening import for_site
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
-from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens import Issuer
 
 if TYPE_CHECKING:
     from sidecar.directory.audit import AuditBook
 
-Clock = Callable[[], float]
 _PREFIX = "console:"
 
 
@@ -59,22 +57,22 @@ def console_site(config: Config, section: Section) -> Site:
     return site_of(server, config.sessions.model_copy(update={"cookie": cookie}))
 
 
-async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
+async def open_console(  # noqa: PLR0917 - the parts that it joins
     config: Config,
     section: Section,
     store: Store,
     keeper: SessionKeeper,
     condition: Condition,
     audit: AuditLog,
-    metrics: Metrics,
-    clock: Clock,
     parts: Parts,
+    lasting: Lasting,
 ) -> Console:
     """The console that *section* describes; *parts* closes it. Raises ValueError, OSError and Unavailable."""
+    clock, metrics = lasting.clock, lasting.metrics
     site = console_site(config, section)
     own = Apart(store, _PREFIX)
     # A record that somebody moved between the two kinds of sessions inside the store would open with neither.
-    secrets = for_site(server_secrets(config.sessions), f"console {site.origin}")
+    secrets = for_site(lasting.secrets(config.sessions), f"console {site.origin}")
     times = {"idle": section.idle, "absolute": section.absolute}
     own_keeper = parts.add(SessionKeeper(own, config.sessions.model_copy(update=times), secrets, clock))
     await own_keeper.start()
@@ -105,9 +103,9 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
         asks=lambda _path, _host: replace(needs), is_ready=condition.in_public, keys={"keys": []}, front_channel={}
     )
     accounts = condition.accounts
-    history = History(metrics, clock)
+    history = lasting.keep("history", None, lambda: History(metrics, clock))
     trail = TrailPages(audit=audit, file=config.audit.file, book=_book(config, parts))
-    house = HousePages(config=config, condition=condition, history=history, trail=trail, audit=audit)
+    house = HousePages(config=config, condition=condition, history=history, trail=trail, audit=audit, lasting=lasting)
     issuers = {name: one.issuer for name, one in config.logins.items() if isinstance(one, OidcLogin)}
     people = PeoplePages(accounts=accounts, keeper=keeper, issuers=issuers, audit=audit, audit_file=config.audit.file)
     views: dict[str, View] = {"": house.overview}
@@ -151,11 +149,20 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
         needs=needs,
         seal=Seal(secrets, site.origin),
         views=views,
-        acts=Acts(accounts=accounts, keeper=keeper, own_keeper=own_keeper, audit=audit, issuer=issuer, syncs=syncs),
+        acts=Acts(
+            accounts=accounts,
+            keeper=keeper,
+            own_keeper=own_keeper,
+            audit=audit,
+            lasting=lasting,
+            issuer=issuer,
+            syncs=syncs,
+        ),
         pages=Pages(app_name=name, prefix=site.prefix, menu=tuple(menu)),
         answers=answers,
         audit=audit,
-        limits=Limits(config.limits),
+        limits=lasting.keep("console limits", config.limits, lambda: Limits(config.limits)),
+        section=section,
         history=history,
         clock=clock,
         must_audit=config.audit.on_failure == "refuse",

@@ -62,6 +62,8 @@ class Event(Enum):
     SERVICE_STARTED = "service-started"
     SERVICE_STOPPED = "service-stopped"
     CONFIGURATION_LOADED = "configuration-loaded"
+    CONFIGURATION_REFUSED = "configuration-refused"
+    LOG_LEVEL_CHANGED = "log-level-changed"
 
 
 EVERY = frozenset(Event)

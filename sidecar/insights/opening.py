@@ -20,10 +20,22 @@ if TYPE_CHECKING:
 class Insight:
     """The watch, and what it sends with."""
 
-    def __init__(self, watch: Watch, sender: Sender | None) -> None:
-        """Join *watch* and *sender*."""
+    def __init__(self, watch: Watch, sender: Sender | None, audit: AuditLog, metrics: Metrics) -> None:
+        """Join *watch* and *sender*; hear of what *audit* and *metrics* are told while at work."""
         self.watch = watch
         self._sender = sender
+        self._audit = audit
+        self._metrics = metrics
+
+    async def work(self) -> None:
+        """Watch for ever; after a reload another one does, and what both hear must not count twice."""
+        self._audit.listen(self.watch.hear)
+        self._metrics.hook_watchers.append(self.watch.hook_took)
+        try:
+            await self.watch.work()
+        finally:
+            self._audit.stop_listening(self.watch.hear)
+            self._metrics.hook_watchers.remove(self.watch.hook_took)
 
     async def close(self) -> None:
         """Deliver the rest, for a moment."""
@@ -40,7 +52,7 @@ def open_insights(  # noqa: PLR0917 - the parts that it joins
     database: Database | None,
     application: str,
 ) -> Insight:
-    """What *section* asks for, hearing of all that *audit* and *metrics* are told. Raises OSError."""
+    """What *section* asks for, which will hear of all that *audit* and *metrics* are told. Raises OSError."""
     sender = None
     if section.webhook is not None:
         sender = Sender(section.webhook, "insights", clock, "insights.webhook")
@@ -54,6 +66,4 @@ def open_insights(  # noqa: PLR0917 - the parts that it joins
 
     alerts = Alerts(section, store, audit, metrics, clock, sender)
     watch = Watch(section, store, alerts, clock, dormant if database is not None else None)
-    audit.listen(watch.hear)
-    metrics.hook_watchers.append(watch.hook_took)
-    return Insight(watch, sender)
+    return Insight(watch, sender, audit, metrics)

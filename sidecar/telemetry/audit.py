@@ -90,6 +90,10 @@ class AuditLog:
         """Have *hear* called with each event, before anything is done to personal data; it must be quick."""
         self._hearers.append(hear)
 
+    def stop_listening(self, hear: Hear) -> None:
+        """Call *hear* no longer."""
+        self._hearers.remove(hear)
+
     def treated(self, fields: Mapping[str, object]) -> Mapping[str, object]:
         """*fields* with personal data as it may be kept."""
         return fields if self._policy is None else self._policy.applied(fields)
@@ -164,11 +168,15 @@ class AuditLog:
         for outlet in self._outlets:
             outlet.flush(_PATIENCE)
 
-    def close(self) -> None:
-        """Write the rest and let go of the sinks."""
+    def rest(self) -> None:
+        """Forget what the event loop would do later, so that ``close`` may be called in a thread."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def close(self) -> None:
+        """Write the rest and let go of the sinks."""
+        self.rest()
         for outlet in self._outlets:
             outlet.close(_PATIENCE)
 

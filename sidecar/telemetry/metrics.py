@@ -119,6 +119,21 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
+        self.configurations = Counter(
+            "sidecar_configuration_loads", "Configurations by whether they are in force.", ["result"], registry=registry
+        )
+        self.configuration_at = Gauge(
+            "sidecar_configuration_last_good_seconds",
+            "When a configuration was last put in force (epoch seconds).",
+            registry=registry,
+            multiprocess_mode="max",
+        )
+        self.configuration_refused = Gauge(
+            "sidecar_configuration_refused",
+            "1 while the newest state of the configuration is refused and a former one in force.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._under_way = 0
         self._ended: Tally[tuple[str, str]] = Tally()
         self._took = [0] * (len(_BUCKETS) + 1)
@@ -165,6 +180,13 @@ class Metrics:
         self.hook_seconds.labels(change).observe(seconds)
         for watch in self.hook_watchers:
             watch(change, seconds)
+
+    def of_configuration(self, result: str, at: float) -> None:
+        """Note what became of a configuration at *at*: loaded or refused."""
+        self.configurations.labels(result).inc()
+        self.configuration_refused.set(result == "refused")
+        if result == "loaded":
+            self.configuration_at.set(at)
 
     def of_drift(self, counts: Mapping[str, int]) -> None:
         """Note how many findings of each kind there are; one that is gone is none."""

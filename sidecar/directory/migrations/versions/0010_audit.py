@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import mysql
 
 revision = "0010"
-down_revision = "0007"
+down_revision = "0008"
 
 # MySQL's TEXT ends at 64 KiB, and its BIGINT alone counts up by itself; SQLite counts up INTEGER only.
 _LONG = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
