@@ -15,6 +15,10 @@ from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
 from sidecar.directory.sync_runs import RunRecord
+from sidecar.drift import DriftWatch
+from sidecar.drift.rules import rules_of as drift_rules
+from sidecar.drift.schedule import DriftSchedule
+from sidecar.drift.watch import Ground
 from sidecar.hooks.hook import StepHook
 from sidecar.manual.register import MANUAL
 from sidecar.model import Person, Unavailable
@@ -190,10 +194,20 @@ def open_sync(
     }
 
 
-def open_schedule(
+def open_schedules(
+    config: Config, accounts: Accounts, audit: AuditLog, metrics: Metrics, clock: Callable[[], float]
+) -> list[Schedule | DriftSchedule]:
+    """What runs the sources, and looks for drift, when it is due."""
+    found = (
+        _sync_schedule(config, accounts, audit, metrics, clock),
+        _drift_schedule(config, accounts, audit, metrics, clock),
+    )
+    return [one for one in found if one is not None]
+
+
+def _sync_schedule(
     config: Config, accounts: Accounts, audit: AuditLog, metrics: Metrics, clock: Callable[[], float]
 ) -> Schedule | None:
-    """What runs the sources when they are due, where there are any."""
 
     def record(event: Event, fields: dict[str, object]) -> None:
         audit.record(event, fields)
@@ -206,6 +220,28 @@ def open_schedule(
     sources = open_sync(config, accounts, record, clock)
     # Whoever is late by chance need not be so in secret.
     return Schedule(sources, watched, clock, random.random, tell) if sources else None
+
+
+def open_drift(
+    config: Config, accounts: Accounts, record: Callable[[Event, dict[str, object]], None], clock: Callable[[], float]
+) -> DriftWatch | None:
+    """What compares the application's accounts with those known here, where it is told how to list them."""
+    directory, provisioner = accounts.directory, accounts.provisioner
+    if config.drift is None or config.provision is None or directory is None or provisioner is None:
+        return None
+    ground = Ground(directory.sync, directory.holdings, provisioner.outbox.wake, record, clock)
+    opened = partial(open_source, "drift", config.drift.list_)
+    return DriftWatch(drift_rules(config.drift, config.provision), opened, ground)
+
+
+def _drift_schedule(
+    config: Config, accounts: Accounts, audit: AuditLog, metrics: Metrics, clock: Callable[[], float]
+) -> DriftSchedule | None:
+    watch = open_drift(config, accounts, audit.record, clock)
+    if watch is None or config.drift is None:
+        return None
+    # Whoever is late by chance need not be so in secret.
+    return DriftSchedule(watch, random.random, metrics.of_drift, repairs=config.drift.repair)
 
 
 def source_plans(config: Config) -> tuple[SourcePlan, ...]:

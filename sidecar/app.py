@@ -49,6 +49,7 @@ from sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
     from sidecar.console.console import Console
+    from sidecar.telemetry.tracing import Tracing
 
 _log = structlog.get_logger("app")
 Clock = Callable[[], float]
@@ -161,15 +162,15 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         takes_basic=config.tokens is not None and config.tokens.basic != "never",
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
-    accounts, scim, tokens, schedule = Accounts(), None, None, None
+    accounts, scim, tokens, schedules = Accounts(), None, None, list[Any]()
     if config.provision is not None or config.tokens is not None:
         # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts.
-        from sidecar.accounts import open_accounts, open_schedule, open_scim, open_tokens  # noqa: PLC0415 - see above
+        from sidecar.accounts import open_accounts, open_schedules, open_scim, open_tokens  # noqa: PLC0415 - see above
 
         accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
         scim = open_scim(config.scim, site, accounts, store, audit, metrics)
         tokens = open_tokens(config, accounts, audit)
-        schedule = open_schedule(config, accounts, audit, metrics, clock)
+        schedules = open_schedules(config, accounts, audit, metrics, clock)
         if tokens is not None:
             parts.add(tokens)
     signals = None
@@ -235,7 +236,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
 
     def complaints() -> Mapping[str, str]:
-        return {**watch.complaints(), **(schedule.complaints() if schedule is not None else {})}
+        return {**watch.complaints(), **{name: text for one in schedules for name, text in one.complaints().items()}}
 
     condition = Condition(store, accounts, upstream.says, complaints)
     portal = entrance.portal(
@@ -272,6 +273,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         signals=signals.server if signals is not None else None,
         must_audit=config.audit.on_failure == "refuse",
         forward_auth=forward_auth_of(config, site, arrival, gate, answers),
+        tracing=_tracing(config, parts),
     )
     return Sidecar(
         config=config,
@@ -285,7 +287,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
             upstream.look_after_servers,
             *([accounts.work] if accounts.database is not None else []),
             *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
-            *([schedule.work] if schedule is not None else []),
+            *(one.work for one in schedules),
             *watch.work,
             *(signals.work if signals is not None else []),
         ],
@@ -300,6 +302,15 @@ async def _console(config: Config, *joined: Any) -> Console | None:
     from sidecar.console.opening import open_console  # noqa: PLC0415 - as for accounts
 
     return await open_console(config, config.console, *joined)
+
+
+def _tracing(config: Config, parts: Parts) -> Tracing | None:
+    if config.tracing is None:
+        return None
+    # OpenTelemetry is an extra, and costs memory.
+    from sidecar.telemetry.tracing import Tracing  # noqa: PLC0415
+
+    return parts.add(Tracing(config.tracing, config.server.trusted_proxies))
 
 
 def _nothing_asserted(*_: object, **__: object) -> Sequence[Line]:

@@ -22,11 +22,13 @@ from sidecar.portal.portal import Portal
 from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.spans import note, within
 from sidecar.upstream import Client, Departure
 
 if TYPE_CHECKING:
     from sidecar.scim_api import ScimServer
     from sidecar.signals.push import SignalServer
+    from sidecar.telemetry.tracing import Tracing
 
 _log = structlog.get_logger("front")
 _UNREADABLE = frozenset([Reason.HEADERS_INVALID, Reason.TARGET_INVALID])
@@ -51,44 +53,53 @@ class Front:
     # Nothing is done that could not be written down.
     must_audit: bool = False
     forward_auth: ForwardAuth | None = None
+    tracing: Tracing | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
         self.metrics.began()
-        return await self._counted(request, None, self.clock())
+        span = self.tracing.begin(request) if self.tracing is not None else None
+        if span is None:
+            return await self._counted(request, None, self.clock())
+        with within(span):
+            answer = await self._counted(request, None, self.clock())
+            span.note({"http.response.status_code": answer.status})
+            return answer
 
     def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | None:
         """Send an ordinary request on its way at once; None when it is not, or not now: then ``handle`` has it.
 
         *client* is told when the trip may ``arrive``. *seen* is what the header lines are known by from now on.
         """
-        if self._must_not:
+        if self._must_not or (self.tracing is not None and self.tracing.takes(client, request)):
             return None
         began = self.clock()
         try:
             sent = self.express.depart(client, request, seen, began)
         except Exception:  # noqa: BLE001 - whatever it trips over or refuses, the gate does, too, and answers
             return None
-        return None if sent is None else self._trip(sent, began)
+        return None if sent is None else self._trip(client, sent, began)
 
     def again(self, client: Client, data: bytes, origin: Whence) -> Trip | None:
         """As ``depart`` for a whole request whose header lines came before from the same *origin*."""
-        if self._must_not:
+        if self._must_not or (self.tracing is not None and self.tracing.draws(client, data)):
             return None
         began = self.clock()
         try:
             sent = self.express.again(client, data, origin, began)
         except Exception:  # noqa: BLE001 - as above
             return None
-        return None if sent is None else self._trip(sent, began)
+        return None if sent is None else self._trip(client, sent, began)
 
     @property
     def _must_not(self) -> bool:
         """True while nothing may pass, because it could not be noted."""
         return self.must_audit and self.audit.is_failing
 
-    def _trip(self, sent: Sent, began: float) -> Trip:
+    def _trip(self, client: Client, sent: Sent, began: float) -> Trip:
         self.metrics.began()
+        if self.tracing is not None:
+            self.tracing.forget(client)
         return Trip(self, *sent, began)
 
     async def _counted(self, request: web.BaseRequest, trip: Trip | None, began: float) -> web.StreamResponse:
@@ -99,6 +110,7 @@ class Front:
 
     async def _answer(self, request: web.BaseRequest, trip: Trip | None, now: float) -> web.StreamResponse:
         visit = trip.visit if trip is not None else self.arrival.visit(request)
+        note(reference=visit.reference)
         try:
             if trip is not None:
                 answer: web.StreamResponse = await trip.departure.carry_on(request)
@@ -162,6 +174,7 @@ class Front:
 
     def _refused(self, visit: Visit, refused: Refused) -> web.Response:
         self.metrics.became("refused", refused.reason.value)
+        note(effect="refused", reason=refused.reason.value)
         self._note(visit, "deny", refused.reason, refused.detail)
         answer = self.answers.refused(visit, refused)
         if refused.reason in _UNREADABLE:
@@ -171,6 +184,7 @@ class Front:
 
     def _unavailable(self, visit: Visit, unavailable: Unavailable) -> web.Response:
         self.metrics.became("unavailable", unavailable.reason.value)
+        note(effect="unavailable", reason=unavailable.reason.value)
         self.metrics.faults.labels(unavailable.reason.value).inc()
         _log.warning(
             "unavailable",

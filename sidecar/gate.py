@@ -28,6 +28,7 @@ from sidecar.portal.site import Site
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog, Form
+from sidecar.telemetry.spans import carrying, note, step
 from sidecar.upstream import Head, Upstream, wants_websocket
 
 _REMEMBERED = 20_000
@@ -132,7 +133,8 @@ class Gate:
         """
         rules = self.plan.rules.about(visit)
         # What is open to anyone must not depend on the session store.
-        caller = None if is_open(rules, visit) else await self._identify(visit, now)
+        with step("identify"):
+            caller = None if is_open(rules, visit) else await self._identify(visit, now)
         form = await self.forms.take(visit, target.raw, caller.session) if caller and caller.token else None
         if form is not None:
             visit = replace(visit, method="POST")
@@ -165,10 +167,12 @@ class Gate:
 
     async def _decided(self, rules: Sequence[Rule], visit: Visit, caller: Caller | None, now: float) -> Decision:
         """What the rules say, and the engine that they name, once it is noted. Raises Refused and Unavailable."""
-        decision = decide(rules, visit, caller.standing if caller else None, now)
-        verdict = await self._ruling(decision, rules, visit, caller, now)
-        if verdict is not None and not verdict.ruling.allowed:
-            decision = Decision(Effect.DENY, verdict.reason, decision.rule)
+        with step("decide"):
+            decision = decide(rules, visit, caller.standing if caller else None, now)
+            verdict = await self._ruling(decision, rules, visit, caller, now)
+            if verdict is not None and not verdict.ruling.allowed:
+                decision = Decision(Effect.DENY, verdict.reason, decision.rule)
+            note(effect=decision.effect.value, reason=decision.reason.value, rule=decision.rule)
         self._say(decision, visit, caller, verdict)
         return decision
 
@@ -307,7 +311,9 @@ class Gate:
 
     async def identity_lines(self, caller: Caller, now: float) -> tuple[Line, ...]:
         """Header lines about somebody who may enter, once they have their account. Raises Refused, Unavailable."""
-        return self._lines_of(caller, await self.ensure(caller.session.identity, caller.roles, now), now)
+        with step("account"):
+            account = await self.ensure(caller.session.identity, caller.roles, now)
+        return self._lines_of(caller, account, now)
 
     def _lines_of(self, caller: Caller, account: Account | None, now: float) -> tuple[Line, ...]:
         known = self._lines.get(caller.session.id)
@@ -341,13 +347,16 @@ class Gate:
     ) -> web.StreamResponse:
         ended = self.endings.of(caller.session) if caller is not None else None
         affinity = caller.session.id if caller is not None else ""
-        if wants_websocket(request):
-            return await self.upstream.tunnel(request, head, alter=self.answering(()), ended=ended, affinity=affinity)
-        extra = [("Set-Cookie", self.site.drop_form())] if form is not None else []
-        body = form.body if form is not None else None
-        return await self.upstream.carry(
-            request, head, alter=self.answering(extra), ended=ended, body=body, affinity=affinity
-        )
+        with step("application", "client") as span:
+            head = head if span is None else replace(head, headers=carrying(span, head.headers))
+            if wants_websocket(request):
+                alter = self.answering(())
+                return await self.upstream.tunnel(request, head, alter=alter, ended=ended, affinity=affinity)
+            extra = [("Set-Cookie", self.site.drop_form())] if form is not None else []
+            body = form.body if form is not None else None
+            return await self.upstream.carry(
+                request, head, alter=self.answering(extra), ended=ended, body=body, affinity=affinity
+            )
 
     def answering(self, extra: Sequence[Line]) -> Callable[[list[Line]], list[Line]]:
         """What is done to an answer's lines: our cookies are nobody else's to set, and *extra* is added."""

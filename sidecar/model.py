@@ -280,7 +280,6 @@ class Change(Enum):
     DEACTIVATE = "deactivate"
     REACTIVATE = "reactivate"
     DELETE = "delete"
-    LIST = "list"
 
 
 class Duty(Enum):

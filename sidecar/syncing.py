@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sidecar.accounts import open_accounts, open_sync
+from sidecar.accounts import open_accounts, open_drift, open_sync
 from sidecar.condition import Accounts, Parts
 from sidecar.config.models import Config
 from sidecar.core.audit import Event
+from sidecar.drift import DriftWatch
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.sync import Synchroniser
@@ -24,6 +25,7 @@ class Syncing:
 
     sources: dict[str, Synchroniser]
     accounts: Accounts
+    drift: DriftWatch | None = None
 
     async def settle(self, progress: Callable[[int], None]) -> int:
         """Work off what is owed to the application and can be done now; how much that was. Raises Unavailable."""
@@ -48,7 +50,8 @@ async def open_syncing(config: Config, clock: Callable[[], float] = time.time) -
         def record(event: Event, fields: dict[str, object]) -> None:
             audit.record(event, fields)
 
-        yield Syncing(open_sync(config, accounts, record, clock), accounts)
+        drift = open_drift(config, accounts, record, clock)
+        yield Syncing(open_sync(config, accounts, record, clock), accounts, drift)
     finally:
         await parts.close()
         audit.close()

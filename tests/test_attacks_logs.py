@@ -82,7 +82,7 @@ async def test_t59_a_whole_run_leaves_no_secret_in_log_and_audit(world: World, t
                 "POST /-/backchannel/corp HTTP/1.1",
                 "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 70\r\n",
             ),
-            (f"GET /-/callback/corp?state={answer.query['state']}&code=c0de HTTP/1.1", ""),
+            (f"GET /-/callback/corp?state={answer.query['state']}&code=code-of-nobody HTTP/1.1", ""),
         ):
             await running.raw(f"{line}\r\n{host}{secret}{more}\r\nlogout_token={bearer}".encode("latin-1"))
         await running.application.stop()
@@ -94,7 +94,7 @@ async def test_t59_a_whole_run_leaves_no_secret_in_log_and_audit(world: World, t
         answer.query["code"],
         answer.query["state"],
         "another-code",
-        "c0de",
+        "code-of-nobody",
         "in-the-query",
         bearer,
         bearer.split(".")[1],

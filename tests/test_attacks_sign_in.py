@@ -93,7 +93,7 @@ async def test_several_tabs_at_once_each_come_back_to_their_own_page(world: Worl
 
 
 async def test_tabs_whose_first_requests_cross_all_arrive(world: World) -> None:
-    """A browser that restores its tabs has no cookie yet when the first of them begins, and keeps the last it is given."""
+    """A browser that restores its tabs begins without a cookie, and keeps the last that it is given."""
     running = await world()
     async with running.browser() as first, running.browser() as browser:
         overtaken = await first.at_provider("/first")

@@ -50,6 +50,10 @@ def sessions(rest: str) -> dict[str, str]:
     return {"sessions": f"sessions: {{{rest}}}"}
 
 
+def tracing(rest: str) -> dict[str, str]:
+    return {"tracing": f"tracing: {{{rest}}}"}
+
+
 def audit(rest: str) -> dict[str, str]:
     return {"audit": f"audit: {{{rest}}}"}
 
@@ -86,6 +90,13 @@ def rename(name: str, **saved: str) -> dict[str, str]:
     lookup = 'lookup: {sql: {on: db, query: "SELECT * FROM users", save: {SAVED}}}'.replace("SAVED", keep)
     step = f'rename: {{rest: {{on: api, method: PATCH, path: /users, json: {{login: "{name}"}}}}}}'
     return accounts(lookup=lookup, rename=step)
+
+
+ACCOUNT = "account: {key: '{{ row.login }}', active: '{{ row.active }}'}"
+
+
+def drift(rest: str = ACCOUNT, listed: str = "csv: users.csv", **others: str) -> dict[str, str]:
+    return {"drift": f"drift: {{list: {{{listed}}}, {rest}}}", "provision": provision(), **others}
 
 
 def sync(rest: str, source: str = "csv: people.csv", **others: str) -> dict[str, str]:
@@ -148,6 +159,23 @@ def console(rest: str, base: str = CONSOLE) -> dict[str, str]:
 
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
+    # Drift
+    ({**drift(), "provision": ""}, "error", "drift", "no accounts to compare"),
+    (drift(f"{ACCOUNT}, cron: never"), "error", "drift.cron", "minute hour"),
+    (drift("account: {key: '{{ row.login }}'}"), "warning", "drift.account.active", "people who left"),
+    (drift("account: {key: '{{ user.login }}', active: '{{ row.a }}'}"), "error", "drift.account.key", "no `user`"),
+    (drift("account: {key: k, active: 'x{{ row.a }}'}"), "error", "drift.account.active", "one expression"),
+    (drift("account: {key: k, active: '{{ row.a }}', roles: r}"), "warning", "drift.account.roles", "no role is"),
+    (drift(f"{ACCOUNT}, idle: 90d"), "error", "drift.idle", "last sign-in"),
+    (drift(f"{ACCOUNT}, repair: true"), "error", "drift.repair", "timetable"),
+    (drift(listed="rest: {base_url: nowhere, path: /u, people: '{{ body }}'}"), "error", "drift.list.rest.base_url",
+     "no plain address"),
+    # Traces
+    (tracing("otlp: 'tcp://c:4318'"), "error", "tracing.otlp", "no address"),
+    (tracing("otlp: 'http://me@c:4318'"), "error", "tracing.otlp", "no address"),
+    (tracing("otlp: 'http://c:4318'"), "warning", "tracing.otlp", "in the clear"),
+    (tracing("otlp: 'http://127.0.0.1:4318', ca: pyproject.toml"), "error", "tracing.ca", "https://"),
+    (tracing("otlp: 'http://127.0.0.1:4318', sample: 1"), "warning", "tracing.sample", "costs"),
     # People by hand
     ({"people": "people: {}"}, "error", "people", "for the sake of their accounts"),
     (people('join: {crop: "{{ user.email }}"}'), "error", "people.join.crop", "no login"),
@@ -1026,3 +1054,11 @@ def test_the_claims_that_are_the_sidecar_s_own_are_the_same_for_checks_and_login
 
 def test_a_plain_saml_login_is_fine(tmp_path: Path) -> None:
     assert problems(tmp_path, text_of(**saml())) == ()
+
+
+def test_traces_without_their_library_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.config.lints.tracing.find_spec", lambda _: None)
+    found = problems(tmp_path, text_of(**tracing("otlp: 'http://127.0.0.1:4318'")))
+    assert ("error", "tracing", "OpenTelemetry is not installed") in {
+        (problem.severity, problem.path, problem.message) for problem in found
+    }

@@ -68,7 +68,7 @@ def test_each_configuration_in_the_docs_loads(where: str, part: dict[str, Any], 
     if "provision" in part:
         # What a page on hooks leaves out, because it stands on the page before.
         part = {"provision": merged(yaml.load(PROVISION, Loader=yaml.BaseLoader), part["provision"])}  # noqa: S506
-    if {"scim", "people", "sync"} & set(part):
+    if {"scim", "people", "sync", "drift"} & set(part):
         part = {"provision": yaml.load(PROVISION, Loader=yaml.BaseLoader), **part}  # noqa: S506
     whole = merged(yaml.load(BASE, Loader=yaml.BaseLoader), part)  # noqa: S506 - text only
     # A login that says its type is complete, and may be of another kind than the one of the same name above.

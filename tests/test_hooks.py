@@ -48,11 +48,6 @@ def test_a_hook_is_what_the_seam_asks_for() -> None:
     assert [change for change in Change if hook.has(change)] == [Change.LOOKUP, Change.CREATE]
 
 
-async def test_an_order_cannot_list() -> None:
-    with pytest.raises(ValueError, match="cannot list"):
-        await StepHook(section()).apply(order(Change.LIST))
-
-
 def test_the_context_has_exactly_the_names_that_the_configuration_is_checked_against() -> None:
     assert set(order_context(order(Change.CREATE), {})) | {"item"} == ORDER_NAMES
 

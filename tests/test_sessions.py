@@ -932,10 +932,10 @@ async def test_one_at_a_time_has_the_turn(real: Store) -> None:
 
 
 async def test_who_works_longer_than_the_lease_keeps_the_turn(real: Store) -> None:
-    async with a_turn(real, lease=0.1):
+    async with a_turn(real, lease=0.6):
         for _ in range(40):
             assert not await real.claim("turn:a", b"another worker", LONG)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
     assert await real.claim("turn:a", b"another worker", LONG)
 
 

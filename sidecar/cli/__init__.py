@@ -12,6 +12,7 @@ from sidecar import __version__
 _COMMANDS = {
     "run": ("Serve.", "sidecar.cli.run"),
     "check": ("Report every problem of a configuration; --connect reaches all it names.", "sidecar.cli.check"),
+    "doctor": ("Examine the whole deployment, and say what to change and why.", "sidecar.cli.doctor"),
     "plan": ("Print what would happen to a person, and do nothing.", "sidecar.cli.plan"),
     "explain": ("Say rule by rule why a request is let in or refused.", "sidecar.cli.explain"),
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
@@ -20,6 +21,7 @@ _COMMANDS = {
     "outbox": ("Look at what is owed to the application; try it again or let it go.", "sidecar.cli.outbox"),
     "saml": ("Print our SAML metadata; say what is wrong with a SAML answer.", "sidecar.cli.saml"),
     "sync": ("Synchronise people with a file, a database or a directory.", "sidecar.cli.sync"),
+    "drift": ("Find accounts in the application that are not what they should be.", "sidecar.cli.drift"),
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),

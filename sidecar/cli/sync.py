@@ -23,7 +23,7 @@ from sidecar.syncing import Syncing, open_syncing
 
 _NAME = click.argument("name")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-_BY = click.option("--by", default="", help="Who asks, for the books; the machine's account when left out.")
+BY = click.option("--by", default="", help="Who asks, for the books; the machine's account when left out.")
 _PERSON = click.option("--person", default="", metavar="ID", help="Only this person, by their id in the source.")
 _FULL = click.option("--full", is_flag=True, help="Read everything, not only what changed.")
 _LEAVE = click.option("--leave", is_flag=True, help="Leave the accounts to the running sidecar.")
@@ -44,11 +44,11 @@ def sync() -> None:
 @CONFIG
 @_PERSON
 @_FULL
-@_BY
+@BY
 @_JSON
 def sync_plan(name: str, config: Path, person: str, by: str, *, full: bool, as_json: bool) -> None:
     """Read the source NAME and say what would change. Changes nothing."""
-    wish = Wish(_who(by), full=full, only=person)
+    wish = Wish(who(by), full=full, only=person)
 
     async def work(syncing: Syncing, bar: Bar) -> None:
         one = _source(syncing, name)
@@ -62,7 +62,7 @@ def sync_plan(name: str, config: Path, person: str, by: str, *, full: bool, as_j
 @CONFIG
 @_PERSON
 @_FULL
-@_BY
+@BY
 @_LEAVE
 @click.option("--dry-run", is_flag=True, help="The same as plan: change nothing.")
 @_JSON
@@ -70,7 +70,7 @@ def sync_run(
     name: str, config: Path, person: str, by: str, *, full: bool, leave: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Plan and apply, unless there is more of it than one run may change."""
-    wish = Wish(_who(by), full=full, only=person)
+    wish = Wish(who(by), full=full, only=person)
 
     async def work(syncing: Syncing, bar: Bar) -> None:
         one = _source(syncing, name)
@@ -103,7 +103,7 @@ def sync_show(what: str, config: Path, *, show_all: bool, as_json: bool) -> None
 @sync.command("apply")
 @CONFIG
 @_PLAN
-@_BY
+@BY
 @_LEAVE
 @_JSON
 def sync_apply(config: Path, plan_hash: str, by: str, *, leave: bool, as_json: bool) -> None:
@@ -111,7 +111,7 @@ def sync_apply(config: Path, plan_hash: str, by: str, *, leave: bool, as_json: b
 
     async def work(syncing: Syncing, bar: Bar) -> None:
         one, run = await _run(syncing, plan_hash)
-        done = await one.apply(run.id, _who(by), bar)
+        done = await one.apply(run.id, who(by), bar)
         await _settled(syncing, done, bar, leave=leave)
         await _answer(one, done, as_json=as_json)
 
@@ -121,19 +121,38 @@ def sync_apply(config: Path, plan_hash: str, by: str, *, leave: bool, as_json: b
 @sync.command("approve")
 @CONFIG
 @_PLAN
-@_BY
+@BY
 @_JSON
 def sync_approve(config: Path, plan_hash: str, by: str, *, as_json: bool) -> None:
     """Let a plan that is beyond a limit be applied, once. Somebody else must have asked for it."""
 
     async def work(syncing: Syncing, _bar: Bar) -> None:
         one, run = await _run(syncing, plan_hash)
-        approved = await one.approve(run.id, _who(by))
+        approved = await one.approve(run.id, who(by))
         if as_json:
             say_json(await as_data(one, approved))
         else:
             say(f"Approved by {approved.approved_by}. The next run applies it, or at once:")
             say(f"  sidecar sync apply --plan {run.hash[:12]}")
+
+    _work(config, work)
+
+
+@sync.command("reject")
+@CONFIG
+@_PLAN
+@BY
+@_JSON
+def sync_reject(config: Path, plan_hash: str, by: str, *, as_json: bool) -> None:
+    """Make sure that a plan that waits is never applied. The next run makes a new one."""
+
+    async def work(syncing: Syncing, _bar: Bar) -> None:
+        one, run = await _run(syncing, plan_hash)
+        rejected = await one.reject(run.id, who(by))
+        if as_json:
+            say_json(await as_data(one, rejected))
+        else:
+            tell(rejected)
 
     _work(config, work)
 
@@ -159,7 +178,7 @@ def sync_status(config: Path, *, as_json: bool) -> None:
     _work(config, work)
 
 
-def _who(by: str) -> str:
+def who(by: str) -> str:
     """Name of whoever asks: what they say, or the account that they work under."""
     return by or os.environ.get("SUDO_USER") or getpass.getuser()
 

@@ -21,7 +21,7 @@ from sidecar.config.models import Config
 from sidecar.config.values import parse_duration
 from sidecar.core.api_tokens import digest_of, is_ours
 from sidecar.directory import Directory
-from sidecar.directory.tokens import ApiToken
+from sidecar.directory.tokens import ApiToken, standing_of
 from sidecar.model import Person, Refused, Unavailable
 from sidecar.people import Changes
 from sidecar.plans import rules_of
@@ -261,9 +261,7 @@ def _operator() -> str:
 
 
 def _state(token: ApiToken, now: float) -> str:
-    if token.revoked is not None:
-        return "revoked"
-    return "expired" if now >= token.expires else "good"
+    return standing_of(token, now).value
 
 
 def _day(at: float | None) -> str:

@@ -11,6 +11,7 @@ from sidecar.config.lints import (
     audit,
     callers,
     console,
+    drift,
     engines,
     forward_auth,
     headers,
@@ -26,6 +27,7 @@ from sidecar.config.lints import (
     steps,
     sync,
     templates,
+    tracing,
 )
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
@@ -57,6 +59,7 @@ CHECKS: tuple[Check, ...] = (
     _check(service.application_logout, "app"),
     _check(service.durations, *Config.model_fields),
     _check(audit.audit, "audit"),
+    _check(tracing.tracing, "tracing"),
     _check(console.address, "console", "server"),
     _check(console.operators, "console", "roles", "logins"),
     _check(sessions.store, "server", "sessions"),
@@ -88,6 +91,7 @@ CHECKS: tuple[Check, ...] = (
     _check(callers.tokens, "tokens", "provision"),
     _check(callers.introspection, "logins"),
     _check(callers.certificates, "certificates"),
+    _check(drift.drift, "drift", "provision"),
     _check(engines.sections, "engines", "logins", "access"),
     _check(engines.questions, "engines", "access"),
     _check(headers.names, "headers", "assertion"),

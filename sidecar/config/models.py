@@ -11,6 +11,7 @@ from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
 from sidecar.config.callers import Certificates, Tokens
 from sidecar.config.console import Console
+from sidecar.config.drift import Drift
 from sidecar.config.engines import EngineSection
 from sidecar.config.forward_auth import ForwardAuth
 from sidecar.config.header_presets import PRESETS, expanded
@@ -24,6 +25,7 @@ from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, S
 from sidecar.config.shorthand import Presets
 from sidecar.config.signals import Signals
 from sidecar.config.sync import Sync
+from sidecar.config.tracing import Tracing
 from sidecar.config.values import TEXT_SCHEMA, Shorthand
 
 LoginSection = Annotated[OidcLogin | SamlLogin, Field(discriminator="type")]
@@ -70,6 +72,7 @@ class Config(Section):
     scim: Scim | None = Field(None, description="programs that manage people and groups here")
     people: ByHand | None = Field(None, description="people whom operators add by hand; left out, they add nobody")
     sync: dict[str, Sync] = Field(default_factory=dict, description="name → a source of people that is read regularly")
+    drift: Drift | None = Field(None, description="compare the application's accounts with those known here")
     tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
     certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
     signals: Signals | None = Field(None, description="who tells of ended sessions and disabled accounts")
@@ -80,6 +83,7 @@ class Config(Section):
     limits: Limits = Field(Limits(), description="what each client may do in a while")
     audit: Audit = Field(Audit(), description="one line for every decision")
     log: Log = Field(Log(), description="the operator's log")
+    tracing: Tracing | None = Field(None, description="OpenTelemetry traces; none when left out")
     console: Console | None = Field(None, description="the operators' web pages; none when left out")
     pages: Pages = Field(Pages(), description="the few pages that people see")
 

@@ -233,7 +233,6 @@ class Provision(Section):
     deactivate: Steps = Field((), description="lock it")
     reactivate: Steps = Field((), description="unlock it")
     delete: Steps = Field((), description="remove it")
-    listing: Steps = Field((), alias="list", description="list all accounts")
     verify: Steps = Field((), description="read back after a change; must come out as found")
     rename: Steps = Field((), description="give the account the key that its person has by now: {{ new_key }}")
     outbox: Outbox = Field(Outbox(), description="what is owed to the application, and how long it is tried")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from sidecar.accounts import open_sync
 from sidecar.arrival import Arrival
-from sidecar.condition import Condition, MetadataWatch, Parts
+from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.console import Console as Section
 from sidecar.config.login import OidcLogin
 from sidecar.config.models import Config
@@ -20,16 +21,20 @@ from sidecar.console.listening import ConsoleListener
 from sidecar.console.operators import Operators, rules_of
 from sidecar.console.page import Pages
 from sidecar.console.seal import Seal
+from sidecar.console.syncs import Syncs
 from sidecar.console.views.access import AccessPage
 from sidecar.console.views.house import HousePages
 from sidecar.console.views.owed import OwedPage
 from sidecar.console.views.people import PeoplePages
+from sidecar.console.views.sync import SyncPages
+from sidecar.console.views.tokens import TokenPages
 from sidecar.console.views.trail import TrailPages
 from sidecar.limits import Limits
 from sidecar.logins.login import Ask
 from sidecar.logins.opening import open_logins, saml_logins_of
 from sidecar.pages.answers import Answers
 from sidecar.plans import identity_plan, roles_plan
+from sidecar.plans import rules_of as access_rules
 from sidecar.portal.opening import Entrance
 from sidecar.portal.site import Site, site_of
 from sidecar.sessions.keeper import SessionKeeper
@@ -37,6 +42,7 @@ from sidecar.sessions.opening import for_site, server_secrets
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens import Issuer
 
 Clock = Callable[[], float]
 _PREFIX = "console:"
@@ -105,6 +111,14 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
     if accounts.directory is not None:
         views |= {"people": people.people, "owed": OwedPage(accounts=accounts).show}
         menu += [("/people", "People"), ("/owed", "Owed")]
+    syncs, issuer = None, _issuer(config, accounts, audit)
+    if config.sync:
+        syncs = parts.add(Syncs(sources=open_sync(config, accounts, audit.record, clock), accounts=accounts))
+        views["sync"] = SyncPages(config=config, syncs=syncs, audit=audit).show
+        menu.append(("/sync", "Sync"))
+    if issuer is not None or config.scim is not None:
+        views["tokens"] = TokenPages(config=config, accounts=accounts, audit_file=config.audit.file).show
+        menu.append(("/tokens", "Tokens"))
     views |= {
         "sessions": people.sessions,
         "access": AccessPage(config=config, accounts=accounts, audit=audit).show,
@@ -133,7 +147,7 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
         needs=needs,
         seal=Seal(secrets, site.origin),
         views=views,
-        acts=Acts(accounts=accounts, keeper=keeper, own_keeper=own_keeper, audit=audit),
+        acts=Acts(accounts=accounts, keeper=keeper, own_keeper=own_keeper, audit=audit, issuer=issuer, syncs=syncs),
         pages=Pages(app_name=name, prefix=site.prefix, menu=tuple(menu)),
         answers=answers,
         audit=audit,
@@ -145,6 +159,14 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
     )
     console.listener = ConsoleListener(section, config.server, console.handle)
     return parts.add(console)
+
+
+def _issuer(config: Config, accounts: Accounts, audit: AuditLog) -> Issuer | None:
+    """What ends API tokens, where there are any."""
+    if config.tokens is None or accounts.directory is None or accounts.changes is None:
+        return None
+    rules = [rule.name for rule in access_rules(config.access)]
+    return Issuer(accounts.directory, accounts.changes, audit.record, rules, config.roles)
 
 
 def _ask(section: Section) -> Ask:

@@ -43,8 +43,12 @@ def is_bad(line: Line) -> bool:
 
 def csv_row(line: Line) -> list[str]:
     """*line* under COLUMNS; no cell is a formula for a spreadsheet."""
-    cells = (_text(line.get(name, "")) for name in COLUMNS)
-    return [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells]
+    return [harmless(_text(line.get(name, ""))) for name in COLUMNS]
+
+
+def harmless(cell: str) -> str:
+    """*cell* as a spreadsheet reads it as text, whatever it begins with."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def cef(line: Line, version: str) -> str:

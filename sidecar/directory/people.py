@@ -18,6 +18,7 @@ from sidecar.directory.backlog import Debts
 from sidecar.directory.browsing import Browsing
 from sidecar.directory.database import Database, Work
 from sidecar.directory.groups import Groups
+from sidecar.directory.holdings import Holdings
 from sidecar.directory.invitations import InvitationBook
 from sidecar.directory.migrate import migrate
 from sidecar.directory.outbox import Outbox, Owed, add
@@ -59,6 +60,7 @@ class Directory:
         self.browsing = Browsing(database, self.application)
         self.progress = ProgressReader(database, self.application)
         self.sync = SyncBook(database, self.application)
+        self.holdings = Holdings(database, self.application)
 
     @classmethod
     async def open(cls, url: str, application: str, patience: float = 5.0) -> Directory:

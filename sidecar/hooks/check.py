@@ -34,9 +34,8 @@ def _problems(section: Provision) -> Iterator[Problem]:
     for name, connection in section.connections.items():
         yield from _connection(f"connections.{name}", connection)
     for name in STEP_SECTIONS:
-        shown = "list" if name == "listing" else name
         for number, step in enumerate(getattr(section, name)):
-            yield from _step(f"{shown}[{number}]", step, section.connections)
+            yield from _step(f"{name}[{number}]", step, section.connections)
 
 
 def _connection(path: str, connection: Connection) -> Iterator[Problem]:

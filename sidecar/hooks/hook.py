@@ -22,6 +22,7 @@ from sidecar.hooks.rest import RestApi
 from sidecar.hooks.sql import CommitLost, Database, Transaction, bound, refusal_of, run_sql
 from sidecar.hooks.step import Placed, evaluated, items_of, placed, section_steps, transactions
 from sidecar.model import Change, Outcome, Result, Unavailable
+from sidecar.telemetry import spans
 
 # Where every condition may say that there is nothing to do.
 _MAY_BE_IDLE = frozenset([Change.UPDATE, Change.SET_ROLES])
@@ -106,11 +107,8 @@ class StepHook:
     async def apply(self, order: Order) -> Outcome:
         """Carry the order out, step after step, until one does not succeed.
 
-        Raises ``Unavailable(PROVISIONING_DOWN)`` when the application surely did nothing. ValueError for ``LIST``.
+        Raises ``Unavailable(PROVISIONING_DOWN)`` when the application surely did nothing.
         """
-        if order.change not in self._steps:
-            message = "an order cannot list"
-            raise ValueError(message)
         return await self._run(self._steps[order.change], _Progress(order, order.change))
 
     async def verify(self, order: Order) -> Outcome | None:
@@ -174,9 +172,11 @@ class StepHook:
     async def _call(
         self, step: Placed, rest: RestStep, request: Request, context: Mapping[str, Any], progress: _Progress
     ) -> None:
-        outcome = await run_rest(
-            self._apis[rest.on], rest, request, context, change=progress.change, enriches=progress.is_found
-        )
+        with spans.step("hook", "client", step=step.place, connection=rest.on):
+            outcome = await run_rest(
+                self._apis[rest.on], rest, request, context, change=progress.change, enriches=progress.is_found
+            )
+            spans.note(result=outcome.result.value)
         progress.note(step, outcome)
         if progress.end is None and progress.change is not Change.LOOKUP:
             progress.has_changed |= rest.method != "GET"
@@ -204,9 +204,11 @@ class StepHook:
         try:
             for context in items_of(step.step, progress.context()):
                 values = await evaluated(step.is_slow, partial(bound, sql, context, dialect))
-                outcome = await run_sql(
-                    transaction, sql, values, context, change=progress.change, enriches=progress.is_found
-                )
+                with spans.step("hook", "client", step=step.place, connection=sql.on):
+                    outcome = await run_sql(
+                        transaction, sql, values, context, change=progress.change, enriches=progress.is_found
+                    )
+                    spans.note(result=outcome.result.value)
                 progress.note(step, outcome)
                 if progress.end is not None:
                     return

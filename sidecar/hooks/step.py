@@ -88,9 +88,7 @@ def transactions(steps: Iterable[Placed]) -> tuple[tuple[Placed, ...], ...]:
 
 def section_steps(section: Provision) -> dict[Change, tuple[Placed, ...]]:
     """Steps by change; ``list`` is read by whoever lists, not by orders."""
-    return {
-        change: placed(change.value, getattr(section, change.value)) for change in Change if change is not Change.LIST
-    }
+    return {change: placed(change.value, getattr(section, change.value)) for change in Change}
 
 
 def items_of(step: Step, context: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.strict_json import parse_object
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
+from sidecar.telemetry.spans import note, step
 
 ANSWER_LIMIT = 1 << 20
 _CONNECTIONS = 20
@@ -102,12 +103,17 @@ class ProviderHttp:
     async def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         if not is_safe_address(url):
             raise self._unavailable("an address that is not https", url)
+        with step("provider", "client", provider=self._name, method=method):
+            return await self._sent(method, url, headers, body)
+
+    async def _sent(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         try:
             target = URL(url, encoded=True)
             async with self._open().request(
                 method, target, headers=headers, data=body, allow_redirects=False
             ) as response:
                 content = await self._bounded(response, url)
+                note(status=response.status)
                 return Answer(
                     response.status,
                     response.content_type.lower(),

@@ -17,9 +17,7 @@ from sidecar.hooks.order import Hook
 from sidecar.model import Change
 
 # A new password of the service account, or more patience, changes nothing about anybody's account.
-_WITHOUT_MEANING = frozenset(
-    ["connections", "on_error", "wait", "outbox", "listing", "delete", "deactivate", "reactivate"]
-)
+_WITHOUT_MEANING = frozenset(["connections", "on_error", "wait", "outbox", "delete", "deactivate", "reactivate"])
 
 
 def rules_of(section: Provision, hook: Hook, domains: Mapping[str, tuple[str, ...]]) -> AccountRules:

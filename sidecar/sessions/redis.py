@@ -169,6 +169,12 @@ class RedisStore:
             "" if self._watch is None or self._watch.is_alive else ", local cache off"
         )
 
+    async def inspect(self, *words: str) -> Any:
+        """Ask Redis about itself, as the library reads the answer; of a cluster, one node. Raises Unavailable."""
+        answer = await self._do(lambda: self._client.execute_command(*words), again=True)
+        is_by_node = isinstance(answer, dict) and answer and all(isinstance(one, dict) for one in answer.values())
+        return next(iter(answer.values())) if is_by_node else answer
+
     async def _version(self) -> str:
         # Redis counts INFO as dangerous, so that careful ACLs forbid it: no reason to be unready.
         with contextlib.suppress(Unavailable):

@@ -46,6 +46,13 @@ class Metrics:
             registry=registry,
             multiprocess_mode="max",
         )
+        self.drift = Gauge(
+            "sidecar_drift",
+            "Findings of the last look at the application's accounts.",
+            ["finding"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.signals = Counter(
             "sidecar_signals",
             "Security events by transmitter and what became of them.",
@@ -137,6 +144,11 @@ class Metrics:
             self.sync_good.labels(source).set(at)
             for change, number in counts.items():
                 self.sync_changes.labels(source, change).inc(number)
+
+    def of_drift(self, counts: Mapping[str, int]) -> None:
+        """Note how many findings of each kind there are; one that is gone is none."""
+        for finding, number in counts.items():
+            self.drift.labels(finding).set(number)
 
     def of_server(self, happening: Enum, server: str) -> None:
         """Note what happened to a server of the application: up, down, fault or repeat."""

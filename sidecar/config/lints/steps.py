@@ -29,7 +29,7 @@ from sidecar.core.template import Template
 
 _GENERATED = frozenset(["password", "uuid"])
 _SUCCESSES = frozenset(["found", "created", "updated"])
-_READING = frozenset(["lookup", "verify", "listing"])
+_READING = frozenset(["lookup", "verify"])
 
 
 def steps(config: Config, document: Document) -> Iterator[Problem]:
@@ -38,13 +38,12 @@ def steps(config: Config, document: Document) -> Iterator[Problem]:
     if section is None:
         return
     for name in STEP_SECTIONS:
-        shown = "list" if name == "listing" else name
         fields = _fields(section, name)
         for number, step in enumerate(getattr(section, name)):
-            place: Location = ("provision", shown, number)
+            place: Location = ("provision", name, number)
             yield from _step(step, place, section.connections, fields, document)
             if step.sql is not None and step.sql.execute is not None and name in _READING:
-                yield document.error((*place, "sql", "exec"), f"{shown} only reads", "Write query")
+                yield document.error((*place, "sql", "exec"), f"{name} only reads", "Write query")
             if name == "lookup" and any("generated" in template.names for _, template in templates_of(step)):
                 yield document.error(place, "generated values are made for changes, not for lookup", "Remove them")
 

@@ -31,7 +31,7 @@ def sources(config: Config, document: Document) -> Iterator[Problem]:
             yield document.error(place, "is the name of a source", "Use letters, digits, - and _")
         yield from _people(section, place, document)
         yield from _timetable(section, place, document)
-        yield from _source(section.source, (*place, "source"), document)
+        yield from source(section.source, (*place, "source"), document)
         if section.watch and section.source.csv is None and section.source.json_file is None:
             yield document.error((*place, "watch"), "only a file can be watched", "Write every in its place")
 
@@ -53,18 +53,24 @@ def _people(section: Sync, place: Location, document: Document) -> Iterator[Prob
             yield document.error(here, f"{document.quoted(here, domain)} is no domain", "Write example.com")
 
 
-def _timetable(section: Sync, place: Location, document: Document) -> Iterator[Problem]:
-    if section.cron is not None:
+def cron(text: str | None, place: Location, document: Document) -> Iterator[Problem]:
+    """A timetable that can be read and comes round."""
+    if text is not None:
         try:
-            parse_cron(section.cron).after(0.0)
+            parse_cron(text).after(0.0)
         except ValueError as error:
             yield document.error((*place, "cron"), str(error), "Write 30 2 * * mon-fri, in UTC")
+
+
+def _timetable(section: Sync, place: Location, document: Document) -> Iterator[Problem]:
+    yield from cron(section.cron, place, document)
     if section.every is None and section.cron is None and not section.watch:
         message = "is read only by hand: sidecar sync run"
         yield document.warning(place, message, "Add every: 1h, or cron")
 
 
-def _source(section: SourceSection, place: Location, document: Document) -> Iterator[Problem]:
+def source(section: SourceSection, place: Location, document: Document) -> Iterator[Problem]:
+    """Addresses, queries and templates of whatever kind of source it is."""
     for file, kind in ((section.csv, "csv"), (section.json_file, "json")):
         if file is not None:
             yield from _file(file, (*place, kind, "path"), document)

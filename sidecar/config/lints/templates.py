@@ -141,7 +141,6 @@ STEP_SECTIONS = (
     "deactivate",
     "reactivate",
     "delete",
-    "listing",
     "verify",
     "rename",
 )

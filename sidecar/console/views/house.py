@@ -26,6 +26,7 @@ Probe = Callable[[Config], Awaitable[dict[str, Finding]]]
 _KEPT = 10.0
 _MOST_COUNTED = 1000
 _REFUSALS = 8
+_LOADS = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +97,8 @@ class HousePages:
     async def configuration(self, _asked: Asked) -> Page:
         """The configuration in force, with every default and without its secrets."""
         sections = [(name, _as_yaml(value)) for name, value in redacted(self.config).items() if value not in (None, {})]
-        return Page("configuration", {"sections": sections})
+        loads = await self.trail.loads(_LOADS)
+        return Page("configuration", {"sections": sections, "loads": loads, "has_file": self.trail.file is not None})
 
 
 def _as_yaml(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +24,13 @@ from sidecar.telemetry.reading import Line, Query, instant_of
 PAGE = 50
 _FIELDS = ("event", "person", "client", "path", "reason", "reference", "session", "text")
 # Fields whose value stands in the line as it was typed.
-_PLAIN = ("client", "reason", "reference", "session")
+_PLAIN = ("client", "reason", "reference", "session", "person", "path")
 _BEFORE, _AFTER = 600.0, 60.0
 _MOST_AROUND = 60
+# Loads are rare: they are worth a longer look.
+_FAR = 64 * 1024 * 1024
+# How the names of events about it begin, those that say why it was not loaded, too.
+_ABOUT_CONFIGURATION = "configuration-"
 _SAME = ("session", "subject", "username", "person", "client")
 # What is shown of a line at first glance; the rest unfolds.
 _GLANCE = ("event", "effect", "act", "reason", "method", "path", "person", "username", "client")
@@ -70,7 +75,8 @@ class TrailPages:
         query = Query(event=events, **wanted)
         # Anchors say nothing about anybody; whoever wants them asks for them.
         quiet = "" if events else Event.AUDIT_ANCHOR.value
-        needles = [typed[name] for name in _PLAIN if typed[name].isalnum()] + list(events)
+        needles = [typed[name] for name in _PLAIN if _is_as_written(typed[name])] + list(events)
+        needles += [typed["text"]] if typed["text"].isascii() and typed["text"].isdigit() else []
 
         def fits(line: Line) -> bool:
             return line.get("event") != quiet and query.fits(line)
@@ -94,6 +100,18 @@ class TrailPages:
             needles=[decision],
             most=most,
             budget=1024 * 1024,
+        )
+        return list(map(shown, looked.lines))
+
+    async def loads(self, most: int) -> Sequence[Shown]:
+        """The newest loads of the configuration, with all that is said of them."""
+        if self.file is None:
+            return ()
+        looked = await self._back(
+            lambda line: str(line.get("event", "")).startswith(_ABOUT_CONFIGURATION),
+            needles=[_ABOUT_CONFIGURATION],
+            most=most,
+            budget=_FAR,
         )
         return list(map(shown, looked.lines))
 
@@ -125,6 +143,11 @@ class TrailPages:
         return (await self._back(is_related, most=_MOST_AROUND, **span)).lines
 
 
+def _is_as_written(text: str) -> bool:
+    """True for what stands in JSON as it is."""
+    return bool(text) and text.isascii() and text.isprintable() and not set(text) & set('"\\/')
+
+
 def _instant(text: str) -> float:
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() if text else float("inf")
@@ -137,9 +160,15 @@ def _reason(lines: Sequence[Line]) -> Reason | None:
     return next((Reason(line["reason"]) for line in lines if line.get("reason") in known), None)
 
 
+def _text(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def shown(line: Line) -> Shown:
     """*line* for a page, whatever its values are."""
-    texts = {name: value if isinstance(value, str) else str(value) for name, value in line.items()}
+    texts = {name: _text(value) for name, value in line.items()}
     hidden = (*_GLANCE, "time", "chain", "n", "hash")
     return Shown(
         time=texts.get("time", "")[:19].replace("T", " "),
