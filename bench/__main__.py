@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import decide, latency, sessions, small, sockets, start, transfer
+from bench import audit, decide, latency, sessions, small, sockets, start, transfer
 from bench.peers import Surroundings
 from bench.report import Report
 
@@ -23,6 +23,7 @@ SCENARIOS: Mapping[str, Callable[[Surroundings, Report], None]] = {
     "sessions": sessions.measure,
     "revocation": sessions.revocation,
     "decide": decide.measure,
+    "audit": audit.measure,
 }
 
 

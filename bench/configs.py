@@ -197,13 +197,13 @@ headers:
   X-Remote-Email: "{{{{ user.email }}}}"
   X-Remote-Roles: "{{{{ roles | join(',') }}}}"
 sessions: {{redis: {{env: BENCH_REDIS}}, secrets: [{{env: SESSION_SECRET}}], idle: 8h, absolute: 12h}}
-audit: {{file: "{folder}/audit.jsonl"}}
+audit: {{file: "{folder}/audit.jsonl"{events}}}
 log: {{level: warning}}
 """
 
 
-def sidecar(place: Place) -> str:
-    """The sidecar with sessions in Redis and one audit line for each decision."""
+def sidecar(place: Place, events: str = "") -> str:
+    """The sidecar with sessions in Redis and one audit line for each decision, or what *events* says."""
     return _SIDECAR.format(
         port=place.port,
         url=place.url,
@@ -212,6 +212,7 @@ def sidecar(place: Place) -> str:
         issuer=place.issuer,
         client=CLIENT,
         folder=place.folder,
+        events=f", events: {{file: [{events}]}}" if events else "",
     )
 
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from bench import configs
@@ -96,10 +97,10 @@ def _start_oauth2_proxy(place: Place) -> Server:
     return Server("oauth2-proxy", command, answers=lambda: listens(place.port))
 
 
-def start_sidecar(place: Place) -> Server:
-    """Start the sidecar."""
+def start_sidecar(place: Place, events: str = "") -> Server:
+    """Start the sidecar; *events* are the audit lines that it writes."""
     file = place.folder / "config.yaml"
-    file.write_text(configs.sidecar(place))
+    file.write_text(configs.sidecar(place, events))
     command = [sys.executable, "-m", "sidecar", "run", str(file)]
     environment = {**configs.sidecar_environment(place), "PYTHONPATH": str(ROOT)}
     return Server("sidecar", command, answers=lambda: listens(place.port), environment=environment)
@@ -275,6 +276,11 @@ class Surroundings:
     def sidecar(self, *, to_taker: bool = False, workers: int = 1) -> Peer:
         """Start one more sidecar."""
         return self._peer(KINDS[1], self.place(to_taker=to_taker, workers=workers))
+
+    def without_decisions(self) -> Peer:
+        """Start a sidecar that writes no audit lines about decisions."""
+        kind = replace(KINDS[1], start=partial(start_sidecar, events='"!decision"'))
+        return self._peer(kind, self.place())
 
     def end(self, peers: list[Peer]) -> None:
         """Stop *peers*."""

@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import ssl
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from sidecar.config.loader import load
 from sidecar.hooks.passwords import FILTERS
 from sidecar.reloading import Reloading
 from sidecar.telemetry.log import LOGGERS
+from tests.configurations import SECRETS, example_in
 from tests.console_world import a_console, act
 from tests.services.certificates import SelfSigned, make_self_signed
 from tests.world import SECRET, Running, World, free_port, merged, until
@@ -265,3 +268,35 @@ async def test_an_administrator_reloads_at_the_console_and_nobody_else(world: Wo
 def test_every_logger_of_ours_has_a_name_that_a_level_can_be_set_for() -> None:
     texts = [path.read_text() for path in (Path(__file__).parents[1] / "sidecar").rglob("*.py")]
     assert {name for text in texts for name in re.findall(r'get_logger\("(\w+)"\)', text)} == set(LOGGERS)
+
+
+_NAMES = """
+import os, sys
+from pathlib import Path
+from sidecar.config.comparing import digest_of, fingerprint_of, laid_out
+from sidecar.config.loader import load
+from sidecar.hooks.passwords import FILTERS
+config = load(Path(sys.argv[1]), environment=os.environ, filters=FILTERS).config
+print(digest_of(config), fingerprint_of(laid_out(config)))
+"""
+
+
+def test_a_configuration_has_the_same_names_in_every_process(tmp_path: Path) -> None:
+    """Workers refuse to serve with another configuration than their parent's."""
+    file = example_in(tmp_path)
+    text = file.read_text().replace(
+        "  on_failure: serve", "  events: {stdout: ['!decision', '!audit-anchor']}\n  on_failure: serve"
+    )
+    assert "!decision" in text
+    file.write_text(text)
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", _NAMES, str(file)],
+            env={**os.environ, **SECRETS, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1

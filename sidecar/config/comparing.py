@@ -60,6 +60,9 @@ def fingerprint_of(laid: Mapping[str, Hashable]) -> str:
 
 
 def _revealed(value: Any) -> str:
+    if isinstance(value, frozenset):
+        # In another process it has another order.
+        return repr(sorted(map(_revealed, value)))
     return value.reveal() if hasattr(value, "reveal") else repr(value)
 
 

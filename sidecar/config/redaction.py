@@ -27,8 +27,11 @@ def plain(value: Any) -> Any:
         return _section(value)
     if isinstance(value, Mapping):
         return {str(name): plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple | frozenset):
+    if isinstance(value, list | tuple):
         return [plain(part) for part in value]
+    if isinstance(value, frozenset):
+        # Another process would give another order, and so another digest.
+        return sorted((plain(part) for part in value), key=str)
     return value if value is None or isinstance(value, str | int | float | bool) else _written(value)
 
 
