@@ -35,8 +35,10 @@ from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, certificate_plan, forward_auth_of, gate_plan, identity_plan
 from sidecar.portal.application import ApplicationSession
+from sidecar.portal.emergency import Emergency
 from sidecar.portal.invitation import nobody_invites
-from sidecar.portal.opening import Entrance
+from sidecar.portal.opening import Entrance, emergency_path, open_break_glass
+from sidecar.portal.outages import Outages
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import site_of
 from sidecar.sessions.keeper import SessionKeeper
@@ -160,6 +162,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         support=config.pages.support,
         overrides=config.pages.templates,
         takes_basic=config.tokens is not None and config.tokens.basic != "never",
+        emergency=emergency_path(config.break_glass, site),
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
     accounts, scim, tokens, schedules = Accounts(), None, None, list[Any]()
@@ -213,20 +216,33 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         lifetime=config.sessions.absolute.total_seconds(),
         keep_post=config.sessions.keep_post,
         accept=accounts.invitations.accept if accounts.invitations is not None else None,
+        emergency=emergency_path(config.break_glass, site),
     )
+    outage = config.sessions.outage
+    outages = Outages(store, outage.total_seconds() if outage is not None else None, audit.record, metrics)
+    emergency = Emergency(
+        section=config.break_glass,
+        origin=site.origin,
+        remembered_else=accounts.remembered,
+        known_else=accounts.known,
+        ensure_else=accounts.ensure,
+        at_hand_else=accounts.at_hand,
+        end_person=keeper.end_person,
+    )
+    break_glass = open_break_glass(config.break_glass, entrance, emergency, parts)
     gate = Gate(
         plan=plan,
         site=site,
         keeper=keeper,
-        renewal=Renewal(logins, keeper, audit.record),
+        renewal=Renewal(logins, keeper, outages, audit.record),
         authenticators=callers,
         forms=entrance.forms,
         leaving=Leaving(entrance.sign_out, upstream, audit),
-        remembered=accounts.remembered,
-        known=accounts.known,
+        remembered=emergency.remembered,
+        known=emergency.known,
         engines=parts.add(open_engines(config.engines, metrics, accounts.changes)),
-        ensure=accounts.ensure,
-        at_hand=accounts.at_hand,
+        ensure=emergency.ensure,
+        at_hand=emergency.at_hand,
         assertion=signer or _nothing_asserted,
         upstream=upstream,
         endings=endings,
@@ -236,12 +252,18 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
 
     def complaints() -> Mapping[str, str]:
-        return {**watch.complaints(), **{name: text for one in schedules for name, text in one.complaints().items()}}
+        own = {**outages.complaints(), **(break_glass.complaints(clock()) if break_glass is not None else {})}
+        return {
+            **watch.complaints(),
+            **own,
+            **{name: text for one in schedules for name, text in one.complaints().items()},
+        }
 
     condition = Condition(store, accounts, upstream.says, complaints)
     portal = entrance.portal(
         asks=asks_of(gate.plan.rules),
         is_ready=condition.in_public,
+        break_glass=break_glass,
         keys=signer.keys if signer is not None else {"keys": []},
         invitations=accounts.invitations.opened if accounts.invitations is not None else nobody_invites,
         front_channel={

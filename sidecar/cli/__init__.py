@@ -24,6 +24,7 @@ _COMMANDS = {
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
+    "break-glass": ("Prepare local accounts for emergencies.", "sidecar.cli.break_glass"),
     "tokens": ("Issue API tokens, look at them, end them.", "sidecar.cli.tokens"),
     "convert": ("Begin with the configuration of another proxy.", "sidecar.cli.convert"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),
@@ -50,7 +51,7 @@ class _Commands(click.Group):
         name, stand_in, rest = super().resolve_command(ctx, args)
         if stand_in is None or name is None:
             return name, stand_in, rest
-        command: click.Command = getattr(importlib.import_module(_COMMANDS[name][1]), name)
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[name][1]), name.replace("-", "_"))
         return name, command, rest
 
 
