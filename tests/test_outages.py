@@ -1,0 +1,160 @@
+"""A provider that is away signs nobody out for a stated time, is asked at a slow pace, and is spoken of once."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from sidecar.demo.provider import DemoProvider
+from sidecar.portal.outages import Outages
+from tests.services.process import free_port
+from tests.world import Running, World
+
+# The demo's tokens last 300 seconds and are refreshed after four fifths of that.
+DUE = 245
+
+
+class Switched:
+    """The demo provider with a switch; it counts what it is asked for."""
+
+    def __init__(self, provider: DemoProvider, world: World) -> None:
+        self.provider = provider
+        self.asked = 0
+        self._world = world
+        self._stop = world._closers[-1]
+
+    async def off(self) -> None:
+        await self._stop()
+
+    async def on(self) -> None:
+        @web.middleware
+        async def counted(request: web.Request, handler: Any) -> Any:
+            self.asked += request.path.endswith("/token")
+            return await handler(request)
+
+        app = self.provider.app()
+        app.middlewares.append(counted)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", urlsplit(self.provider.issuer).port).start()
+        self._world._closers.append(runner.cleanup)
+        self._stop = runner.cleanup
+
+
+async def switched(world: World, *ports: int) -> Switched:
+    return Switched(await world.provider(*(f"http://localhost:{port}" for port in ports)), world)
+
+
+def count(running: Running, event: str) -> int:
+    return sum(line["event"] == event for line in running.audit())
+
+
+def outages(running: Running) -> Outages:
+    return running.sidecar.front.gate.renewal._outages
+
+
+async def test_sessions_live_on_for_the_stated_time_and_no_longer(world: World) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    running = await world({"sessions": {"outage": "1m"}}, provider=switch.provider, port=port)
+    async with running.browser() as browser:
+        await browser.sign_in("ada", "/x")
+        await switch.off()
+        world.clock.ahead = DUE
+        assert (await browser.page("/x")).status == 200
+        assert count(running, "provider-outage-began") == 1
+        assert "provider.corp" in await running.sidecar.condition.readiness()
+        assert b'sidecar_provider_outage{provider="corp"} 1.0' in running.sidecar.metrics.render()
+        world.clock.ahead = DUE + 70
+        page = await browser.page("/x")
+        assert (page.status, "Retry-After" in page.headers) == (503, True)
+        assert "provider-unavailable" in await page.text()
+        assert "identity provider" in await page.text()
+        # It was not ended: what is wrong is the provider.
+        assert count(running, "session-ended") == 0
+
+
+async def test_by_default_they_live_on_as_long_as_any_session(world: World) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    running = await world(provider=switch.provider, port=port)
+    async with running.browser() as browser:
+        await browser.sign_in("ada", "/x")
+        await switch.off()
+        world.clock.ahead = 1700
+        assert (await browser.page("/x")).status == 200
+
+
+async def test_two_replicas_ask_slowly_and_speak_once(world: World, redis_url: str) -> None:
+    ports = free_port(), free_port()
+    switch = await switched(world, *ports)
+    changes = {
+        "sessions": {"redis": redis_url, "outage": "1h"},
+        "server": {"public_url": f"http://localhost:{ports[0]}"},
+    }
+    one = await world(changes, provider=switch.provider, port=ports[0])
+    other = await world(changes, provider=switch.provider, port=ports[1])
+    other_url = f"http://127.0.0.1:{other.port}"
+    async with one.browser() as browser, one.browser() as second:
+        await browser.sign_in("ada", "/x")
+        await second.sign_in("grace", "/x")
+        await switch.off()
+        world.clock.ahead = DUE
+
+        async def at_other(cookie: str) -> int:
+            headers = {"Host": f"localhost:{ports[0]}", "Cookie": f"sidecar={cookie}"}
+            return (await second.page(other_url + "/x", headers=headers)).status
+
+        assert (await browser.page("/x")).status == 200
+        assert await at_other(second.cookie()) == 200
+        assert [count(running, "provider-outage-began") for running in (one, other)] == [1, 0]
+        assert list(outages(one)) == list(outages(other)) == ["corp"]
+        await switch.on()
+        # Within the pause nobody asks, however often people come.
+        for _ in range(20):
+            assert (await browser.page("/x")).status == 200
+        assert switch.asked == 0
+        world.clock.ahead = DUE + 16
+        assert (await browser.page("/x")).status == 200
+        assert switch.asked == 1
+        assert count(one, "provider-outage-ended") == 1
+        # The other one hears of it in the store, and asks not at once but in its session's turn.
+        assert await at_other(second.cookie()) == 200
+        assert list(outages(other)) == []
+        assert switch.asked == 1
+        world.clock.ahead = DUE + 16 + 31
+        assert await at_other(second.cookie()) == 200
+        assert switch.asked == 2
+        assert count(other, "provider-outage-ended") == 0
+
+
+async def test_what_ends_sessions_ends_them_in_an_outage_too(world: World) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    running = await world({"sessions": {"outage": "1h"}}, provider=switch.provider, port=port)
+    async with running.browser() as browser:
+        await browser.sign_in("ada", "/x")
+        await switch.off()
+        world.clock.ahead = DUE
+        assert (await browser.page("/x")).status == 200
+        keeper = running.sidecar.front.portal.keeper
+        ids = await keeper.list_all()
+        assert await keeper.end_id(ids[0]) == 1
+        assert (await browser.page("/x")).status != 200
+
+
+async def test_a_provider_that_says_no_ends_the_session_and_is_no_outage(world: World) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    running = await world({"sessions": {"outage": "1h"}}, provider=switch.provider, port=port)
+    async with running.browser() as browser:
+        await browser.sign_in("ada", "/x")
+        await switch.off()
+        # Another one at the same address, which knows nothing of the tokens.
+        issuer_port = urlsplit(switch.provider.issuer).port
+        await world.provider(running.url, port=issuer_port or 0)
+        world.clock.ahead = DUE
+        assert (await browser.page("/x")).status == 302
+        assert (count(running, "session-ended"), count(running, "provider-outage-began")) == (1, 0)
