@@ -113,7 +113,9 @@ class BreakGlassPage:
 
     def _lifetime_text(self) -> str:
         minutes = max(1, round(self.section.lifetime.total_seconds() / 60))
-        return f"{minutes} minutes" if minutes % 60 else f"{minutes // 60} h"
+        if minutes % 60:
+            return f"{minutes} minutes"
+        return "an hour" if minutes == 60 else f"{minutes // 60} hours"
 
     async def posted(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
         """Check name and password, and open a session. Raises Refused and Unavailable."""
