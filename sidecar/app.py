@@ -201,6 +201,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         lambda client, host: gate.lines_about(client, host),  # noqa: PLW0108 - made below
     )
     saml_logins = saml_logins_of(logins, config.logins)
+    outage = config.sessions.outage
+    outages = Outages(store, outage.total_seconds() if outage is not None else None, audit.record, metrics)
     entrance = Entrance(
         site=site,
         store=store,
@@ -217,9 +219,8 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         keep_post=config.sessions.keep_post,
         accept=accounts.invitations.accept if accounts.invitations is not None else None,
         emergency=emergency_path(config.break_glass, site),
+        is_away=outages.is_away,
     )
-    outage = config.sessions.outage
-    outages = Outages(store, outage.total_seconds() if outage is not None else None, audit.record, metrics)
     emergency = Emergency(
         section=config.break_glass,
         origin=site.origin,

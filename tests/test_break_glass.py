@@ -185,6 +185,7 @@ async def test_the_name_that_was_typed_is_not_written_down_unless_it_is_one(worl
     running = await world(glass())
     async with running.browser() as browser:
         await enter(browser, name=PASSWORD, password="x")
+    assert [line["subject"] for line in events(running, "break-glass-failed")] == ["unknown"]
     assert PASSWORD not in running.audit_file.read_text()
 
 

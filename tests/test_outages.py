@@ -7,8 +7,12 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from sidecar.core.audit import Event
 from sidecar.demo.provider import DemoProvider
+from sidecar.model import Identity, Session
 from sidecar.portal.outages import Outages
+from sidecar.sessions.memory import MemoryStore
+from sidecar.telemetry.metrics import Metrics
 from tests.services.process import free_port
 from tests.world import Running, World
 
@@ -110,7 +114,8 @@ async def test_two_replicas_ask_slowly_and_speak_once(world: World, redis_url: s
         assert (await browser.page("/x")).status == 200
         assert await at_other(second.cookie()) == 200
         assert [count(running, "provider-outage-began") for running in (one, other)] == [1, 0]
-        assert list(outages(one)) == list(outages(other)) == ["corp"]
+        assert outages(one).is_away("corp")
+        assert outages(other).is_away("corp")
         await switch.on()
         # Within the pause nobody asks, however often people come.
         for _ in range(20):
@@ -122,7 +127,7 @@ async def test_two_replicas_ask_slowly_and_speak_once(world: World, redis_url: s
         assert count(one, "provider-outage-ended") == 1
         # The other one hears of it in the store, and asks not at once but in its session's turn.
         assert await at_other(second.cookie()) == 200
-        assert list(outages(other)) == []
+        assert not outages(other).is_away("corp")
         assert switch.asked == 1
         world.clock.ahead = DUE + 16 + 31
         assert await at_other(second.cookie()) == 200
@@ -158,3 +163,45 @@ async def test_a_provider_that_says_no_ends_the_session_and_is_no_outage(world: 
         world.clock.ahead = DUE
         assert (await browser.page("/x")).status == 302
         assert (count(running, "session-ended"), count(running, "provider-outage-began")) == (1, 0)
+
+
+async def test_after_an_outage_sessions_are_refreshed_one_after_the_other() -> None:
+    said: list[Event] = []
+    store = MemoryStore(lambda: 1000.0)
+    known = Outages(store, 3600.0, lambda event, _: said.append(event), Metrics())
+    identity = Identity("corp", "i", "s", "u")
+    sessions = [Session(f"{number:x}" * 3, identity, 0.0, 9e9, 0.0, 0.0, refresh_at=900.0) for number in range(1000)]
+
+    async def asking(now: float) -> int:
+        return sum([await known.may_ask(session, now) for session in sessions])
+
+    assert await asking(1000) == 1000
+    await known.failed("corp", "down", 1000)
+    assert await asking(1001) == 0
+    assert await asking(1020) == 1
+    await known.answered("corp", 1020)
+    assert said == [Event.OUTAGE_BEGAN, Event.OUTAGE_ENDED]
+    assert await asking(1020) < 100
+    assert 300 < await asking(1035) < 700
+    assert await asking(1050) == 1000
+    # Who could not get in otherwise need not wait for their turn.
+    assert await Outages.may_ask(known, Session("z", identity, 0, 9e9, 0, 0, refresh_at=-9e3), 1020)
+
+
+async def test_the_chooser_says_which_provider_is_away(world: World) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    other = {"type": "oidc", "title": "Partners", "issuer": {"env": "ISSUER"}, "client_id": "wiki"}
+    logins = {"other": {**other, "client_secret": {"env": "OIDC_SECRET"}}}
+    running = await world({"logins": logins}, provider=switch.provider, port=port)
+    async with running.browser() as browser:
+        back = await browser.choose(await browser.at_provider("/-/login?with=corp&to=/x"), "ada")
+        assert (await browser.follow(back)).status == 200
+        async with running.browser() as stranger:
+            assert "cannot be reached" not in await (await stranger.page("/-/login")).text()
+            await switch.off()
+            world.clock.ahead = DUE
+            assert (await browser.page("/x")).status == 200
+            text = await (await stranger.page("/-/login")).text()
+    assert text.count("cannot be reached") == 1
+    assert text.index("Company account") < text.index("cannot be reached") < text.index("Partners")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_CHOICES = ({"name": "corp", "title": "Company account"}, {"name": "partners", "title": "Partners"})
+_CHOICES = (
+    {"name": "corp", "title": "Company account", "is_away": True},
+    {"name": "partners", "title": "Partners", "is_away": False},
+)
 _CHOOSER = {
     "choices": _CHOICES,
     "to": "/notes?a=1",

@@ -66,6 +66,7 @@ class Entrance:
     keep_post: int = 0
     accept: Accept | None = None
     emergency: str = ""
+    is_away: Callable[[str], bool] = lambda _name: False
     forms: KeptForms = field(init=False)
     sign_in: SignIn = field(init=False)
     sign_out: SignOut = field(init=False)
@@ -90,6 +91,7 @@ class Entrance:
             answers=self.answers,
             accept=self.accept,
             emergency=self.emergency,
+            is_away=self.is_away,
         )
         self.sign_out = SignOut(
             site=self.site,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -118,9 +118,9 @@ class Outages:
         self._back[name] = now
         self._metrics.outage.labels(name).set(0)
 
-    def __iter__(self) -> Iterator[str]:
-        """Names of the providers that are away."""
-        return iter(tuple(self._away))
+    def is_away(self, name: str) -> bool:
+        """True while the provider of the login *name* is known not to be reached."""
+        return name in self._away
 
 
 def _key(name: str) -> str:

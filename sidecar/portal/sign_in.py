@@ -50,6 +50,8 @@ class SignIn:
     accept: Callable[[str, Identity, float], Awaitable[None]] | None = None
     # Path of the page for emergencies where people may be told of it, "" where not.
     emergency: str = ""
+    # Whether the login of that name is known to be out of reach.
+    is_away: Callable[[str], bool] = lambda _name: False
 
     async def begin(  # noqa: PLR0917 - what a sign-in depends on
         self,
@@ -101,7 +103,10 @@ class SignIn:
         return at_home[0] if len(at_home) == 1 else None
 
     def _chooser(self, to: str, email: str) -> web.Response:
-        choices = [{"name": login.name, "title": login.title} for login in self.logins.values()]
+        choices = [
+            {"name": login.name, "title": login.title, "is_away": self.is_away(login.name)}
+            for login in self.logins.values()
+        ]
         asks_email = any(login.domains for login in self.logins.values())
         values = {"choices": choices, "to": to, "asks_email": asks_email, "email": email, "unknown_email": bool(email)}
         values["emergency"] = self.emergency and f"{self.emergency}?to={quote(to, safe='/')}"
