@@ -151,7 +151,7 @@ async def soak(seconds: float, clients: int, workers: int, every: float) -> Tall
             while (left := until - time.monotonic()) > 0:
                 await asyncio.sleep(min(every, left))
                 if until - time.monotonic() > every:
-                    process.send_signal(signal.SIGHUP)
+                    process.send_signal(signal.SIGUSR1)
                 print(
                     f"{tally.done} answered, {tally.connections} connections, failed: {dict(tally.failed)}", flush=True
                 )

@@ -66,14 +66,11 @@ async def open_accounts(  # noqa: PLR0917 - the parts that it joins
     changes = Changes(store)
     if config.provision is None:
         return await _prepared(Accounts(database, directory, changes=changes))
-    hook = parts.add(StepHook(config.provision))
+    hook = parts.add(StepHook(config.provision, metrics.of_hook))
 
     def record(event: str, fields: Mapping[str, object]) -> None:
         metrics.accounts.labels(event).inc()
         audit.record(Event(event), fields)
-
-    def joined(fields: Mapping[str, object]) -> None:
-        audit.record(Event.PEOPLE_JOINED, {"application": name, **fields})
 
     async def end_sessions(person: Person) -> None:
         for key in person.identities:
@@ -81,7 +78,9 @@ async def open_accounts(  # noqa: PLR0917 - the parts that it joins
 
     sources = source_plans(config)
     roles, telling = roles_plan(config), _telling_logins(config)
-    people = People(directory, changes, sources, roles, telling, adds=_groups_add_up(config), joined=joined)
+    people = People(
+        directory, changes, sources, roles, telling, adds=_groups_add_up(config), joined=_noting_joins(audit, name)
+    )
     provisioner = parts.add(
         Provisioner(
             config.provision,
@@ -150,6 +149,13 @@ async def _unheard_of(_person: Person) -> None:
     return None
 
 
+def _noting_joins(audit: AuditLog, application: str) -> Callable[[Mapping[str, object]], None]:
+    def joined(fields: Mapping[str, object]) -> None:
+        audit.record(Event.PEOPLE_JOINED, {"application": application, **fields})
+
+    return joined
+
+
 def open_scim(  # noqa: PLR0917 - the parts that it joins
     section: Scim | None, site: Site, accounts: Accounts, store: Store, audit: AuditLog, metrics: Metrics
 ) -> ScimServer | None:
@@ -161,7 +167,7 @@ def open_scim(  # noqa: PLR0917 - the parts that it joins
     return ScimServer(
         prefix=site.prefix,
         clients={name: client_of(name, client, base) for name, client in section.clients.items()},
-        users=Users(directory, provisioner, changes),
+        users=Users(directory, provisioner, changes, _noting_joins(audit, directory.application)),
         groups=Groups(directory, provisioner, changes),
         store=store,
         audit=audit,

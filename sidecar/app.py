@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from sidecar import __version__
 from sidecar.arrival import Arrival
 from sidecar.assertion import AssertionSigner
 from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.models import Config
-from sidecar.core.audit import Event
+from sidecar.core.claims import IdentityPlan
 from sidecar.core.headers import Line
 from sidecar.endings import Endings
 from sidecar.engines.opening import open_engines
 from sidecar.express import Express
 from sidecar.front import Front
 from sidecar.gate import Gate
+from sidecar.lasting import Lasting, Marks, Share, close_part
 from sidecar.leaving import Leaving
 from sidecar.limits import Limits
-from sidecar.listening import Listener
 from sidecar.logins.certificates import CertificateAuthenticator
-from sidecar.logins.login import Authenticator
+from sidecar.logins.login import Authenticator, Login
 from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import open_bearer, open_introspection, open_logins, saml_logins_of
-from sidecar.model import Unavailable
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, certificate_plan, forward_auth_of, gate_plan, identity_plan
 from sidecar.portal.application import ApplicationSession
@@ -40,120 +34,62 @@ from sidecar.portal.invitation import nobody_invites
 from sidecar.portal.opening import Entrance, emergency_path, open_break_glass
 from sidecar.portal.outages import Outages
 from sidecar.portal.renewal import Renewal
-from sidecar.portal.site import site_of
+from sidecar.portal.site import Site, site_of
+from sidecar.recording import open_keeping, open_recording
+from sidecar.running import Sidecar
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.sessions.opening import for_site, open_store, server_secrets
+from sidecar.sessions.opening import for_site
 from sidecar.telemetry.audit import AuditLog
-from sidecar.telemetry.metrics import Metrics
-from sidecar.telemetry.opening import open_audit
-from sidecar.telemetry.page import MetricsPage
 from sidecar.upstream import Upstream
 
 if TYPE_CHECKING:
     from sidecar.console.console import Console
+    from sidecar.sessions.store import Store
     from sidecar.telemetry.tracing import Tracing
+    from sidecar.tokens import TokenAuthenticator
 
-_log = structlog.get_logger("app")
+__all__ = ["Sidecar", "build"]
 Clock = Callable[[], float]
 
 
-@dataclass(slots=True)
-class Sidecar:
-    """A wired sidecar: start it, and stop it when done."""
-
-    config: Config
-    front: Front
-    metrics: Metrics
-    audit: AuditLog
-    upstream: Upstream
-    condition: Condition
-    background: Sequence[Callable[[], Awaitable[None]]]
-    parts: Parts
-    console: Console | None = None
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _listener: Listener | None = None
-
-    async def start(self) -> None:
-        """Open the listeners and begin the background work. Raises OSError when an address is taken.
-
-        A store, directory or provider that is down does not keep it from starting: it is not ready, says so in the
-        log, and becomes ready when they are back.
-        """
-        self._tasks = [asyncio.create_task(_lasting(work)) for work in self.background]
-        page = MetricsPage(self.front.portal.site.prefix, self.metrics.render, self.condition.readiness)
-        self._listener = Listener(self.config.server, self.front, page.handle)
-        await self._listener.start()
-        if self.console is not None:
-            await self.console.start()
-        self.audit.record(Event.SERVICE_STARTED, {"version": __version__, "listen": self.config.server.listen})
-        with contextlib.suppress(Unavailable):
-            await self.condition.readiness()
-
-    @property
-    def addresses(self) -> Sequence[str]:
-        """Where it really listens (host:port), once started: useful with port 0."""
-        return self._listener.addresses if self._listener is not None else ()
-
-    async def stop(self, *, is_replaced: bool = False) -> None:
-        """Leave, drain, let go of everything.
-
-        For ``server.notice`` all is served as ever, only ``/-/ready`` says 503; then no new connection is accepted, and
-        what runs may finish until ``server.drain`` is over. When *is_replaced*, another process serves already, so that
-        load balancers need not hear of it.
-        """
-        self.condition.is_stopping = not is_replaced
-        drain = self.config.server.drain.total_seconds()
-        notice = 0.0 if is_replaced else min(self.config.server.notice.total_seconds(), drain / 2)
-        if self._listener is not None:
-            if self._listener.addresses:
-                await self._listener.leave(notice)
-            self.upstream.drain()
-            await self._listener.drain(drain - notice, self.upstream.close)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.parts.close()
-        self.audit.record(Event.SERVICE_STOPPED, {"version": __version__})
-        self.audit.close()
-
-    def hurry(self) -> None:
-        """Make a ``stop`` that is under way end at once."""
-        if self._listener is not None:
-            self._listener.hurry()
-
-
-async def _lasting(work: Callable[[], Awaitable[None]]) -> None:
-    """Run background work again when a fault ends it: it must never die silently."""
-    while True:
-        try:
-            await work()
-        except asyncio.CancelledError:
-            raise
-        except Exception:  # noqa: BLE001 - whatever it is, it is logged and the work begins again
-            _log.exception("background work failed, beginning again")
-        await asyncio.sleep(1)
-
-
-async def build(config: Config, clock: Clock = time.time) -> Sidecar:
+async def build(config: Config, clock: Clock = time.time, lasting: Lasting | None = None) -> Sidecar:
     """Make every room and connect them. Raises ValueError, OSError or Unavailable when that cannot be done.
 
-    What was opened is closed again then.
+    What was opened is closed again then. What *lasting* holds is carried over; without it everything is new.
     """
-    audit = open_audit(config.audit, clock)
+    owned = Lasting(config, clock) if lasting is None else None
+    lasting = lasting or owned
+    assert lasting is not None  # noqa: S101 - one of the two
     parts = Parts()
     try:
-        return await _wired(config, clock, audit, parts)
+        share = lasting.share("audit", _audit_mark(config), lambda: open_recording(config, clock), _close_audit)
+        try:
+            return await _wired(config, share, parts, lasting)
+        except BaseException:
+            await parts.close()
+            await share.close()
+            raise
     except BaseException:
-        await parts.close()
-        audit.close()
+        if owned is not None:
+            await owned.close()
         raise
 
 
-async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) -> Sidecar:
+def _audit_mark(config: Config) -> Hashable:
+    return Marks(config).of("audit", *(["directory"] if config.audit.database is not None else []))
+
+
+async def _close_audit(audit: AuditLog) -> None:
+    audit.rest()
+    # A sink that hangs must not hold up whoever is served meanwhile.
+    await asyncio.to_thread(audit.close)
+
+
+async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, lasting: Lasting) -> Sidecar:
+    clock, metrics, audit, marks = lasting.clock, lasting.metrics, audit_share.part, Marks(config)
     site = site_of(config.server, config.sessions)
-    metrics = Metrics()
-    secrets = for_site(server_secrets(config.sessions), site.shared)
-    store = parts.add(open_store(config.sessions, clock))
+    secrets = for_site(lasting.secrets(config.sessions), site.shared)
+    store = parts.add(lasting.lender.lend())
     keeper = parts.add(SessionKeeper(store, config.sessions, secrets, clock))
     await keeper.start()
     answers = Answers(
@@ -182,10 +118,15 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
 
         both = accounts.directory, accounts.provisioner
         signals = parts.add(open_signals(config, site.origin, site.prefix, store, keeper, both, audit, metrics, clock))
-    logins = open_logins(config.logins, site.origin, site.prefix, plans, clock)
-    for login in logins.values():
-        parts.add(login)
-    upstream = parts.add(Upstream(config.app, max_body=config.server.max_body, tell=metrics.of_server))
+    logins = {name: _login(config, name, plan, site, lasting, marks, parts) for name, plan in plans.items()}
+    upstream = parts.add(
+        lasting.share(
+            "upstream",
+            marks.of("app", "server.max_body"),
+            lambda: Upstream(config.app, max_body=config.server.max_body, tell=metrics.of_server),
+            close_part,
+        )
+    ).part
     endings = Endings(keeper, clock)
     signer = AssertionSigner(config.assertion, site.origin) if config.assertion is not None else None
     found = (tokens, open_bearer(logins, config.logins, site.origin), open_introspection(logins, config.logins))
@@ -255,6 +196,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
     def complaints() -> Mapping[str, str]:
         own = {**outages.complaints(), **(break_glass.complaints(clock()) if break_glass is not None else {})}
         return {
+            **lasting.complaints(),
             **watch.complaints(),
             **own,
             **{name: text for one in schedules for name, text in one.complaints().items()},
@@ -281,7 +223,7 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         is_windows=config.app.ignore_case,
         certificates=config.certificates,
     )
-    limits = Limits(config.limits)
+    limits = lasting.keep("limits", marks.of("limits"), lambda: Limits(config.limits))
     front = Front(
         arrival=arrival,
         portal=portal,
@@ -306,17 +248,61 @@ async def _wired(config: Config, clock: Clock, audit: AuditLog, parts: Parts) ->
         upstream=upstream,
         condition=condition,
         background=[
-            endings.watch_the_clock,
             upstream.look_after_servers,
             *([accounts.work] if accounts.database is not None else []),
-            *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
             *(one.work for one in schedules),
             *watch.work,
+            *_looking_on(config, store, audit, lasting, accounts, tokens, parts),
             *(signals.work if signals is not None else []),
         ],
+        # Streams outlive a new configuration, and so does what ends them.
+        lives_on=[
+            endings.watch_the_clock,
+            *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
+        ],
         parts=parts,
-        console=await _console(config, store, keeper, condition, audit, metrics, clock, parts),
+        lasting=lasting,
+        audit_share=audit_share,
+        console=await _console(config, store, keeper, condition, audit, parts, lasting),
     )
+
+
+def _login(  # noqa: PLR0917 - the parts that it joins
+    config: Config, name: str, plan: IdentityPlan, site: Site, lasting: Lasting, marks: Marks, parts: Parts
+) -> Login:
+    """The login of that *name*: the former one, with all that it has learnt, where nothing about it has changed."""
+    share = lasting.share(
+        f"login {name}",
+        (marks.of(f"logins.{name}"), plan, site.origin, site.prefix),
+        lambda: open_logins({name: config.logins[name]}, site.origin, site.prefix, {name: plan}, lasting.clock)[name],
+        close_part,
+    )
+    return parts.add(share).part
+
+
+def _looking_on(  # noqa: PLR0917 - the parts that it joins
+    config: Config,
+    store: Store,
+    audit: AuditLog,
+    lasting: Lasting,
+    accounts: Accounts,
+    tokens: TokenAuthenticator | None,
+    parts: Parts,
+) -> Sequence[Callable[[], Awaitable[None]]]:
+    """Work that looks at what the others do: old audit lines go, and what is odd is told."""
+    work: list[Callable[[], Awaitable[None]]] = []
+    keeping = open_keeping(config, lasting.clock)
+    if keeping is not None:
+        work.append(parts.add(keeping).work)
+    if config.insights is not None:
+        from sidecar.insights.opening import open_insights  # noqa: PLC0415 - for those who want alerts
+
+        known = accounts.database, config.directory.application
+        insight = parts.add(open_insights(config.insights, store, audit, lasting.metrics, lasting.clock, *known))
+        work.append(insight.work)
+        if tokens is not None:
+            tokens.heard = insight.watch.token_used
+    return work
 
 
 async def _console(config: Config, *joined: Any) -> Console | None:

@@ -45,7 +45,7 @@ class Doorway:
         """Accept on *listening* from *trusted* peers; *speak* makes the protocol for whoever was announced."""
         self._socket = listening
         self._speak = speak
-        self._trusted = trusted
+        self.trusted = trusted
         self._tls = tls
         self._tls_patience = tls_patience if tls is not None else None
         self._admitting: set[asyncio.Task[None]] = set()
@@ -73,7 +73,7 @@ class Doorway:
                 _log.error("cannot accept", error=str(error))
                 await asyncio.sleep(_AFTER_A_FAULT)
                 continue
-            if not is_trusted(address[0], self._trusted):
+            if not is_trusted(address[0], self.trusted):
                 _log.warning("refused: not one of server.trusted_proxies", peer=address[0])
                 peer.close()
                 continue

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
@@ -54,6 +55,10 @@ class Front:
     must_audit: bool = False
     forward_auth: ForwardAuth | None = None
     tracing: Tracing | None = None
+    # What is under way: in tasks, and without one.
+    _tasks: set[asyncio.Task[Any] | None] = field(default_factory=set)
+    _trips: int = 0
+    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -98,15 +103,41 @@ class Front:
 
     def _trip(self, client: Client, sent: Sent, began: float) -> Trip:
         self.metrics.began()
+        self._trips += 1
         if self.tracing is not None:
             self.tracing.forget(client)
         return Trip(self, *sent, began)
 
+    async def quiet(self) -> None:
+        """Wait until nothing is under way here; to be called when nothing new comes any more."""
+        while self._tasks or self._trips:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def cut(self) -> None:
+        """End what is under way in tasks: answers that stream, and WebSockets."""
+        for task in self._tasks:
+            if task is not None:
+                task.cancel()
+
+    def end_trip(self, began: float) -> None:
+        """Note that a trip of ours that *began* then is over."""
+        self._trips -= 1
+        self.metrics.ended(max(0.0, self.clock() - began))
+        self._quiet.set()
+
     async def _counted(self, request: web.BaseRequest, trip: Trip | None, began: float) -> web.StreamResponse:
+        task = asyncio.current_task()
+        self._tasks.add(task)
         try:
             return await self._answer(request, trip, began)
         finally:
-            self.metrics.ended(max(0.0, self.clock() - began))
+            self._tasks.discard(task)
+            if trip is None:
+                self.metrics.ended(max(0.0, self.clock() - began))
+                self._quiet.set()
+            else:
+                self.end_trip(began)
 
     async def _answer(self, request: web.BaseRequest, trip: Trip | None, now: float) -> web.StreamResponse:
         visit = trip.visit if trip is not None else self.arrival.visit(request)
@@ -236,7 +267,7 @@ class Trip:
         if arrived is None:
             return None
         self._front.metrics.became("answered", _CLASSES[arrived.status // 100])
-        self._end()
+        self._front.end_trip(self._began)
         return arrived.stays
 
     async def carry_on(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -246,7 +277,4 @@ class Trip:
     def abandon(self) -> None:
         """Forget about it: the client has gone."""
         self.departure.abandon()
-        self._end()
-
-    def _end(self) -> None:
-        self._front.metrics.ended(max(0.0, self._front.clock() - self._began))
+        self._front.end_trip(self._began)

@@ -53,6 +53,20 @@ def tls_context(section: ServerTls) -> ssl.SSLContext:
     return context
 
 
+class SwitchedTls:
+    """TLS whose certificate can be another from one handshake to the next."""
+
+    def __init__(self, section: ServerTls) -> None:
+        """Begin with the certificate of *section*. Raises OSError."""
+        self.context = self.current = tls_context(section)
+        self.context.sni_callback = self._switch
+
+    def _switch(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        # Called with every handshake, also of clients that name no host.
+        if self.current is not self.context:
+            connection.context = self.current
+
+
 class Door(Protocol):
     """Where requests go: at once, or in a task."""
 
@@ -82,22 +96,41 @@ class Listener:
         self._doors: list[asyncio.Server | Doorway] = []
         self._side_doors: list[asyncio.Server | Doorway] = []
         self._servers: list[HttpServer] = []
+        self._tls: SwitchedTls | None = None
         self.addresses: Sequence[str] = ()
 
     async def start(self) -> None:
         """Bind. Raises OSError that names the setting of an address that is taken, or of a file that does not load."""
         section = self._section
-        try:
-            tls = tls_context(section.tls) if section.tls is not None else None
-        except OSError as error:
-            message = f"server.tls: {error.strerror or error}"
-            raise OSError(message) from error
+        self._tls = switched("server.tls", section.tls)
+        tls = self._tls.context if self._tls is not None else None
         sockets = await bound("server.listen", section.listen, share=section.workers > 1)
         self._doors += await self._serve(self._counted, sockets, tls, self, announced=section.proxy_protocol)
         if section.metrics is not None and section.workers == 1:
-            self._side_doors += await self._serve(self._metrics, await bound("server.metrics", section.metrics), None)
+            self._side_doors += await self._serve(self._measured, await bound("server.metrics", section.metrics), None)
         self.addresses = [_written(one.getsockname()) for one in sockets]
         self._sockets = sockets
+
+    async def _measured(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._metrics(request)
+
+    @staticmethod
+    def tls_of(section: Server) -> ssl.SSLContext | None:
+        """The certificate of *section*, for ``serve``. Raises OSError that names the setting."""
+        tls = switched("server.tls", section.tls)
+        return None if tls is None else tls.context
+
+    def serve(self, section: Server, door: Door, metrics: Handler, tls: ssl.SSLContext | None) -> None:
+        """From now on every request goes to *door*; what is under way goes on as it began.
+
+        The addresses, and whether there is TLS at all, are as they were.
+        """
+        self._section, self._door, self._metrics = section, door, metrics
+        if self._tls is not None and tls is not None:
+            self._tls.current = tls
+        for one in self._doors:
+            if isinstance(one, Doorway):
+                one.trusted = section.trusted_proxies
 
     async def _serve(
         self,
@@ -199,6 +232,15 @@ class Listener:
         await asyncio.sleep(_UNTIL_ACCEPTED)
         for door in self._doors:
             door.close()
+
+
+def switched(setting: str, section: ServerTls | None) -> SwitchedTls | None:
+    """TLS as *section* says; raises OSError that names *setting*."""
+    try:
+        return None if section is None else SwitchedTls(section)
+    except OSError as error:
+        message = f"{setting}: {error.strerror or error}"
+        raise OSError(message) from error
 
 
 async def bound(setting: str, listen: str, *, share: bool = False) -> list[socket.socket]:

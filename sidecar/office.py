@@ -19,11 +19,11 @@ from sidecar.model import Person, Refused, Unavailable
 from sidecar.people import Invitations
 from sidecar.portal.site import Site, site_of
 from sidecar.reason import Reason
+from sidecar.recording import open_recording
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
-from sidecar.telemetry.opening import open_audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ async def open_office(config: Config) -> AsyncIterator[Office]:
         raise Refused(Reason.NOT_FOUND, 404, "there is no provision section, so nobody is remembered")
     parts = Parts()
     # Standard output is for what the command says.
-    audit = open_audit(config.audit.model_copy(update={"stdout": False}), time.time)
+    audit = open_recording(config, time.time, is_command=True)
     try:
         store = parts.add(open_store(config.sessions, time.time))
         keeper = parts.add(SessionKeeper(store, config.sessions, server_secrets(config.sessions), time.time))

@@ -32,6 +32,18 @@ class Finding(TypedDict):
 
 async def probe(config: Config) -> dict[str, Finding]:
     """Probe store, providers, engines, directory, application and hook connections, all at once."""
+    probes = probes_of(config)
+    if config.provision is not None or config.tokens is not None:
+        probes["directory"] = lambda: _directory(config)
+    found = await asyncio.gather(*(tried(one) for one in probes.values()))
+    findings = dict(zip(probes, found, strict=True))
+    if config.provision is not None:
+        findings |= await probe_hooks(config)
+    return findings
+
+
+def probes_of(config: Config) -> dict[str, Callable[[], Awaitable[str]]]:
+    """What reaches each part, by its name; without directory, whose tables it would make, and hook connections."""
     probes: dict[str, Callable[[], Awaitable[str]]] = {
         "sessions": lambda: _store(config),
         **{where: _application(config, number) for number, where in enumerate(_servers(config))},
@@ -41,16 +53,11 @@ async def probe(config: Config) -> dict[str, Finding]:
         probes |= {f"signals.transmitters.{name}": _transmitter(config, name) for name in config.signals.transmitters}
     probes |= {f"engines.{name}": _engine(config, name) for name in config.engines}
     probes |= {f"sync.{name}": partial(_source, config, name) for name in config.sync}
-    if config.provision is not None or config.tokens is not None:
-        probes["directory"] = lambda: _directory(config)
-    found = await asyncio.gather(*(_tried(one) for one in probes.values()))
-    findings = dict(zip(probes, found, strict=True))
-    if config.provision is not None:
-        findings |= await _hooks(config)
-    return findings
+    return probes
 
 
-async def _tried(one: Callable[[], Awaitable[str]]) -> Finding:
+async def tried(one: Callable[[], Awaitable[str]]) -> Finding:
+    """Carry out *one* probe, bounded in time."""
     try:
         async with asyncio.timeout(_PATIENCE):
             return {"ok": True, "says": await one()}
@@ -140,7 +147,8 @@ async def _directory(config: Config) -> str:
         await directory.close()
 
 
-async def _hooks(config: Config) -> dict[str, Finding]:
+async def probe_hooks(config: Config) -> dict[str, Finding]:
+    """Probe the connections of the hooks."""
     assert config.provision is not None  # noqa: S101 - the caller looked
     hook = StepHook(config.provision)
     try:

@@ -12,11 +12,11 @@ from sidecar.condition import Accounts, Parts
 from sidecar.config.models import Config
 from sidecar.core.audit import Event
 from sidecar.drift import DriftWatch
+from sidecar.recording import open_recording
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.sync import Synchroniser
 from sidecar.telemetry.metrics import Metrics
-from sidecar.telemetry.opening import open_audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Syncing:
 async def open_syncing(config: Config, clock: Callable[[], float] = time.time) -> AsyncIterator[Syncing]:
     """Open everything and close it again. Raises ValueError, OSError and Unavailable when that cannot be done."""
     # Standard output is the command's own.
-    audit = open_audit(config.audit.model_copy(update={"stdout": False}), clock)
+    audit = open_recording(config, clock, is_command=True)
     parts = Parts()
     try:
         store = parts.add(open_store(config.sessions, clock))

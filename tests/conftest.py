@@ -88,6 +88,7 @@ Certificates (tests/services/certificates.py)
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,10 +114,14 @@ if TYPE_CHECKING:
 
 # Files that take the longest, begun first, so that no worker is left alone with one of them at the end.
 _LONGEST = (
-    "test_upstream_variants.py", "test_journey_saml.py", "test_saml_mutants.py", "test_cli.py",
-    "test_scim_conformance.py",
-    "test_explain.py", "test_directory_migration.py", "test_config_example.py", "test_journey_keycloak.py",
+    "test_killed.py", "test_upstream_variants.py", "test_sync_kill.py", "test_journey_saml.py", "test_saml_mutants.py",
+    "test_cli.py", "test_scim_conformance.py", "test_explain.py",
+    "test_directory_migration.py", "test_config_example.py", "test_journey_keycloak.py",
 )  # fmt: skip
+
+
+# Tests start hundreds of processes; without compiled files each of them compiles the whole package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

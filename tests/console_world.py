@@ -36,6 +36,10 @@ class Consoled:
         assert answer.status in (200, 403), answer.status
         return browser
 
+    def clock(self) -> float:
+        """The time by the sidecar's clock."""
+        return self.running.sidecar.front.clock()
+
     def audited(self, event: str) -> list[dict[str, Any]]:
         """The audit lines of *event*."""
         return [line for line in self.running.audit() if line["event"] == event]

@@ -81,16 +81,26 @@ async def play(plan: dict[str, Any], deeds: list[dict[str, Any]], at: int | None
 
 
 async def do(sidecar: Sidecar, deed: dict[str, Any]) -> None:
-    """One request of the SCIM client."""
-    scim, directory = sidecar.front.scim, sidecar.condition.accounts.directory
+    """One request of the SCIM client about a person, or about a group ("in"); "member" is who comes or goes there."""
+    scim = sidecar.front.scim
     assert scim is not None
-    assert directory is not None
-    path = ["Users"]
+    client = scim.clients["okta"]
+    path, body = [deed.get("in", "Users")], deed.get("body")
+
+    async def id_of(kind: str, name: str) -> str:
+        query = {"filter": f'{"userName" if kind == "Users" else "displayName"} eq "{name}"'}
+        found = (await scim._route(Call(client, "GET", [kind], time.time(), query=query))).body
+        assert found is not None
+        identifier: str = found["Resources"][0]["id"]
+        return identifier
+
     if "of" in deed:
-        found = await directory.roll.one(deed["of"])
-        user = next(profile for profile in await directory.profiles.of_person(found.id) if not profile.is_login)
-        path.append(user.identity.subject)
-    await scim._route(Call(scim.clients["okta"], deed["method"], path, time.time(), body=deed.get("body")))
+        path.append(await id_of(path[0], deed["of"]))
+    if "member" in deed:
+        members = [{"value": await id_of("Users", deed["member"])}]
+        change = {"op": deed.get("op"), "path": "members", "value": members}
+        body = {"Operations": [change]} if "op" in deed else {**deed["body"], "members": members}
+    await scim._route(Call(client, deed["method"], path, time.time(), body=body))
 
 
 def forked(plan: dict[str, Any], deeds: list[dict[str, Any]], at: int | None, times: list[float]) -> bool:
@@ -127,13 +137,15 @@ def main(plan: dict[str, Any]) -> None:
         shutil.rmtree(stage)
         shutil.copytree(start, stage)
         is_over = forked(plan, [plan["deed"]], at, [0.0])
-        told = asked(stage / "directory.db", "SELECT search_name, active FROM sidecar_scim_user")
+        told = asked(stage / "directory.db", plan["query"])
         # A client that got no answer asks again, unless it finds that it was done.
         again = [] if told == plan["told"] else [plan["deed"]]
         forked(plan, again, None, [_LATER, _MUCH_LATER])
         end = {
             "is_over": is_over,
-            "rows": asked(stage / "users.db", "SELECT login, active FROM users WHERE login <> 'root' ORDER BY id"),
+            "rows": asked(
+                stage / "users.db", "SELECT login, active, role FROM users WHERE login <> 'root' ORDER BY id"
+            ),
             "owed": asked(stage / "directory.db", "SELECT change, state FROM sidecar_outbox WHERE state <> 'done'"),
             "was_asked_again": bool(again),
         }

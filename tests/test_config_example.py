@@ -213,7 +213,7 @@ def mutants(draw: st.DrawFn) -> Any:
 @pytest.mark.timeout(600)
 @pytest.mark.timeout(600)
 @given(mutants())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_change_to_the_example_crashes_the_loader_or_shows_a_secret(data: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = example_in(Path(folder))

@@ -50,6 +50,13 @@ def sessions(rest: str) -> dict[str, str]:
     return {"sessions": f"sessions: {{{rest}}}"}
 
 
+def hook(url: str, variable: str = "SESSION_SECRET") -> dict[str, str]:
+    """A webhook for audit lines; what follows a comma after the address are settings of its own."""
+    address, _, rest = url.partition(", ")
+    rest = f", {rest}" if rest else ""
+    return audit(f"webhook: {{url: '{address}', secret: {{env: {variable}}}, spool: spool{rest}}}")
+
+
 def tracing(rest: str) -> dict[str, str]:
     return {"tracing": f"tracing: {{{rest}}}"}
 
@@ -229,6 +236,8 @@ CASES = [
         "headers.X-Name.encoding",
         "UTF-8",
     ),
+    # Reloading
+    ({"reload": f"reload: {{control: /run/{'s' * 107}}}"}, "error", "reload.control", "longer than"),
     # The console
     (console("listen: nowhere"), "error", "console.listen", "host:port"),
     (console("listen: '127.0.0.1:8080'"), "error", "console.listen", "already"),
@@ -515,6 +524,23 @@ CASES = [
     (audit("syslog: {url: unix:dev/log}"), "error", "audit.syslog.url", "absolute path"),
     (audit("syslog: {url: tcp://logs}"), "warning", "audit.syslog.url", "in the clear"),
     (audit("syslog: {url: udp://127.0.0.1, ca: config.yaml}"), "error", "audit.syslog.ca", "tls:// only"),
+    (audit("stdout: true, events: {syslog: [login-failed]}"), "error", "audit.events.syslog", "is not set"),
+    (audit("database: {retention: 1h}"), "error", "audit.database.retention", "1d"),
+    (audit("database: {retention: 2d}, chain: {every: 2d}"), "error", "audit.chain.every", "more often"),
+    (hook("https://user:p@siem"), "error", "audit.webhook.url", "password"),
+    (hook("https://siem:99999"), "error", "audit.webhook.url", "no address"),
+    (hook("siem.example.com"), "error", "audit.webhook.url", "https://"),
+    (hook("http://siem"), "error", "audit.webhook.url", "in the clear"),
+    (hook("http://siem, insecure: true"), "warning", "audit.webhook.insecure", "in the clear"),
+    (hook("http://localhost, insecure: true, ca: config.yaml"), "error", "audit.webhook.ca", "https:// only"),
+    (hook("https://siem, timeout: 5m"), "error", "audit.webhook.timeout", "1m"),
+    (hook("https://siem, spool_size: 1KiB"), "error", "audit.webhook.spool_size", "1MiB"),
+    (hook("https://siem", "OIDC_SECRET"), "error", "audit.webhook.secret", "32 characters"),
+    ({"insights": "insights: {privileged: [admim]}"}, "error", "insights.privileged", "Write admin"),
+    ({"insights": "insights: {privileged: [admin]}"}, "warning", "insights.privileged", "neither"),
+    ({"insights": "insights: {dormant: {after: 1h}}"}, "error", "insights.dormant.after", "1d"),
+    ({"insights": "insights: {silent_token: {after: 1h}}"}, "error", "insights.silent_token.after", "1d"),
+    ({"insights": "insights: {}", "audit": ""}, "warning", "insights", "nobody is told"),
     (audit("file: a.jsonl, chain: {anchors: a.jsonl}"), "error", "audit.chain.anchors", "copies"),
     (audit("stdout: true, chain: {every: 10ms}"), "error", "audit.chain.every", "1s"),
     (audit("stdout: true, personal: {fields: {path: network}}"), "error", "audit.personal.fields.path", "addresses"),

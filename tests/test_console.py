@@ -12,7 +12,7 @@ from sidecar.console.acts import NEEDS, Act
 from sidecar.console.operators import Level
 from sidecar.model import Duty, identity_key
 from tests.console_world import a_console, act, seal_of
-from tests.world import World
+from tests.world import World, until
 
 HOSTILE = "<script>alert(1)</script>\"'></textarea><img src=x onerror=alert(2)>"
 PAGES = ("/", "/people", "/owed", "/sessions", "/access", "/audit", "/why", "/health", "/configuration")
@@ -360,3 +360,19 @@ async def test_an_operator_s_sign_in_must_be_as_strong_as_is_asked(world: World,
         assert answer.status == 403
         assert "step-up-unmet" in await answer.text()
         assert (await browser.page("/people")).status == 302
+
+
+async def test_the_configuration_page_tells_what_changed_and_when(world: World, tmp_path: Path) -> None:
+    from sidecar.core.audit import Event  # noqa: PLC0415
+
+    console = await a_console(world, tmp_path)
+    fields = {"digest": "abc", "trigger": "signal", "changes": ["access[2].allow", "<script>"]}
+    console.running.sidecar.audit.record(Event.CONFIGURATION_LOADED, fields)
+    async with await console.operator("alan") as viewer:
+
+        async def is_told() -> bool:
+            page = await (await viewer.page("/configuration")).text()
+            assert "<script" not in page
+            return "access[2].allow, &lt;script&gt;" in page and "signal" in page
+
+        await until(is_told)

@@ -9,6 +9,12 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.console_world import a_console
+from tests.sync_world import person
+from tests.test_console import PAGES
+from tests.test_console_sync import a_world as a_world_with_sync
+from tests.test_console_sync import act, listed, newest
+from tests.test_console_tokens import a_world as a_world_with_tokens
+from tests.test_console_tokens import issued
 from tests.world import World
 
 
@@ -56,16 +62,60 @@ async def test_an_operator_finds_somebody_and_ends_their_session_and_switches_th
 async def test_no_page_is_wider_than_the_window_and_the_keyboard_reaches_the_content(
     world: World, browser: Browser, tmp_path: Path, width: int
 ) -> None:
-    console = await a_console(world, tmp_path)
+    console = await a_world_with_sync(world, tmp_path, tokens={})
     context = await browser.new_context(viewport={"width": width, "height": 800})
     page = await context.new_page()
     await page.goto(console.url)
     await page.get_by_role("button", name="Ada Lovelace").click()
     await page.wait_for_url(f"{console.url}/")
-    for path in ("/", "/people", "/owed", "/sessions", "/access", "/audit", "/why", "/health", "/configuration"):
+    for path in (*PAGES, "/sync", "/sync/hr", "/tokens"):
         await page.goto(console.url + path)
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         await page.keyboard.press("Tab")
         await expect(page.get_by_text("Skip to the content")).to_be_focused()
         assert await page.locator("nav [aria-current=page]").count() == 1
     await context.close()
+
+
+async def test_a_second_person_lets_a_quarantined_plan_pass_by_keyboard(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    console = await a_world_with_sync(world, tmp_path)
+    async with await console.operator("grace") as grace:
+        await act(grace, "sync-plan", "hr")
+        await act(grace, "sync-apply", f"hr/{(await newest(console)).id}")
+        listed(tmp_path, person(1, status="gone"), person(3, status="gone"))
+    await page.goto(f"{console.url}/sync/hr")
+    await page.get_by_role("button", name="Ada Lovelace").click()
+    await page.wait_for_url(f"{console.url}/sync/hr")
+    await page.get_by_role("button", name="Make a plan now").press("Enter")
+    await expect(page.get_by_role("status")).to_contain_text("plan was made")
+    await page.locator("tbody a").first.press("Enter")
+    await expect(page.get_by_text("2, and 1 are allowed")).to_be_visible()
+    await expect(page.get_by_text("somebody else has to approve it")).to_be_visible()
+    run = await newest(console)
+    async with await console.operator("grace") as grace:
+        assert (await act(grace, "sync-approve", f"hr/{run.id}")).status == 303
+    await page.reload()
+    await page.get_by_text("Apply", exact=True).press("Enter")
+    await page.get_by_role("button", name="Apply this plan now").press("Enter")
+    await expect(page.get_by_role("status")).to_contain_text("applied")
+    await expect(page.locator("h1 .tag")).to_have_text("done")
+
+
+async def test_an_administrator_revokes_a_token_after_a_second_thought(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    console = await a_world_with_tokens(world, tmp_path)
+    secret, _ = await issued(console, subject="robot", roles=("editor",))
+    await page.goto(f"{console.url}/tokens")
+    await page.get_by_role("button", name="Ada Lovelace").click()
+    await page.wait_for_url(f"{console.url}/tokens")
+    await page.get_by_label("User name, service").fill("rob")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("link", name="nightly").press("Enter")
+    assert secret not in await page.content()
+    await page.get_by_text("Revoke this token").press("Enter")
+    await page.get_by_role("button", name="Revoke nightly for good").press("Enter")
+    await expect(page.get_by_role("status")).to_contain_text("opens nothing")
+    await expect(page.locator("h1 .tag")).to_have_text("revoked")

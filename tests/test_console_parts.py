@@ -65,6 +65,21 @@ def test_a_look_begins_where_its_time_ends(tmp_path: Path, until: int) -> None:
     assert [line["k"] for line in look_back(file, lambda _: True, most=9, since=2998).lines] == [2999, 2998]
 
 
+def test_blocks_without_what_is_looked_for_cost_their_size_and_lose_no_line(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    written(file, range(1000, 3000), 500)
+    wanted = "1234"
+    found, place = [], None
+    while True:
+        looked = look_back(file, lambda _: True, needles=[f'"k": {wanted}'], most=1, begin=place, budget=200_000)
+        found += [line["k"] for line in looked.lines]
+        if looked.further is None:
+            break
+        assert place is None or looked.further.offset < place.offset
+        place = looked.further
+    assert found == [1234]
+
+
 def test_lines_that_are_none_and_needles_that_miss_are_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
     file.write_text('{"time":"x","k":1}\nnot json\n[1]\n\n{"k":2,"who":"ada"}')

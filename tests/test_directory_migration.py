@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import MetaData, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sidecar.directory import Directory, migrate, tables
+from sidecar.directory import Directory, audit, migrate, tables
 from sidecar.directory.address import address_of
 from sidecar.model import Identity, Unavailable
 from sidecar.reason import Reason
@@ -112,6 +112,7 @@ async def test_the_migrations_make_exactly_the_tables_that_the_program_uses(data
         await connection.run_sync(made.reflect)
         indexes = await connection.run_sync(lambda c: {i["name"] for i in inspect(c).get_indexes("sidecar_outbox")})
     await directory.close()
+    assert {audit.audit.name, audit.turn.name} <= set(tables.metadata.tables)
     assert set(made.tables) == {*tables.metadata.tables, "sidecar_version"}
     for name, table in tables.metadata.tables.items():
         columns = {column.name: column.nullable for column in made.tables[name].columns}

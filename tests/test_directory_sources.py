@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import insert
 
+from sidecar.core.scim.fault import Fault
 from sidecar.directory import Directory
+from sidecar.directory.database import Database
+from sidecar.directory.groups import Members
+from sidecar.directory.scim import Window
+from sidecar.directory.scim_query import USER_FIELDS, condition_of
 from sidecar.directory.tables import person as person_table
+from sidecar.directory.tables import scim_user, subgroup
 from sidecar.model import Account, Duty, Identity, Refused
 from sidecar.reason import Reason
 
@@ -210,6 +216,67 @@ async def test_a_source_has_each_group_name_once_in_any_case(directory: Director
     third = await directory.groups.make("scim:hr", "Editors", 6)
     assert await refusal(directory.groups.rename(third.id, "admins", 7)) is Reason.CONFLICT
     assert len({first.id, other.id, third.id}) == 3
+
+
+async def test_whoever_is_in_a_group_is_in_the_groups_around_it_and_their_accounts_follow(directory: Directory) -> None:
+    people = [replace(ADA, subject=name, username=name) for name in ("ann", "bob")]
+    ann, bob = [(await directory.profiles.told(one, [one.subject], 5)).person_id for one in people]
+    inner = await directory.groups.make("scim:hr", "inner", 6, people=[ann])
+    middle = await directory.groups.make("scim:hr", "middle", 6, people=[bob], groups=[inner.id])
+    await owed(directory)
+    outer = await directory.groups.make("scim:hr", "outer", 7, groups=[middle.id])
+    assert await owed(directory) == sorted([(ann, Duty.SETTLE), (bob, Duty.SETTLE)])
+    assert await directory.groups.names_of(ann) == ("inner", "middle", "outer")
+    found = (await directory.groups.of_people([bob]))[bob]
+    assert [(one.name, one.is_inherited) for one in found] == [("middle", False), ("outer", True)]
+    assert await directory.groups.everybody([outer.id]) == tuple(sorted([ann, bob]))
+    # The same again is no change.
+    same = await directory.groups.change(outer.id, 8, add=Members(groups=frozenset([middle.id])))
+    assert (same.version, await owed(directory)) == (outer.version, [])
+    await directory.groups.rename(outer.id, "OUTER", 9)
+    assert len(await owed(directory)) == 2
+    for one in (inner, middle):
+        with pytest.raises(Fault):
+            await directory.groups.change(one.id, 10, add=Members(groups=frozenset([outer.id])))
+    assert await owed(directory) == []
+    await directory.groups.change(middle.id, 11, remove=Members(groups=frozenset([inner.id])))
+    assert await owed(directory) == [(ann, Duty.SETTLE)]
+    assert await directory.groups.names_of(ann) == ("inner",)
+    await directory.groups.delete(middle.id, 12)
+    assert await owed(directory) == [(bob, Duty.SETTLE)]
+    assert await directory.groups.names_of(bob) == ()
+
+
+async def test_a_circle_that_two_replicas_made_at_once_troubles_nobody(directory: Directory, database_url: str) -> None:
+    ann = (await directory.profiles.told(ADA, ["ann"], 5)).person_id
+    one = await directory.groups.make("scim:hr", "one", 6, people=[ann])
+    other = await directory.groups.make("scim:hr", "other", 6, groups=[one.id])
+    database = Database(database_url, 15)
+    row = {"group_id": one.id, "child_id": other.id}
+    await database.write(lambda connection: connection.execute(insert(subgroup).values(**row)))
+    await database.close()
+    assert await directory.groups.names_of(ann) == ("one", "other")
+    await directory.groups.delete(other.id, 7)
+    assert await directory.groups.names_of(ann) == ("one",)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_a_page_far_down_a_list_is_as_one_at_its_beginning(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, descending: bool
+) -> None:
+    def describe(user_id: str, document: dict[str, object]) -> tuple[Identity, list[str]]:
+        return replace(ADA, subject=user_id, username=str(document["userName"])), []
+
+    for number in range(6):
+        await directory.scim.create("scim:hr", {"userName": f"u{number % 3}-{number}"}, describe, 5 + number)
+    for by in (None, scim_user.c.search_name):
+        pages = []
+        for far in (1000, 0):
+            monkeypatch.setattr("sidecar.directory.scim._FAR", far)
+            window = Window(2, 3, by=by, descending=descending)
+            pages.append(await directory.scim.page("scim:hr", condition_of(None, USER_FIELDS), window))
+        assert [len(page) for page in pages] == [2, 2]
+        assert pages[0] == pages[1]
 
 
 async def test_a_group_of_thousands_is_changed_at_once(directory: Directory) -> None:

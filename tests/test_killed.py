@@ -25,6 +25,18 @@ MAKE = {"method": "POST", "body": ADA}
 OFF = {"method": "PATCH", "of": "ada", "body": {"Operations": [{"op": "replace", "value": {"active": False}}]}}
 RENAME = {"method": "PATCH", "of": "ada", "body": {"Operations": [{"op": "replace", "value": {"userName": "lady"}}]}}
 DELETE = {"method": "DELETE", "of": "ada"}
+ADMINS = {"method": "POST", "in": "Groups", "member": "ada", "body": {"displayName": "wiki-admins"}}
+TEAM = {"method": "POST", "in": "Groups", "body": {"displayName": "wiki-admins"}}
+COME = {"method": "PATCH", "in": "Groups", "of": "wiki-admins", "op": "add", "member": "ada"}
+CALL = {
+    "method": "PATCH",
+    "in": "Groups",
+    "of": "wiki-admins",
+    "body": {"Operations": [{"op": "replace", "path": "displayName", "value": "wiki-editors"}]},
+}
+END = {"method": "DELETE", "in": "Groups", "of": "wiki-admins"}
+PEOPLE = "SELECT search_name, active FROM sidecar_scim_user"
+GROUPS = "SELECT name, (SELECT COUNT(*) FROM sidecar_member WHERE group_id = sidecar_group.id) FROM sidecar_group"
 
 
 def by_id(statement: str, **values: str) -> dict[str, Any]:
@@ -60,22 +72,37 @@ def plan_in(folder: Path, **story: Any) -> tuple[Path, dict[str, str]]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("before", "deed", "told", "rows"),
+    ("before", "deed", "query", "told", "rows"),
     [
-        ([], MAKE, [["ada", 1]], [["ada", 1]]),
-        ([MAKE], OFF, [["ada", 0]], [["ada", 0]]),
-        ([MAKE], RENAME, [["lady", 1]], [["lady", 1]]),
-        ([MAKE], DELETE, [], []),
+        ([], MAKE, PEOPLE, [["ada", 1]], [["ada", 1, "reader"]]),
+        ([MAKE], OFF, PEOPLE, [["ada", 0]], [["ada", 0, "reader"]]),
+        ([MAKE], RENAME, PEOPLE, [["lady", 1]], [["lady", 1, "reader"]]),
+        ([MAKE], DELETE, PEOPLE, [], []),
+        ([MAKE], ADMINS, GROUPS, [["wiki-admins", 1]], [["ada", 1, "admin"]]),
+        ([MAKE, TEAM], COME, GROUPS, [["wiki-admins", 1]], [["ada", 1, "admin"]]),
+        ([MAKE, ADMINS], {**COME, "op": "remove"}, GROUPS, [["wiki-admins", 0]], [["ada", 1, "reader"]]),
+        ([MAKE, ADMINS], CALL, GROUPS, [["wiki-editors", 1]], [["ada", 1, "editor"]]),
+        ([MAKE, ADMINS], END, GROUPS, [], [["ada", 1, "reader"]]),
     ],
-    ids=["make", "switch off", "rename", "delete"],
+    ids=[
+        "make",
+        "switch off",
+        "rename",
+        "delete",
+        "make a group",
+        "come into a group",
+        "leave a group",
+        "rename a group",
+        "delete a group",
+    ],
 )
 def test_t70_killed_at_any_step_the_end_is_right_and_nothing_happened_twice(
-    tmp_path: Path, request: pytest.FixtureRequest, before: list[Any], deed: Any, told: list[Any], rows: list[Any]
+    tmp_path: Path, request: pytest.FixtureRequest, before: list[Any], deed: Any, query: str, told: Any, rows: Any
 ) -> None:
     # A killed process loses nothing that it wrote, so no disk has to be waited for.
     folder = Path(tempfile.mkdtemp(dir=MEMORY)) if MEMORY.is_dir() else tmp_path
     request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
-    plan, environment = plan_in(folder, before=before, deed=deed, told=told)
+    plan, environment = plan_in(folder, before=before, deed=deed, query=query, told=told)
     done = subprocess.run(
         [sys.executable, "-m", "tests.killed_at", plan],
         cwd=ROOT,

@@ -188,6 +188,16 @@ async def test_after_an_outage_sessions_are_refreshed_one_after_the_other() -> N
     assert await Outages.may_ask(known, Session("z", identity, 0, 9e9, 0, 0, refresh_at=-9e3), 1020)
 
 
+async def test_an_outage_that_outlives_the_process_which_noted_it_ends_too() -> None:
+    said: list[Event] = []
+    store = MemoryStore(lambda: 1000.0)
+    before, after = (Outages(store, None, lambda event, _: said.append(event), Metrics()) for _ in range(2))
+    await before.failed("corp", "down", 1000)
+    await after.answered("corp", 1100)
+    await after.answered("corp", 1101)
+    assert said == [Event.OUTAGE_BEGAN, Event.OUTAGE_ENDED]
+
+
 async def test_the_chooser_says_which_provider_is_away(world: World) -> None:
     port = free_port()
     switch = await switched(world, port)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -893,6 +894,36 @@ async def test_the_outbox_deactivates_the_account_and_signing_in_again_reactivat
     events = ["account-created", "person-disabled", "account-deactivated", "account-refused"]
     assert [event for event in world.event_names() if event in events[:3]] == events[:3]
     assert world.event_names()[-2:] == ["person-enabled", "account-reactivated"]
+
+
+@pytest.mark.parametrize("end", [killed, unknown])
+async def test_whoever_comes_back_gets_in_again_when_nobody_noted_that_we_switched_them_off(
+    world: World, end: Callable[[Outcome], Any]
+) -> None:
+    provisioner, hook, directory = await world.replica()
+    await provisioner.ensure(ALICE, ["editor"], NOW)
+    person = await switch_off(world, provisioner, directory)
+    hook.after[Change.DEACTIVATE] = end
+    with suppress(Killed):
+        await provisioner.outbox.work_off()
+    assert (await world.rows())[0][3] == 0
+    world.time += 31
+    survivor, _, _ = await world.replica()
+    await survivor.enable(person.id, "hr", NOW)
+    await survivor.ensure(ALICE, ["editor"], NOW)
+    assert (await world.rows())[0][3] == 1
+
+
+async def test_a_deactivation_that_the_application_refuses_did_not_happen(world: World) -> None:
+    provisioner, hook, directory = await world.replica()
+    await provisioner.ensure(ALICE, ["editor"], NOW)
+    person = await switch_off(world, provisioner, directory)
+    hook.after[Change.DEACTIVATE] = lambda _outcome: Outcome(Result.REFUSED, detail="no")
+    await provisioner.outbox.work_off()
+    known = await directory.person(person.id)
+    assert known is not None
+    assert known.account is not None
+    assert not known.account.deactivated
 
 
 async def test_an_account_that_an_administrator_switched_off_stays_off(world: World) -> None:

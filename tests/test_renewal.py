@@ -55,7 +55,7 @@ async def test_workers_are_renewed_under_load_without_one_failed_request(soaked:
     before = soaked.workers()
     tally = Tally()
     load = asyncio.create_task(loaded(soaked, tally, 600))
-    soaked.process.send_signal(signal.SIGHUP)
+    soaked.process.send_signal(signal.SIGUSR1)
     await soaked.says("the workers are new")
     load.cancel()
     await asyncio.gather(load, return_exceptions=True)
@@ -70,7 +70,7 @@ async def test_a_configuration_that_does_not_load_renews_nothing(soaked: Soaked)
     file = soaked.folder / "config.yaml"
     good = file.read_text()
     file.write_text(good + "nonsense: 1\n")
-    soaked.process.send_signal(signal.SIGHUP)
+    soaked.process.send_signal(signal.SIGUSR1)
     await soaked.says("the old ones stay")
     assert soaked.workers() == before
     tally = Tally()
@@ -78,13 +78,13 @@ async def test_a_configuration_that_does_not_load_renews_nothing(soaked: Soaked)
     assert not tally.failed
     # And the next time it is mended.
     file.write_text(good)
-    soaked.process.send_signal(signal.SIGHUP)
+    soaked.process.send_signal(signal.SIGUSR1)
     await soaked.says("the workers are new")
     assert not set(soaked.workers()) & set(before)
 
 
 async def test_it_stops_in_the_middle_of_a_renewal(soaked: Soaked) -> None:
-    soaked.process.send_signal(signal.SIGHUP)
+    soaked.process.send_signal(signal.SIGUSR1)
     await soaked.says("renewing the workers")
     soaked.process.terminate()
     async with asyncio.timeout(40):
@@ -92,7 +92,7 @@ async def test_it_stops_in_the_middle_of_a_renewal(soaked: Soaked) -> None:
 
 
 async def test_a_worker_that_was_renewed_is_replaced_when_it_dies(soaked: Soaked) -> None:
-    soaked.process.send_signal(signal.SIGHUP)
+    soaked.process.send_signal(signal.SIGUSR1)
     await soaked.says("the workers are new")
 
     os.kill(int(soaked.workers()[0]), signal.SIGKILL)

@@ -226,21 +226,80 @@ async def test_groups_know_their_members_and_members_their_groups(scim: ScimClie
 
 
 @pytest.mark.parametrize("profile", ["strict", "okta", "entra"])
-async def test_a_group_in_a_group_lets_nobody_in(world: World, tmp_path: Path, profile: str) -> None:
+async def test_whoever_is_in_a_group_is_in_the_groups_around_it(world: World, tmp_path: Path, profile: str) -> None:
     running = await with_scim(world, tmp_path, okta=client_section(profile=profile))
     async with ScimClient(running) as scim:
         ada, grace = (await scim.make("ada"))["id"], (await scim.make("grace"))["id"]
         inner = await scim.group("Inner", grace)
-        members = [{"value": ada}, {"value": inner["id"], "type": "Group"}]
-        answer = await scim(
-            "POST", "/Groups", {"schemas": inner["schemas"], "displayName": "Outer", "members": members}
-        )
-        if profile == "strict":
-            assert (answer.status, answer.body["scimType"]) == (400, "invalidValue")
-        else:
-            assert [one["value"] for one in answer.body["members"]] == [ada]
-        theirs = (await scim("GET", f"/Users/{grace}")).body["groups"]
-        assert [one["display"] for one in theirs] == ["Inner"]
+        middle = await scim.group("Middle", inner["id"])
+        outer = await scim.group("Outer", ada, middle["id"])
+        assert {(one["value"], one["type"]) for one in outer["members"]} == {(ada, "User"), (middle["id"], "Group")}
+        assert f"{scim.base}/Groups/{middle['id']}" in [one["$ref"] for one in outer["members"]]
+
+        async def groups_of_grace() -> list[tuple[str, str]]:
+            found = (await scim("GET", f"/Users/{grace}")).body.get("groups", [])
+            return [(one["display"], one["type"]) for one in found]
+
+        assert await groups_of_grace() == [("Inner", "direct"), ("Middle", "indirect"), ("Outer", "indirect")]
+        assert await scim.ids(f'filter=members.value eq "{middle["id"]}"', "Groups") == [outer["id"]]
+        assert await scim.ids(f'filter=groups.value eq "{outer["id"]}"') == [ada, grace]
+        # The same again changes nothing, and neither version.
+        path = f"/Groups/{outer['id']}"
+        again = await scim.patch(path, {"op": "add", "path": "members", "value": [{"value": middle["id"]}]})
+        assert again.body["meta"] == outer["meta"]
+        gone = await scim.patch(path, {"op": "remove", "path": f'members[value eq "{middle["id"]}"]'})
+        assert [one["value"] for one in gone.body["members"]] == [ada]
+        assert await groups_of_grace() == [("Inner", "direct"), ("Middle", "indirect")]
+        whole = {"schemas": outer["schemas"], "displayName": "Outer", "members": [{"value": middle["id"]}]}
+        assert [one["type"] for one in (await scim("PUT", path, whole)).body["members"]] == ["Group"]
+        assert (await scim("DELETE", f"/Groups/{middle['id']}")).status == 204
+        assert await groups_of_grace() == [("Inner", "direct")]
+        assert "members" not in (await scim("GET", path)).body
+
+
+async def test_a_group_is_never_in_itself(scim: ScimClient) -> None:
+    inner = await scim.group("inner")
+    middle = await scim.group("middle", inner["id"])
+    outer = await scim.group("outer", middle["id"])
+    for one in (inner, middle, outer):
+        add = {"op": "add", "path": "members", "value": [{"value": outer["id"]}]}
+        answer = await scim.patch(f"/Groups/{one['id']}", add)
+        assert (answer.status, answer.body["scimType"]) == (400, "invalidValue")
+        assert (await scim("GET", f"/Groups/{one['id']}")).body["meta"] == one["meta"]
+
+
+async def test_what_no_index_answers_is_looked_at_up_to_a_bound(
+    scim: ScimClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await scim.make(f"p{number}", title="Prof")
+    monkeypatch.setattr("sidecar.scim_api.listing.MOST_LOOKED_AT", 3)
+    assert len(await scim.ids('filter=title eq "prof"')) == 3
+    monkeypatch.setattr("sidecar.scim_api.listing.MOST_LOOKED_AT", 2)
+    answer = await scim("GET", '/Users?filter=title eq "prof"')
+    assert (answer.status, answer.body["scimType"]) == (400, "tooMany")
+
+
+async def test_the_first_page_counts_anew_and_later_ones_do_not(scim: ScimClient) -> None:
+    async def total(start: int) -> Any:
+        return (await scim("GET", f"/Users?count=2&startIndex={start}")).body["totalResults"]
+
+    for number in range(5):
+        await scim.make(f"p{number}")
+    assert (await total(1), await total(3)) == (5, 5)
+    last = await scim.make("p5")
+    assert (await total(3), await total(1), await total(3)) == (5, 6, 6)
+    await scim("DELETE", f"/Users/{last['id']}")
+    # Where the end is seen nothing needs to be counted or remembered.
+    assert (await total(5), await total(1), await total(9)) == (5, 5, 5)
+
+
+async def test_a_group_of_another_client_is_no_member(world: World, tmp_path: Path) -> None:
+    sections = {"one": client_section(), "two": client_section(token={"env": "SCIM_OTHER"}, profile="okta")}
+    running = await with_scim(world, tmp_path, **sections)
+    async with ScimClient(running, "one") as one, ScimClient(running, "two", OTHER_TOKEN) as two:
+        foreign = await one.group("theirs")
+        assert "members" not in await two.group("ours", foreign["id"])
 
 
 async def test_two_who_add_to_a_group_at_once_do_not_undo_each_other(scim: ScimClient) -> None:

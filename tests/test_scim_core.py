@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sidecar.core.scim.claims import claims_of
 from sidecar.core.scim.fault import Fault
 from sidecar.core.scim.filters import fits, parse_filter
+from sidecar.core.scim.moves import moves_of
 from sidecar.core.scim.patch import patched
 from sidecar.core.scim.projection import projection_of
 from sidecar.core.scim.resource import read_resource
@@ -237,6 +238,46 @@ def test_members_come_and_go_as_they_are_named(operation: dict[str, Any], left: 
         operation = {**operation, "op": operation["op"].lower()}
     after = change(operation, kind=GROUPS, of=TEAM, tolerant=tolerant)
     assert "".join(one["value"] for one in after.get("members", [])) == left
+
+
+@pytest.mark.parametrize("tolerant", [True, False])
+@given(data=st.data())
+def test_one_member_more_or_less_comes_to_the_same_as_changing_the_whole_group(
+    data: st.DataObject, tolerant: bool
+) -> None:
+    ids = st.sampled_from("012345")
+    several = st.lists(ids.map(lambda one: {"value": one}), min_size=1, max_size=3)
+    add = several.map(lambda value: {"op": "add", "path": "members", "value": value})
+    bare = several.map(lambda value: {"op": "add", "value": {"members": value}})
+    remove = several.map(lambda value: {"op": "remove", "path": "Members", "value": value})
+    chosen = ids.map(lambda one: {"op": "remove", "path": f'members[value eq "{one}"]'})
+    operations = data.draw(st.lists(add | bare | remove | chosen, min_size=1, max_size=5))
+    moves = moves_of({"Operations": operations}, tolerant=tolerant)
+    assert moves is not None
+    assert not moves.come & moves.go
+    whole = change(*operations, kind=GROUPS, of=TEAM, tolerant=tolerant)
+    after = {one["value"] for one in whole.get("members", [])}
+    assert ({one["value"] for one in TEAM["members"]} | moves.come) - moves.go == after  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "replace", "path": "members", "value": [{"value": "1"}]},
+        {"op": "remove", "path": "members"},
+        {"op": "remove", "path": "members", "value": []},
+        {"op": "remove", "path": 'members[type eq "User"]'},
+        {"op": "remove", "path": 'members[value eq "1"].type'},
+        {"op": "remove", "path": 'members[value sw "1"]'},
+        {"op": "remove", "path": 'members[not (value eq "1")]'},
+        {"op": "add", "value": {"members": [{"value": "1"}], "displayName": "x"}},
+        {"op": "replace", "path": "displayName", "value": "x"},
+        {"op": "add", "path": "externalId", "value": "x"},
+    ],
+)
+def test_whatever_is_more_than_members_by_name_is_read_with_the_whole_group(operation: dict[str, Any]) -> None:
+    first = {"op": "add", "path": "members", "value": [{"value": "1"}]}
+    assert moves_of({"Operations": [first, operation]}, tolerant=True) is None
 
 
 def test_a_resource_is_read_under_its_proper_names() -> None:

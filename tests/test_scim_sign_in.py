@@ -46,6 +46,10 @@ async def test_somebody_who_signed_in_before_is_found_by_scim(world: World, tmp_
     async with ScimClient(running) as scim, running.browser() as browser:
         assert (await browser.sign_in("alan")).status == 200
         made = await scim.make("alan")
+        await scim.make("grace")
+        (joined,) = (one for one in running.audit() if one["event"] == "people-joined")
+        assert (joined["provider"], joined["subject"], joined["username"]) == ("scim:okta", made["id"], "alan")
+        assert "merged" not in joined
         answer = await scim.patch(f"/Users/{made['id']}", OFF)
         assert answer.status == 200
         assert (await browser.page("/")).status in (302, 403)
@@ -115,6 +119,36 @@ async def test_t56_a_group_of_scim_opens_and_closes_doors_of_open_sessions(world
         await scim.patch(f"/Groups/{group['id']}", {**remove, "op": "add"})
         assert (await browser.page("/admin/x")).status == 200
         await scim("DELETE", f"/Groups/{group['id']}")
+        assert (await browser.page("/admin/x")).status == 403
+
+
+async def test_t56_a_group_in_a_group_opens_and_closes_doors_of_open_sessions(world: World, tmp_path: Path) -> None:
+    running = await with_scim(world, tmp_path, okta=client_section(profile="okta", **BY_NAME))
+    async with ScimClient(running) as scim, running.browser() as browser:
+        made = await scim.make("alan")
+        await browser.sign_in("alan")
+        team = await scim.group("team", made["id"])
+        middle = await scim.group("middle", team["id"])
+        assert (await browser.page("/admin/x")).status == 403
+        admins = await scim.group("wiki-admins", middle["id"])
+        inner, outer = ({"op": "add", "path": "members", "value": [{"value": one["id"]}]} for one in (team, middle))
+        assert (await browser.page("/admin/x")).status == 200
+
+        async def is_admin() -> bool:
+            return [row[2] for row in users_of(tmp_path / "users.db") if row[0] == "alan"] == ["admin"]
+
+        # The account follows, too.
+        await until(is_admin)
+        for of, add in ((admins, outer), (middle, inner)):
+            await scim.patch(f"/Groups/{of['id']}", {**add, "op": "remove"})
+            assert (await browser.page("/admin/x")).status == 403
+            await scim.patch(f"/Groups/{of['id']}", add)
+            assert (await browser.page("/admin/x")).status == 200
+        rename = [{"op": "replace", "path": "displayName", "value": name} for name in ("others", "wiki-admins")]
+        for name, status in zip(rename, (403, 200), strict=True):
+            await scim.patch(f"/Groups/{admins['id']}", name)
+            assert (await browser.page("/admin/x")).status == status
+        await scim("DELETE", f"/Groups/{middle['id']}")
         assert (await browser.page("/admin/x")).status == 403
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from tests.sync_world import Company, person
 
 
 @pytest.fixture
-def company(tmp_path: Path) -> Iterator[Company]:
+def company(tmp_path: Path) -> Company:
     made = Company(tmp_path)
     made.list(person(number) for number in range(1, 11))
     return made
@@ -416,6 +415,35 @@ async def test_a_plan_is_refused_when_something_has_changed(company: Company, wh
     with pytest.raises(Refused, match=f"{what} ha") as refusal:
         await company.do(lambda one: one.apply(plan.hash, "ada"))
     assert refusal.value.reason is Reason.CHANGED_MEANWHILE
+    assert company.users()["p00007"][0] == "p00007@example.com"
+
+
+async def test_a_plan_is_refused_when_somebody_is_protected_meanwhile(company: Company) -> None:
+    await company.run()
+    company.list([*everybody(but=(7,)), person(7, mail="x@example.com")])
+    plan = await company.plan()
+    company.configure({"provision": {"account": {"protected": ["root", "p00007"]}}})
+    with pytest.raises(Refused, match="configuration has changed"):
+        await company.do(lambda one: one.apply(plan.hash, "ada"))
+    assert company.users()["p00007"][0] == "p00007@example.com"
+
+
+async def test_a_run_that_was_stopped_to_change_the_rules_does_not_go_on(company: Company) -> None:
+    await company.run()
+    company.list([*everybody(but=(7,)), person(7, mail="x@example.com")])
+    for ask in ("apply", "run"):
+        plan = await company.plan()
+        async with company.opened() as syncing:
+            directory = syncing.accounts.directory
+            assert directory is not None
+            await directory.sync.change(plan.id, ["planned"], state="applying")
+        company.configure({"sync": {"hr": {"protect": ["7", ask]}}})
+        if ask == "apply":
+            with pytest.raises(Refused, match="configuration has changed"):
+                await company.do(lambda one, plan=plan: one.apply(plan.hash, "ada"))  # type: ignore[misc]
+        else:
+            assert (await company.run()).head["counts"] == {"skip": 1}
+        assert (await company.do(lambda one, plan=plan: one.find(plan.id))).state == "failed"  # type: ignore[misc]
     assert company.users()["p00007"][0] == "p00007@example.com"
 
 

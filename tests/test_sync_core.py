@@ -124,6 +124,10 @@ def test_an_item_that_does_nothing_carries_nothing_to_write(kind: Kind) -> None:
         (Track("p", "m", missing=3, since=0, off=3600), standing(is_on=False), 3600 + 900, Kind.DELETE),
         (Track("p", "m", missing=3, since=0, off=3600), standing(is_on=False, is_protected=True), 9999, None),
         (Track("p", "m", missing=3, since=0, off=3600), standing(is_on=False, owner="sync:ad"), 9999, None),
+        # Switched off for long, and only now missing: a list that lost them is no reason to delete them at once.
+        (Track("p", "m", off=0), standing(is_on=False), 1e6, Kind.WAIT),
+        (Track("p", "m", missing=2, since=1e6 - 3600, off=0), standing(is_on=False), 1e6, Kind.DELETE),
+        (Track("p", "m", missing=2, since=0), standing(is_on=False, disabled_by="manual"), 1e6, None),
     ],
 )
 def test_what_becomes_of_somebody_missing(track: Track, known: Standing, now: float, kind: Kind | None) -> None:
@@ -135,6 +139,11 @@ def test_what_becomes_of_somebody_missing(track: Track, known: Standing, now: fl
 def test_nobody_is_deleted_unless_that_is_wanted() -> None:
     track = Track("p", "m", missing=3, since=0, off=0)
     assert absent(track, "1", standing(is_on=False), Grace(HR), 1e12) is None
+
+
+def test_whom_somebody_else_switched_off_is_not_deleted_at_once_either() -> None:
+    track = Track("p", "m", missing=3, since=0)
+    assert absent(track, "1", standing(is_on=False), Grace(HR, delete_after=0.0), 1e12) is None
 
 
 # Writing plans down

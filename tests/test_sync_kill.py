@@ -90,7 +90,10 @@ def end_of(company: Company) -> dict[str, Any]:
             " JOIN sidecar_profile pr ON pr.person_id = p.id AND pr.source = t.source ORDER BY t.external"
         ).fetchall()
         identities = database.execute("SELECT COUNT(*), COUNT(DISTINCT person_id) FROM sidecar_identity").fetchone()
-        owed = database.execute("SELECT COUNT(*) FROM sidecar_outbox WHERE state <> 'done'").fetchone()
+        owed = database.execute(
+            "SELECT person_id, change, state, tries, due - created, last_error FROM sidecar_outbox"
+            " WHERE state <> 'done'"
+        ).fetchall()
         begun = database.execute(
             "SELECT COUNT(*) FROM sidecar_sync_run WHERE state IN ('reading', 'applying')"
         ).fetchone()

@@ -80,6 +80,38 @@ async def test_a_new_file_is_read_at_once(company: Company) -> None:
             assert await one.look("hr") is runs
 
 
+async def test_a_watched_folder_is_read_when_another_file_is_put_there(company: Company) -> None:
+    company.configure({"sync": {"hr": {"watch": True, "source": {"csv": "people-*.csv"}}}})
+    told: list[str] = []
+
+    def put(name: str, people: range, age: float) -> None:
+        company.list((person(number) for number in people), name)
+        os.utime(company.folder / name, (company.now - age, company.now - age))
+
+    async with company.opened() as syncing:
+        files = {"hr": company.folder / "people-*.csv"}
+        one = Schedule(
+            syncing.sources, files, lambda: company.now, lambda: 0.5, lambda _name, run: told.append(run.state)
+        )
+        put("people-1.csv", range(1, 11), 100)
+        assert [await one.look("hr"), await one.look("hr")] == [True, False]
+        put("people-2.csv", range(1, 12), 1)
+        assert not await one.look("hr"), "it may still be being written"
+        company.pass_time(1)
+        assert [await one.look("hr"), await one.look("hr")] == [True, False]
+        await syncing.settle(lambda _done: None)
+        assert len(company.active()) == 11
+        # Nothing is left of it: that is a fault, and nobody is switched off.
+        put("people-3.csv", range(0), 60)
+        assert await one.look("hr")
+        for name in ("people-1.csv", "people-2.csv", "people-3.csv"):
+            (company.folder / name).unlink()
+        assert not await one.look("hr")
+        await syncing.settle(lambda _done: None)
+    assert told == ["done", "done", "incomplete"]
+    assert len(company.active()) == 11
+
+
 async def test_a_run_that_somebody_was_killed_over_is_finished(company: Company) -> None:
     plan = await company.plan()
     async with company.opened() as syncing:

@@ -416,6 +416,10 @@ class World:
         self._closers.append(runner.cleanup)
         return provider
 
+    def closing(self, before: Callable[[], Any], after: Callable[[], Any]) -> None:
+        """Call *after* in the place of *before* at the end."""
+        self._closers[self._closers.index(before)] = after
+
     async def close(self) -> None:
         """Stop everything, the last first."""
         while self._closers:

@@ -11,7 +11,10 @@ from sidecar import __version__
 # The line for the overview, and where the command is.
 _COMMANDS = {
     "run": ("Serve.", "sidecar.cli.run"),
+    "reload": ("Have the sidecar that runs read its configuration again.", "sidecar.cli.reload"),
+    "log-level": ("Change what the sidecar that runs writes to its log, for a while.", "sidecar.cli.log_level"),
     "check": ("Report every problem of a configuration; --connect reaches all it names.", "sidecar.cli.check"),
+    "doctor": ("Examine the whole deployment, and say what to change and why.", "sidecar.cli.doctor"),
     "plan": ("Print what would happen to a person, and do nothing.", "sidecar.cli.plan"),
     "explain": ("Say rule by rule why a request is let in or refused.", "sidecar.cli.explain"),
     "hooks": ("Try the hooks: the lookup runs for real.", "sidecar.cli.plan"),
@@ -23,6 +26,7 @@ _COMMANDS = {
     "drift": ("Find accounts in the application that are not what they should be.", "sidecar.cli.drift"),
     "signals": ("Manage our streams of security events.", "sidecar.cli.signals"),
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
+    "insights": ("Show what was noticed, and what is counted.", "sidecar.cli.insights"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
     "break-glass": ("Prepare local accounts for emergencies.", "sidecar.cli.break_glass"),
     "tokens": ("Issue API tokens, look at them, end them.", "sidecar.cli.tokens"),

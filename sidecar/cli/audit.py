@@ -6,8 +6,7 @@ import csv
 import json
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
+from sidecar.cli.audit_source import DatabaseSource, FileSource, Source, is_told
 from sidecar.cli.loading import load_or_leave
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
 from sidecar.config.models import Config
@@ -25,10 +25,9 @@ from sidecar.core.audit import Event
 from sidecar.core.audit_export import COLUMNS, cef, csv_row, is_bad, ocsf
 from sidecar.core.chain import Finding, Verifier
 from sidecar.telemetry.chaining import verifier
-from sidecar.telemetry.reading import Line, Query, files_of, follow, lines_of, parsed, raw_lines
+from sidecar.telemetry.reading import Line, Query, raw_lines
 
 _EXPLAINED = ("event", "effect", "reason", "method", "path", "person", "username", "account", "client", "reference")
-_QUIET = {Event.AUDIT_ANCHOR.value}
 _BRIEF = ("event", "person", "client", "path", "reason", "reference", "session", "text")
 
 
@@ -43,6 +42,9 @@ def _source(command: Any) -> Any:
         "file",
         type=click.Path(path_type=Path, dir_okay=False),
         help="This file and those rotated away from it, instead of the configuration's.",
+    )(command)
+    command = click.option(
+        "--database", is_flag=True, help="Read in the directory's database, also where there is a file."
     )(command)
     return click.argument(
         "config", type=click.Path(path_type=Path, dir_okay=False), envvar="SIDECAR_CONFIG", default="config.yaml"
@@ -70,22 +72,17 @@ def _filters(command: Any) -> Any:
     return command
 
 
-def file_of(config: Path, file: Path | None) -> tuple[Path, Config | None]:
-    """The audit file: *file*, or the one that *config* names; leaves when there is none."""
+def source_of(config: Path, file: Path | None, *, database: bool) -> tuple[Source, Config | None]:
+    """Where to read: *file*, or what *config* names; leaves when there is nothing."""
     if file is not None:
-        return file, None
+        return FileSource(file), None
     settings = load_or_leave(config, quiet=True).config
-    if settings.audit.file is None:
-        give_up(f"{config}: audit.file is not set, so there is nothing to read; name a file: --file PATH", EXIT_USAGE)
-    return settings.audit.file, settings
-
-
-def paths_of(file: Path) -> Sequence[Path]:
-    """*file* and its forerunners; leaves when there are none."""
-    paths = files_of(file)
-    if not paths:
-        give_up(f"{file}: there is no such file", EXIT_UNAVAILABLE)
-    return paths
+    if settings.audit.file is not None and not database:
+        return FileSource(settings.audit.file), settings
+    if settings.audit.database is None:
+        lacking = "audit.database is not" if database else "neither audit.file nor audit.database is"
+        give_up(f"{config}: {lacking} set, so there is nothing to read; name a file: --file PATH", EXIT_USAGE)
+    return DatabaseSource(settings), settings
 
 
 def query_of(asked: dict[str, Any]) -> Query:
@@ -116,7 +113,7 @@ def _instant(text: str | None, option: str, default: float) -> float:
 @_filters
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Print the newest of them only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the lines themselves, as JSON lines.")
-def search(config: Path, file: Path | None, limit: int, *, as_json: bool, **asked: Any) -> None:
+def search(config: Path, file: Path | None, limit: int, *, database: bool, as_json: bool, **asked: Any) -> None:
     """Print the audit lines that fit all that is asked, the newest last.
 
     \b
@@ -126,8 +123,7 @@ def search(config: Path, file: Path | None, limit: int, *, as_json: bool, **aske
     Exit code 0: there are some. 1: there are none.
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     wanted = query_of(asked)
-    path, _ = file_of(config, file)
-    found = _newest(_read(paths_of(path), wanted), limit)
+    found = source_of(config, file, database=database)[0].newest(wanted, limit)
     for line in found:
         _show(line, as_json=as_json)
     if not found:
@@ -139,18 +135,15 @@ def search(config: Path, file: Path | None, limit: int, *, as_json: bool, **aske
 @_source
 @_filters
 @click.option("--json", "as_json", is_flag=True, help="Print the lines themselves, as JSON lines.")
-def tail(config: Path, file: Path | None, *, as_json: bool, **asked: Any) -> None:
+def tail(config: Path, file: Path | None, *, database: bool, as_json: bool, **asked: Any) -> None:
     """Print audit lines as they come, until Ctrl-C; through rotations."""
     wanted = query_of(asked)
-    path, _ = file_of(config, file)
+    source, _ = source_of(config, file, database=database)
     try:
-        for raw in follow(path):
-            line = parsed(raw)
-            if line is not None and wanted.fits(line) and _is_told(line, wanted):
+        for line in source.follow():
+            if is_told(line, wanted):
                 _show(line, as_json=as_json)
                 sys.stdout.flush()
-    except OSError as error:
-        give_up(f"{path}: {error.strerror}", EXIT_UNAVAILABLE)
     except KeyboardInterrupt:
         return
 
@@ -163,11 +156,11 @@ def tail(config: Path, file: Path | None, *, as_json: bool, **asked: Any) -> Non
     help="JSON lines, a table, ArcSight's Common Event Format, or the Open Cybersecurity Schema Framework.",
 )  # fmt: skip
 @click.option("--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="File to write.")
-def export(config: Path, file: Path | None, style: str, output: Any, **asked: Any) -> None:
+def export(config: Path, file: Path | None, style: str, output: Any, *, database: bool, **asked: Any) -> None:
     """Write the audit lines that fit all that is asked for another program, the oldest first."""
     wanted = query_of(asked)
-    path, _ = file_of(config, file)
-    lines = _read(paths_of(path), wanted)
+    source, _ = source_of(config, file, database=database)
+    lines = (line for line in source.lines(wanted) if is_told(line, wanted))
     if style == "csv":
         table = csv.writer(output)
         table.writerow(COLUMNS)
@@ -194,13 +187,20 @@ def export(config: Path, file: Path | None, style: str, output: Any, **asked: An
 @click.option("--partial", is_flag=True, help="Older files were deleted: what came before need not be here.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def verify(
-    config: Path, file: Path | None, public_key: Path | None, anchors: Path | None, *, partial: bool, as_json: bool
+    config: Path,
+    file: Path | None,
+    public_key: Path | None,
+    anchors: Path | None,
+    *,
+    database: bool,
+    partial: bool,
+    as_json: bool,
 ) -> None:
     """Find every audit line that was changed, moved, put in or taken away.
 
     Exit code 0: there is none. 1: there are some. 3: the file cannot be read.
     """
-    path, settings = file_of(config, file)
+    source, settings = source_of(config, file, database=database)
     chain = settings.audit.chain if settings is not None else None
     pem = chain.key.reveal() if chain is not None and chain.key is not None else None
     if public_key is not None:
@@ -208,13 +208,14 @@ def verify(
     if anchors is None and chain is not None:
         anchors = chain.anchors
     try:
-        check = Verifier(None if pem is None else verifier(pem), is_partial=partial)
+        pruned = _pruned(settings) if isinstance(source, DatabaseSource) else None
+        check = Verifier(None if pem is None else verifier(pem), is_partial=partial, pruned_before=pruned)
     except ValueError as error:
         give_up(f"{public_key or 'audit.chain.key'}: {error}", EXIT_USAGE)
     try:
-        findings = list(_verified(check, paths_of(path), anchors))
+        findings = list(_verified(check, source, anchors))
     except OSError as error:
-        give_up(f"{error.filename or path}: {error.strerror}", EXIT_UNAVAILABLE)
+        give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
     if pem is None:
         findings.append(Finding("note", "", "anchors are not signed: whoever could write the file could chain it anew"))
     problems = [finding for finding in findings if finding.kind == "problem"]
@@ -234,10 +235,16 @@ def verify(
         raise SystemExit(EXIT_PROBLEMS)
 
 
-def _verified(check: Verifier, paths: Iterable[Path], anchors: Path | None) -> Iterator[Finding]:
-    for path in paths:
-        for number, raw in raw_lines(path):
-            yield from check.read(f"{path.name}:{number}", raw)
+def _pruned(settings: Config | None) -> float | None:
+    """What was written before may have been deleted; None when nothing is."""
+    section = settings.audit.database if settings is not None else None
+    if section is None or section.retention is None:
+        return None
+    return time.time() - section.retention.total_seconds()
+
+
+def _verified(check: Verifier, source: Source, anchors: Path | None) -> Iterator[Finding]:
+    yield from source.verified(check)
     copies = [] if anchors is None or not anchors.exists() else [raw for _, raw in raw_lines(anchors)]
     yield from check.finish(copies)
 
@@ -266,22 +273,6 @@ def key(*, public: bool) -> None:
         give_up("standard input is not the PEM text of a private key", EXIT_USAGE)
     told = loaded.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     click.echo(told, nl=False)
-
-
-def _read(paths: Sequence[Path], wanted: Query) -> Iterator[Line]:
-    try:
-        yield from (line for line in lines_of(paths) if wanted.fits(line) and _is_told(line, wanted))
-    except OSError as error:
-        give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
-
-
-def _is_told(line: Line, wanted: Query) -> bool:
-    """Anchors are for the verifier; whoever wants them asks for them."""
-    return line.get("event") not in _QUIET or bool(wanted.event)
-
-
-def _newest(lines: Iterable[Line], limit: int) -> Sequence[Line]:
-    return list(deque(lines, maxlen=limit))
 
 
 def _show(line: Line, *, as_json: bool) -> None:

@@ -1,13 +1,13 @@
-"""Tie a worker to its parent: it says when it serves, and it ends when the parent is gone."""
+"""Tie a worker to its parent: it says when it serves, does what the parent asks, and ends when the parent is gone."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
+from typing import Any
 
-READY = b"r"
+from sidecar.cli.wire import Message, Serve, Wire
 
 
 class Leash:
@@ -16,23 +16,29 @@ class Leash:
     def __init__(self, descriptor: int | None) -> None:
         """Take the end that was inherited as *descriptor*; raises OSError when that is none."""
         self._socket = None if descriptor is None else socket.socket(fileno=descriptor)
+        self._wire: Wire | None = None
+        self._listening: asyncio.Task[None] | None = None
 
-    def say_ready(self) -> None:
-        """Tell the parent that this worker serves."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.send(READY)
+    @property
+    def is_tied(self) -> bool:
+        """True for a worker."""
+        return self._socket is not None
 
-    def when_torn(self, end: Callable[[], None]) -> None:
-        """Call *end* when the parent has died: a worker that nobody replaces or stops must not stay."""
-        one = self._socket
-        if one is None:
+    async def tie(self, serve: Serve, end: Callable[[], None]) -> None:
+        """Do from now on what the parent asks; call *end* when it has died: what nobody replaces must not stay."""
+        if self._socket is None:
             return
-        loop = asyncio.get_running_loop()
+        self._socket.settimeout(0)
+        self._wire = wire = await Wire.over(self._socket, serve)
 
-        def heard() -> None:
-            loop.remove_reader(one)
+        async def listen() -> None:
+            await wire.run()
             end()
 
-        one.settimeout(0)
-        loop.add_reader(one, heard)
+        self._listening = asyncio.create_task(listen())
+
+    async def ask(self, do: str, patience: float | None = None, **fields: Any) -> Message:
+        """Ask the parent. Raises ConnectionError when it is gone or there is none, TimeoutError."""
+        if self._wire is None:
+            raise ConnectionResetError
+        return await self._wire.ask(do, patience, **fields)

@@ -138,6 +138,25 @@ def sync_approve(config: Path, plan_hash: str, by: str, *, as_json: bool) -> Non
     _work(config, work)
 
 
+@sync.command("reject")
+@CONFIG
+@_PLAN
+@BY
+@_JSON
+def sync_reject(config: Path, plan_hash: str, by: str, *, as_json: bool) -> None:
+    """Make sure that a plan that waits is never applied. The next run makes a new one."""
+
+    async def work(syncing: Syncing, _bar: Bar) -> None:
+        one, run = await _run(syncing, plan_hash)
+        rejected = await one.reject(run.id, who(by))
+        if as_json:
+            say_json(await as_data(one, rejected))
+        else:
+            tell(rejected)
+
+    _work(config, work)
+
+
 @sync.command("status")
 @CONFIG
 @_JSON

@@ -21,13 +21,13 @@ from sidecar.config.models import Config
 from sidecar.config.values import parse_duration
 from sidecar.core.api_tokens import digest_of, is_ours
 from sidecar.directory import Directory
-from sidecar.directory.tokens import ApiToken
+from sidecar.directory.tokens import ApiToken, standing_of
 from sidecar.model import Person, Refused, Unavailable
 from sidecar.people import Changes
 from sidecar.plans import rules_of
 from sidecar.reason import Reason
+from sidecar.recording import open_recording
 from sidecar.sessions.opening import open_store
-from sidecar.telemetry.opening import open_audit
 from sidecar.tokens import Issuer, Order
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ def _run(settings: Config, work: Callable[[_Desk], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def _desk(settings: Config) -> AsyncIterator[_Desk]:
     # Standard output is for the answer.
-    audit = open_audit(settings.audit.model_copy(update={"stdout": False}), time.time)
+    audit = open_recording(settings, time.time, is_command=True)
     store = open_store(settings.sessions, time.time)
     directory = await Directory.open(
         settings.directory.url.reveal(), settings.directory.application, settings.directory.timeout.total_seconds()
@@ -261,9 +261,7 @@ def _operator() -> str:
 
 
 def _state(token: ApiToken, now: float) -> str:
-    if token.revoked is not None:
-        return "revoked"
-    return "expired" if now >= token.expires else "good"
+    return standing_of(token, now).value
 
 
 def _day(at: float | None) -> str:

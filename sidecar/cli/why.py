@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from sidecar.cli.audit import file_of, paths_of, told
+from sidecar.cli.audit import source_of, told
+from sidecar.cli.audit_source import Source
 from sidecar.cli.loading import CONFIG
-from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up, say, say_json
+from sidecar.cli.saying import give_up, say, say_json
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
 from sidecar.reason import Reason
-from sidecar.telemetry.reading import Line, instant_of, lines_of
+from sidecar.telemetry.reading import Line, Query, instant_of
 
 # Seconds before and after that belong to the story, and how much of it is told.
 _BEFORE, _AFTER = 600.0, 60.0
@@ -34,11 +35,7 @@ def why(reference: str, config: Path, file: Path | None, *, as_json: bool) -> No
 
     Exit code 0: found. 1: no audit line has this reference. 3: the audit file cannot be read.
     """
-    path, _ = file_of(config, file)
-    try:
-        found, around = _story(paths_of(path), reference)
-    except OSError as error:
-        give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
+    found, around = _story(source_of(config, file, database=False)[0], reference)
     if not found:
         give_up(f"no audit line has the reference {reference}; was it written by another replica, or rotated away?")
     reason = _reason(found)
@@ -71,15 +68,16 @@ def _reason(lines: Sequence[Line]) -> Reason | None:
     return None
 
 
-def _story(paths: Sequence[Path], reference: str) -> tuple[list[Line], list[Line]]:
+def _story(source: Source, reference: str) -> tuple[list[Line], list[Line]]:
     """The lines with *reference*, and those around them that share something with them."""
-    found = [line for line in lines_of(paths) if line.get("reference") == reference]
+    sought = Query(reference=reference)
+    found = [line for line in source.lines(sought) if sought.fits(line)]
     if not found:
         return [], []
     moment = instant_of(found[0])
     keys = {(name, line[name]) for line in found for name in _SAME if line.get(name)}
     around: deque[Line] = deque(maxlen=_MOST)
-    for line in lines_of(paths):
+    for line in source.lines(Query(since=max(0.0, moment - _BEFORE), until=moment + _AFTER)):
         is_near = -_BEFORE <= instant_of(line) - moment <= _AFTER
         if is_near and line.get("reference") != reference and any(line.get(name) == value for name, value in keys):
             around.append(line)

@@ -10,13 +10,20 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import structlog
 from prometheus_client import multiprocess
 
-from sidecar.cli.leash import READY
-from sidecar.config.service import Server
+from sidecar.cli.assembly import Assembly, Worker
+from sidecar.cli.levels import Levels
+from sidecar.cli.notify import Notifier
+from sidecar.cli.operating import Operating, outcome_fields
+from sidecar.cli.watching import Watched
+from sidecar.cli.wire import Wire
+from sidecar.config.models import Config
+from sidecar.lasting import Outcome
 from sidecar.listening import bound
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
@@ -28,36 +35,35 @@ _log = structlog.get_logger("workers")
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _LAST_WORDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Worker:
-    """A process that was started. ``leash`` is our end: the kernel closes it when we die, which ends the worker."""
-
-    process: asyncio.subprocess.Process
-    leash: socket.socket
-    serves: bool
+_SHORT = 5.0
 
 
 class Workers:
     """The parent process: it serves nothing but metrics and its probes."""
 
-    def __init__(self, section: Server, command: Sequence[str]) -> None:
+    def __init__(self, config: Config, command: Sequence[str], notifier: Notifier) -> None:
         """Run *command* ``workers`` times, each with ``--worker`` and a descriptor; they share the port."""
-        self._section = section
+        self._config = config
+        self._section = config.server
         self._command = list(command)
+        self._notifier = notifier
         self._processes: set[asyncio.subprocess.Process] = set()
-        self._current: dict[int, _Worker] = {}
+        self._current: dict[int, Worker] = {}
         self._serving = 0
         self._stopping = asyncio.Event()
         self._renewal = asyncio.Event()
+        self._is_renewing = False
+        self._levels = Levels()
+        self._launched: list[Worker] = []
+        self._assembly = Assembly(lambda: [one for one in self._launched if one.serves])
+        self._operations = Operating(self, notifier, config.reload.control)
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT; exit code of the whole. Raises OSError when the metrics address is taken."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        loop.add_signal_handler(signal.SIGHUP, self._renewal.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._renewal.set)
         with tempfile.TemporaryDirectory(prefix="sidecar-metrics-") as folder:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             async with self._metrics():
@@ -65,18 +71,25 @@ class Workers:
                 first = await self._launch()
                 if not first.serves:
                     return await self._ended(first)
-                others = (self._keep(number) for number in range(2, self._section.workers + 1))
-                return max(await asyncio.gather(self._renew_when_told(), self._keep(1, first), *others))
+                self._current[1] = first
+                try:
+                    async with self._operations.at_work():
+                        others = (self._keep(number) for number in range(2, self._section.workers + 1))
+                        return max(await asyncio.gather(self._renew_when_told(), self._keep(1, first), *others))
+                finally:
+                    await self._operations.close()
 
     def _stop(self) -> None:
         """Tell the workers to stop; told again, they end at once."""
+        if not self._stopping.is_set():
+            self._notifier.stopping()
         self._stopping.set()
         self._renewal.set()
         for process in self._processes:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
 
-    async def _keep(self, number: int, worker: _Worker | None = None) -> int:
+    async def _keep(self, number: int, worker: Worker | None = None) -> int:
         """Run one worker, and another when it dies, until we stop; its last exit code."""
         pause = _FIRST_PAUSE
         while True:
@@ -97,13 +110,19 @@ class Workers:
             worker = None if self._current[number] is worker else self._current[number]
 
     async def _renew_when_told(self) -> int:
-        """Renew the workers after each SIGHUP, until we stop."""
+        """Renew the workers after each SIGUSR1, until we stop."""
         while True:
             await self._renewal.wait()
             self._renewal.clear()
             if self._stopping.is_set():
                 return 0
-            await self._renew()
+            # Not while they reload: what is in force would be another in each.
+            async with self._assembly.lock:
+                self._is_renewing = True
+                try:
+                    await self._renew()
+                finally:
+                    self._is_renewing = False
 
     async def _renew(self) -> None:
         """Put a new worker into each place, one after another: it serves before the old one drains.
@@ -124,12 +143,13 @@ class Workers:
                 await self._ended(new)
                 continue
             self._current[number] = new
+            self._assembly.fingerprint = str(new.state.get("fingerprint"))
             with contextlib.suppress(ProcessLookupError):
                 old.process.send_signal(signal.SIGUSR1)
             await old.process.wait()
         _log.info("the workers are new")
 
-    async def _launch(self) -> _Worker:
+    async def _launch(self) -> Worker:
         """Start a worker, and wait until it serves or has let go of its end of the leash."""
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
@@ -142,27 +162,101 @@ class Workers:
                 pass_fds=[theirs.fileno()],
             )
         self._processes.add(process)
+        worker, ready = Worker(process), asyncio.Event()
+        self._launched.append(worker)
+        worker.wire = wire = await Wire.over(ours, lambda message: self._answer(worker, message, ready))
         if self._stopping.is_set():
             process.send_signal(signal.SIGTERM)
-        serves = await asyncio.get_running_loop().sock_recv(ours, 1) == READY
-        self._serving += serves
-        return _Worker(process, ours, serves)
 
-    async def _ended(self, worker: _Worker) -> int:
+        async def listen() -> None:
+            await wire.run()
+            ready.set()
+
+        worker.listening = asyncio.create_task(listen())
+        await ready.wait()
+        self._serving += worker.serves
+        return worker
+
+    async def _answer(self, worker: Worker, message: Mapping[str, Any], ready: asyncio.Event) -> Mapping[str, Any]:
+        """Answer what *worker* asks or says."""
+        do = message.get("do")
+        if do == "loaded":
+            worker.state = {**message}
+            return {"go": self._is_renewing or await self._assembly.admits(worker, self._operations.reload)}
+        if do == "ready":
+            # What was put in force since it was admitted has passed it by.
+            worker.serves = self._is_renewing or await self._assembly.agrees(worker)
+            ready.set()
+            return {"stay": worker.serves}
+        if do == "reload":
+            return outcome_fields(await self._operations.reload(str(message["trigger"]), str(message["who"])))
+        return {}
+
+    async def _ended(self, worker: Worker) -> int:
         """Wait for the end of *worker*; its exit code, 0 for one that a signal of ours ended before it listened."""
         code = await worker.process.wait()
-        worker.leash.close()
+        if worker.wire is not None and worker.listening is not None:
+            worker.wire.close()
+            worker.listening.cancel()
         self._processes.discard(worker.process)
+        self._launched.remove(worker)
         self._serving -= worker.serves
         multiprocess.mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
         return code if code >= 0 else int(not self._stopping.is_set())
+
+    # As Operated
+
+    async def reload(self, trigger: str, who: str = "") -> Outcome:
+        """See Operated."""
+        return await self._assembly.reload(trigger, who)
+
+    async def set_level(self, level: str, logger: str, seconds: float, who: str) -> str:
+        """See Operated."""
+        problem = self._levels.set(level, logger, seconds)
+        if not problem:
+            asked = {"level": level, "logger": logger, "seconds": seconds, "who": who}
+            for number, one in enumerate(self._assembly.serving()):
+                await one.ask("log-level", _SHORT, noted=not number, **asked)
+        return problem
+
+    async def toggle_debug(self, seconds: float) -> None:
+        """See Operated."""
+        await self.set_level(self._levels.toggled(), "", seconds, "signal")
+
+    def watched(self) -> Watched:
+        """See Operated."""
+        state = next((one.state for one in self._assembly.serving()), {})
+        files = [Path(name) for name in state.get("files", ())]
+        return Watched(files, float(state.get("every", _LONGEST_PAUSE)), bool(state.get("watch")))
+
+    async def is_alive(self) -> bool:
+        """See Operated: at least one worker answers; one that does not for too long is replaced."""
+        patience = self._notifier.patience or _SHORT
+        serving = self._assembly.serving()
+        answers = await asyncio.gather(*(one.ask("ping", patience / 3) for one in serving))
+        for one, answer in zip(serving, answers, strict=True):
+            self._note_life(one, is_alive=answer is not None, patience=patience)
+        return any(answer is not None for answer in answers) or self._stopping.is_set()
+
+    def _note_life(self, worker: Worker, *, is_alive: bool, patience: float) -> None:
+        now = asyncio.get_running_loop().time()
+        if is_alive or not worker.heard:
+            worker.heard = now
+        elif now - worker.heard > patience and worker.process.returncode is None and not self._stopping.is_set():
+            _log.error("a worker does not answer any more, it is killed", pid=worker.process.pid)
+            worker.process.kill()
+
+    def status(self) -> str:
+        """See Operated."""
+        return f"{self._serving} of {self._section.workers} workers serve"
 
     async def _readiness(self) -> Mapping[str, str]:
         if self._stopping.is_set():
             raise Unavailable(Reason.STOPPING)
         if not self._serving:
             raise Unavailable(Reason.STOPPING, "no worker serves")
-        return {"workers": f"{self._serving} of {self._section.workers} serve"}
+        complaint = {"configuration": self._assembly.complaint} if self._assembly.complaint else {}
+        return {"workers": f"{self._serving} of {self._section.workers} serve", **complaint}
 
     @contextlib.asynccontextmanager
     async def _metrics(self) -> AsyncIterator[None]:

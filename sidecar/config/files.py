@@ -28,7 +28,7 @@ def file_problems(config: Config, document: Document, usable: frozenset[str]) ->
     """
     for name in Config.model_fields:
         if name in usable:
-            paths = dict(_paths(getattr(config, name), (name,)))
+            paths = dict(paths_in(getattr(config, name), (name,)))
             for place, path in paths.items():
                 missing = list(_missing(place, path, document))
                 yield from missing or _useless(place, paths, document)
@@ -91,12 +91,13 @@ def _missing(place: Location, path: Path, document: Document) -> Iterator[Proble
         yield document.error(place, f"{shown} is no folder", "Make it, or remove the line")
 
 
-def _paths(value: Any, place: Location) -> Iterator[tuple[Location, Path]]:
+def paths_in(value: Any, place: Location) -> Iterator[tuple[Location, Path]]:
+    """Give every path below *value*, with its location."""
     if isinstance(value, Path):
         yield place, value
     elif isinstance(value, BaseModel):
         for name, field in type(value).model_fields.items():
-            yield from _paths(getattr(value, name), (*place, field.alias or name))
+            yield from paths_in(getattr(value, name), (*place, field.alias or name))
     elif isinstance(value, dict):
         for name, part in value.items():
-            yield from _paths(part, (*place, name))
+            yield from paths_in(part, (*place, name))

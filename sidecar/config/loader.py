@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -31,11 +31,12 @@ _NO_FILTERS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used, what was noticed about it, and a digest of the file's content."""
+    """A configuration that can be used, what was noticed about it, a digest of the file's content, and the file."""
 
     config: Config
     warnings: tuple[Problem, ...]
     digest: str
+    document: Document = field(repr=False)
 
 
 def load(
@@ -69,7 +70,7 @@ def load(
     problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column, problem.severity))
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
-    return Loaded(config, tuple(problems), hashlib.sha256(document.content.encode()).hexdigest())
+    return Loaded(config, tuple(problems), hashlib.sha256(document.content.encode()).hexdigest(), document)
 
 
 def _sound_sections(

@@ -16,13 +16,14 @@ from sidecar.config.drift import Drift
 from sidecar.config.engines import EngineSection
 from sidecar.config.forward_auth import ForwardAuth
 from sidecar.config.header_presets import PRESETS, expanded
+from sidecar.config.insights import Insights
 from sidecar.config.login import Assertion, HeaderLine, IdentityTemplates, OidcLogin, RoleLine
 from sidecar.config.people import ByHand
 from sidecar.config.provision import Provision
 from sidecar.config.saml import SamlLogin
 from sidecar.config.scim import Scim
 from sidecar.config.section import Section
-from sidecar.config.service import App, Directory, Limits, Log, Pages, Server, Sessions
+from sidecar.config.service import App, Directory, Limits, Log, Pages, Reload, Server, Sessions
 from sidecar.config.shorthand import Presets
 from sidecar.config.signals import Signals
 from sidecar.config.sync import Sync
@@ -84,9 +85,11 @@ class Config(Section):
     )
     limits: Limits = Field(Limits(), description="what each client may do in a while")
     audit: Audit = Field(Audit(), description="one line for every decision")
+    insights: Insights | None = Field(None, description="alerts about what is odd; none when left out")
     log: Log = Field(Log(), description="the operator's log")
     tracing: Tracing | None = Field(None, description="OpenTelemetry traces; none when left out")
     console: Console | None = Field(None, description="the operators' web pages; none when left out")
+    reload: Reload = Field(Reload(), description="taking a changed configuration over while serving")
     pages: Pages = Field(Pages(), description="the few pages that people see")
 
     @property

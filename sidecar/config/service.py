@@ -215,6 +215,16 @@ class Log(Section):
     format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
 
 
+class Reload(Section):
+    """Read the configuration again while serving: whole or not at all."""
+
+    watch: bool = Field(default=False, description="do it by itself when one of its files has changed")
+    every: Duration = Field(timedelta(seconds=2), description="how often they are looked at; twice alike, it is read")
+    control: FilePath | None = Field(
+        None, description="Unix socket that `sidecar reload` and `sidecar log-level` speak to"
+    )
+
+
 class Pages(Section):
     """The few pages that people see."""
 

@@ -117,9 +117,9 @@ class LdapSource(Section):
     filter: Text = Field("(objectClass=inetOrgPerson)", description="which entries are people")
     attributes: Texts = Field(("*",), description="attributes that are read; * for all that users may read")
     groups: LdapGroups | None = Field(None, description="where their groups are")
-    page: int = Field(500, ge=0, description="entries on a page (RFC 2696); 0 asks for all at once")
-    changes: Literal["none", "modifyTimestamp", "uSNChanged"] = Field(
-        "none", description="read only what was changed since the last run, by this attribute"
+    page: int = Field(500, ge=0, description="entries on a page (RFC 2696); 0, and syncrepl, ask for all at once")
+    changes: Literal["none", "modifyTimestamp", "uSNChanged", "syncrepl"] = Field(
+        "none", description="read only what was changed since the last run, by this attribute or by RFC 4533"
     )
     timeout: Duration = Field(timedelta(seconds=30), description="longest wait for one answer")
 

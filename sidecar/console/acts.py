@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -9,15 +10,19 @@ from enum import Enum
 from sidecar.condition import Accounts
 from sidecar.console.operators import Level, Operator
 from sidecar.console.page import Asked
+from sidecar.console.syncs import Syncs
 from sidecar.core.audit import Event
+from sidecar.lasting import Lasting
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog
+from sidecar.tokens import Issuer
 
 # Who switches people off here; the same name switches them on again.
 SOURCE = "console"
 _LONGEST_TARGET = 1000
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Act(Enum):
@@ -29,6 +34,12 @@ class Act(Enum):
     CANCEL = "cancel"
     DISABLE = "disable"
     ENABLE = "enable"
+    REVOKE_TOKEN = "revoke-token"
+    PLAN = "sync-plan"
+    APPLY = "sync-apply"
+    APPROVE = "sync-approve"
+    REJECT = "sync-reject"
+    RELOAD = "reload"
 
 
 NEEDS: Mapping[Act, Level] = {
@@ -38,7 +49,16 @@ NEEDS: Mapping[Act, Level] = {
     Act.CANCEL: Level.ADMINISTER,
     Act.DISABLE: Level.ADMINISTER,
     Act.ENABLE: Level.ADMINISTER,
+    Act.REVOKE_TOKEN: Level.ADMINISTER,
+    Act.PLAN: Level.OPERATE,
+    Act.APPLY: Level.OPERATE,
+    Act.APPROVE: Level.ADMINISTER,
+    Act.REJECT: Level.OPERATE,
+    Act.RELOAD: Level.ADMINISTER,
 }
+
+
+_SYNC = frozenset([Act.PLAN, Act.APPLY, Act.APPROVE, Act.REJECT])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,13 +69,16 @@ class Acts:
     keeper: SessionKeeper
     own_keeper: SessionKeeper
     audit: AuditLog
+    lasting: Lasting
+    issuer: Issuer | None = None
+    syncs: Syncs | None = None
 
     async def do(self, asked: Asked) -> None:
         """Do what the form of *asked* says. Raises Refused and Unavailable; each is audited."""
         act, target = _act_of(asked.form), asked.form.get("target", "")
         try:
             _refuse_too_low(asked.operator, act)
-            done = await self._done(act, target, asked.operator, asked.now)
+            done = await self._done(act, target, asked)
         except Refused as refused:
             event = Event.CONSOLE_REFUSED if refused.reason is Reason.ROLE_MISSING else Event.CONSOLE_ACT
             self._note(event, asked, act, target, {"reason": refused.reason.value, "detail": refused.detail})
@@ -69,14 +92,24 @@ class Acts:
         who = operator_fields(asked)
         self.audit.record(event, {**who, "act": act.value, "target": target[:_LONGEST_TARGET], **fields})
 
-    async def _done(self, act: Act, target: str, operator: Operator, now: float) -> Mapping[str, object]:
+    async def _done(self, act: Act, target: str, asked: Asked) -> Mapping[str, object]:
         """Do it; what the audit line says of it besides."""
+        operator, now = asked.operator, asked.now
         if not 0 < len(target) <= _LONGEST_TARGET:
             raise Refused(Reason.NOT_FOUND, 404, "no target")
         if act is Act.END_SESSION:
             return {"ended": await self.keeper.end_id(target)}
         if act is Act.END_SESSIONS:
             return await self._end_sessions(target)
+        if act is Act.REVOKE_TOKEN:
+            return await self._revoke(target, operator, now)
+        if act in _SYNC:
+            return await self._synchronise(act, target, asked)
+        if act is Act.RELOAD:
+            return await self._reload(operator)
+        return await self._about_accounts(act, target, operator, now)
+
+    async def _about_accounts(self, act: Act, target: str, operator: Operator, now: float) -> Mapping[str, object]:
         directory, provisioner = self.accounts.directory, self.accounts.provisioner
         if directory is None or provisioner is None:
             raise Refused(Reason.NOT_FOUND, 404, "no accounts are kept here")
@@ -91,6 +124,33 @@ class Acts:
             raise Refused(Reason.CONFLICT, 409, "nobody switches themselves off or on")
         change = provisioner.disable if act is Act.DISABLE else provisioner.enable
         return {"username": (await change(target, SOURCE, now)).username}
+
+    async def _revoke(self, target: str, operator: Operator, now: float) -> Mapping[str, object]:
+        if self.issuer is None or not _ID.fullmatch(target):
+            raise Refused(Reason.NOT_FOUND, 404, "there is no such token")
+        token = await self.issuer.revoke(target, f"{SOURCE}:{operator.name}", now)
+        return {"name": token.name, "subject": token.subject or token.person_id or ""}
+
+    async def _synchronise(self, act: Act, target: str, asked: Asked) -> Mapping[str, object]:
+        if self.syncs is None:
+            raise Refused(Reason.NOT_FOUND, 404, "no source is synchronised here")
+
+        def note(fields: Mapping[str, object]) -> None:
+            self._note(Event.CONSOLE_ACT, asked, act, target, fields)
+
+        if act is Act.PLAN:
+            return await self.syncs.plan(target, asked.operator, note)
+        if act is Act.APPLY:
+            return await self.syncs.apply(target, asked.operator, note)
+        change = self.syncs.approve if act is Act.APPROVE else self.syncs.reject
+        return await change(target, asked.operator)
+
+    async def _reload(self, operator: Operator) -> Mapping[str, object]:
+        """Have the configuration read again; what came of it is shown on its page."""
+        if self.lasting.reload is None:
+            raise Refused(Reason.NOT_FOUND, 404, "nobody can reload here")
+        outcome = await self.lasting.reload("console", operator.session.identity.username)
+        return {"digest": outcome.digest} if outcome.is_loaded else {"result": "refused"}
 
     async def _end_sessions(self, target: str) -> Mapping[str, object]:
         """End all sessions of a person (our id), or of an identity (its key), at the console, too."""

@@ -67,9 +67,9 @@ class Apart:
         skip = len(self._prefix)
         return frozenset(key[skip:] for key in await self._store.names(self._name(prefix)))
 
-    async def count(self, key: str, ttl: float) -> int:
+    async def count(self, key: str, ttl: float, amount: int = 1) -> int:
         """See Store.count."""
-        return await self._store.count(self._name(key), ttl)
+        return await self._store.count(self._name(key), ttl, amount)
 
     async def watch(self, prefix: str, changed: Callable[[str], None], lost: Callable[[], None]) -> None:
         """See Store.watch."""

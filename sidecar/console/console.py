@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from sidecar.arrival import Arrival
+from sidecar.config.console import Console as Section
 from sidecar.console.acts import Act, Acts, operator_fields
 from sidecar.console.history import History
 from sidecar.console.listening import ConsoleListener
@@ -34,6 +35,7 @@ _SIGNING_IN = frozenset(["login", "callback", "logout", "signed-out", "saml", "s
 # Pages whose form changes nothing; it is posted because what it holds has no place in an address.
 _ASK_BY_FORM = frozenset(["access"])
 _READ = ("GET", "HEAD")
+_UNTIL_ANSWERED = 0.1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,15 +56,52 @@ class Console:
     history: History
     clock: Callable[[], float]
     must_audit: bool
+    section: Section
     background: tuple[Callable[[], Awaitable[None]], ...] = ()
     listener: ConsoleListener | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _busy: int = 0
 
     async def start(self) -> None:
         """Open the listener, begin to remember. Raises OSError."""
         if self.listener is not None:
             await self.listener.start()
+        self._begin()
+
+    def _begin(self) -> None:
         self._tasks = [asyncio.create_task(_watched(work)) for work in (self.history.work, *self.background)]
+
+    async def prepare(self, before: Console | None) -> Callable[[], None]:
+        """Open the listener, unless *before* has it; what is given takes over without fail. Raises OSError."""
+        former = before.listener if before is not None else None
+        if former is None or self.listener is None or not former.can_serve(self.section):
+            if self.listener is not None:
+                await self.listener.start()
+            return self._begin
+        inherit = former.prepare(self.section, self.handle)
+
+        def take_over() -> None:
+            inherit()
+            self.listener = former
+            if before is not None:
+                before.listener = None
+            self._begin()
+
+        return take_over
+
+    async def rest(self) -> None:
+        """End what goes on by itself, and let nobody in any more; what was asked already is answered."""
+        await self._rest()
+        if self.listener is not None:
+            await self.listener.close()
+            self.listener = None
+
+    async def _rest(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._busy:  # noqa: ASYNC110 - a few seconds at most, once for each reload
+            await asyncio.sleep(_UNTIL_ANSWERED)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -74,6 +113,13 @@ class Console:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
+        self._busy += 1
+        try:
+            return await self._handle(request)
+        finally:
+            self._busy -= 1
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         visit = self.arrival.visit(request)
         try:
             visit, _ = self.arrival.locate(visit, request)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from sidecar.accounts import open_sync
 from sidecar.arrival import Arrival
-from sidecar.condition import Condition, MetadataWatch, Parts
+from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.console import Console as Section
 from sidecar.config.login import OidcLogin
 from sidecar.config.models import Config
@@ -20,25 +21,32 @@ from sidecar.console.listening import ConsoleListener
 from sidecar.console.operators import Operators, rules_of
 from sidecar.console.page import Pages
 from sidecar.console.seal import Seal
+from sidecar.console.syncs import Syncs
 from sidecar.console.views.access import AccessPage
 from sidecar.console.views.house import HousePages
 from sidecar.console.views.owed import OwedPage
 from sidecar.console.views.people import PeoplePages
+from sidecar.console.views.sync import SyncPages
+from sidecar.console.views.tokens import TokenPages
 from sidecar.console.views.trail import TrailPages
+from sidecar.lasting import Lasting
 from sidecar.limits import Limits
 from sidecar.logins.login import Ask
 from sidecar.logins.opening import open_logins, saml_logins_of
 from sidecar.pages.answers import Answers
 from sidecar.plans import identity_plan, roles_plan
+from sidecar.plans import rules_of as access_rules
 from sidecar.portal.opening import Entrance
 from sidecar.portal.site import Site, site_of
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.sessions.opening import for_site, server_secrets
+from sidecar.sessions.opening import for_site
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
-from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens import Issuer
 
-Clock = Callable[[], float]
+if TYPE_CHECKING:
+    from sidecar.directory.audit import AuditBook
+
 _PREFIX = "console:"
 
 
@@ -49,22 +57,22 @@ def console_site(config: Config, section: Section) -> Site:
     return site_of(server, config.sessions.model_copy(update={"cookie": cookie}))
 
 
-async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
+async def open_console(  # noqa: PLR0917 - the parts that it joins
     config: Config,
     section: Section,
     store: Store,
     keeper: SessionKeeper,
     condition: Condition,
     audit: AuditLog,
-    metrics: Metrics,
-    clock: Clock,
     parts: Parts,
+    lasting: Lasting,
 ) -> Console:
     """The console that *section* describes; *parts* closes it. Raises ValueError, OSError and Unavailable."""
+    clock, metrics = lasting.clock, lasting.metrics
     site = console_site(config, section)
     own = Apart(store, _PREFIX)
     # A record that somebody moved between the two kinds of sessions inside the store would open with neither.
-    secrets = for_site(server_secrets(config.sessions), f"console {site.origin}")
+    secrets = for_site(lasting.secrets(config.sessions), f"console {site.origin}")
     times = {"idle": section.idle, "absolute": section.absolute}
     own_keeper = parts.add(SessionKeeper(own, config.sessions.model_copy(update=times), secrets, clock))
     await own_keeper.start()
@@ -95,9 +103,9 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
         asks=lambda _path, _host: replace(needs), is_ready=condition.in_public, keys={"keys": []}, front_channel={}
     )
     accounts = condition.accounts
-    history = History(metrics, clock)
-    trail = TrailPages(audit=audit, file=config.audit.file)
-    house = HousePages(config=config, condition=condition, history=history, trail=trail, audit=audit)
+    history = lasting.keep("history", None, lambda: History(metrics, clock))
+    trail = TrailPages(audit=audit, file=config.audit.file, book=_book(config, parts))
+    house = HousePages(config=config, condition=condition, history=history, trail=trail, audit=audit, lasting=lasting)
     issuers = {name: one.issuer for name, one in config.logins.items() if isinstance(one, OidcLogin)}
     people = PeoplePages(accounts=accounts, keeper=keeper, issuers=issuers, audit=audit, audit_file=config.audit.file)
     views: dict[str, View] = {"": house.overview}
@@ -105,6 +113,14 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
     if accounts.directory is not None:
         views |= {"people": people.people, "owed": OwedPage(accounts=accounts).show}
         menu += [("/people", "People"), ("/owed", "Owed")]
+    syncs, issuer = None, _issuer(config, accounts, audit)
+    if config.sync:
+        syncs = parts.add(Syncs(sources=open_sync(config, accounts, audit.record, clock), accounts=accounts))
+        views["sync"] = SyncPages(config=config, syncs=syncs, audit=audit).show
+        menu.append(("/sync", "Sync"))
+    if issuer is not None or config.scim is not None:
+        views["tokens"] = TokenPages(config=config, accounts=accounts, audit_file=config.audit.file).show
+        menu.append(("/tokens", "Tokens"))
     views |= {
         "sessions": people.sessions,
         "access": AccessPage(config=config, accounts=accounts, audit=audit).show,
@@ -133,11 +149,20 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
         needs=needs,
         seal=Seal(secrets, site.origin),
         views=views,
-        acts=Acts(accounts=accounts, keeper=keeper, own_keeper=own_keeper, audit=audit),
+        acts=Acts(
+            accounts=accounts,
+            keeper=keeper,
+            own_keeper=own_keeper,
+            audit=audit,
+            lasting=lasting,
+            issuer=issuer,
+            syncs=syncs,
+        ),
         pages=Pages(app_name=name, prefix=site.prefix, menu=tuple(menu)),
         answers=answers,
         audit=audit,
-        limits=Limits(config.limits),
+        limits=lasting.keep("console limits", config.limits, lambda: Limits(config.limits)),
+        section=section,
         history=history,
         clock=clock,
         must_audit=config.audit.on_failure == "refuse",
@@ -145,6 +170,25 @@ async def open_console(  # noqa: PLR0913, PLR0917 - the parts that it joins
     )
     console.listener = ConsoleListener(section, config.server, console.handle)
     return parts.add(console)
+
+
+def _book(config: Config, parts: Parts) -> AuditBook | None:
+    """Audit lines in the database, where they are in no file."""
+    if config.audit.file is not None or config.audit.database is None:
+        return None
+    from sidecar.directory.audit import AuditBook  # noqa: PLC0415 - databases are for those who have one
+    from sidecar.directory.database import Database  # noqa: PLC0415 - likewise
+
+    directory = config.directory
+    return AuditBook(parts.add(Database(directory.url.reveal(), directory.timeout.total_seconds())))
+
+
+def _issuer(config: Config, accounts: Accounts, audit: AuditLog) -> Issuer | None:
+    """What ends API tokens, where there are any."""
+    if config.tokens is None or accounts.directory is None or accounts.changes is None:
+        return None
+    rules = [rule.name for rule in access_rules(config.access)]
+    return Issuer(accounts.directory, accounts.changes, audit.record, rules, config.roles)
 
 
 def _ask(section: Section) -> Ask:

@@ -71,9 +71,9 @@ def look_back(
                 end, begin = min(end, begin.offset), None
             elif until != float("inf"):
                 end = _end_of(stream, end, until)
-            for offset, text in _backward(stream, end):
-                budget -= len(text) + 1
-                line = parsed(text) if all(needle in text for needle in raw) else None
+            for offset, text, passed in _backward(stream, end, raw):
+                budget -= passed
+                line = parsed(text) if text and all(needle in text for needle in raw) else None
                 if line is not None and instant_of(line) < since:
                     return Looked(tuple(found), None, has_packed)
                 if line is not None and instant_of(line) <= until and fits(line):
@@ -83,8 +83,11 @@ def look_back(
     return Looked(tuple(found), None, has_packed)
 
 
-def _backward(stream: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
-    """(offset, bytes) of each line that ends before *end*, the last first; one that is too long is no line."""
+def _backward(stream: BinaryIO, end: int, raw: Sequence[bytes]) -> Iterator[tuple[int, bytes, int]]:
+    """(offset, bytes, bytes passed) of each line that ends before *end*, the last first.
+
+    One that is too long is no line. A block in which one of *raw* is nowhere is passed over as one empty line.
+    """
     rest = b""
     while end > 0:
         start = max(0, end - _BLOCK)
@@ -92,15 +95,18 @@ def _backward(stream: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
         block = stream.read(end - start) + rest
         first, *lines = block.split(b"\n")
         offset = start + len(block)
+        if lines and not all(needle in block for needle in raw):
+            yield start + len(first) + 1, b"", len(block) - len(first)
+            lines = []
         for text in reversed(lines):
             offset -= len(text)
             if text:
-                yield offset, text
+                yield offset, text, len(text) + 1
             offset -= 1
         rest = first if len(first) <= _LONGEST else b""
         end = start
     if rest:
-        yield 0, rest
+        yield 0, rest, len(rest)
 
 
 def _end_of(stream: BinaryIO, size: int, until: float) -> int:

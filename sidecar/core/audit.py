@@ -47,6 +47,7 @@ class Event(Enum):
     SYNC_ENDED = "sync-ended"
     SYNC_QUARANTINED = "sync-quarantined"
     SYNC_APPROVED = "sync-approved"
+    SYNC_REJECTED = "sync-rejected"
     SYNC_CHANGED = "sync-changed"
     DRIFT_FOUND = "drift-found"
     DRIFT_QUARANTINED = "drift-quarantined"
@@ -61,6 +62,12 @@ class Event(Enum):
     TOKEN_CREATED = "token-created"
     TOKEN_REVOKED = "token-revoked"
     TOKEN_REFUSED = "token-refused"
+    INSIGHT_RAISED = "insight-raised"
     SERVICE_STARTED = "service-started"
     SERVICE_STOPPED = "service-stopped"
     CONFIGURATION_LOADED = "configuration-loaded"
+    CONFIGURATION_REFUSED = "configuration-refused"
+    LOG_LEVEL_CHANGED = "log-level-changed"
+
+
+EVERY = frozenset(Event)

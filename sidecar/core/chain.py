@@ -3,7 +3,8 @@
 A chained line carries three more fields: ``chain`` (one process and one sink), ``n`` (its number there, from 1) and
 ``hash``: SHA-256 over the hash of the line before it and all of this line that stands before the hash. Now and then
 comes an *anchor*, a line of its own whose ``signature`` (Ed25519, RFC 8032) covers what its hash would without it, and
-whose ``after`` names the line that stood last in the file, whoever wrote it: so chains hold on to each other.
+whose ``after`` names the line that stood last in the file, whoever wrote it: so chains hold on to each other. Its
+``before`` repeats the hash of the line before it, so that a chain whose old lines are gone can begin with it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import hashlib
 import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from sidecar.core.audit import Event
@@ -95,8 +97,12 @@ class _Chain:
 class Verifier:
     """Follows all chains through the lines of one or more files, in the order in which they were written."""
 
-    def __init__(self, verify: Verify | None, *, is_partial: bool) -> None:
-        """Check anchors by *verify*, None when they are not signed; *is_partial*: what came before may be elsewhere."""
+    def __init__(self, verify: Verify | None, *, is_partial: bool, pruned_before: float | None = None) -> None:
+        """Check anchors by *verify*, None when they are not signed; *is_partial*: what came before may be elsewhere.
+
+        A chain may also begin with an anchor from before *pruned_before* (epoch seconds), None for never.
+        """
+        self._pruned_before = pruned_before
         self._verify = verify
         self._is_partial = is_partial
         self._chains: dict[str, _Chain] = {}
@@ -121,6 +127,8 @@ class Verifier:
             chain = self._chains[name] = _Chain(name, 0, beginning(name), where)
             if number > 1 and self._is_partial:
                 chain.number, chain.last = number - 1, b""
+            elif number > 1 and (before := self._pruned(line)) is not None:
+                chain.number, chain.last = number - 1, before
         if chain.is_ended:
             yield Finding("problem", where, f"stands after the end of chain {name}")
         yield from self._in_order(chain, number, where)
@@ -134,6 +142,22 @@ class Verifier:
             chain.since_anchor += 1
         chain.number, chain.last, chain.where = max(number, chain.number), stated, where
         chain.recent.append(stated)
+
+    def _pruned(self, line: bytes) -> bytes | None:
+        """The hash before the anchor *line*, when all before it may have been deleted."""
+        said = _object(line)
+        if said is None or said.get("event") != ANCHOR or not self._is_old(said):
+            return None
+        before = str(said.get("before", ""))
+        return bytes.fromhex(before) if re.fullmatch("[0-9a-f]{64}", before) else None
+
+    def _is_old(self, said: Mapping[str, object]) -> bool:
+        if self._pruned_before is None:
+            return False
+        try:
+            return datetime.fromisoformat(str(said.get("time", ""))).timestamp() <= self._pruned_before
+        except ValueError:
+            return False
 
     @staticmethod
     def _in_order(chain: _Chain, number: int, where: str) -> Iterator[Finding]:
@@ -155,11 +179,8 @@ class Verifier:
     ) -> Iterator[Finding]:
         self.anchors += 1
         chain.anchors += 1
-        try:
-            said = json.loads(line)
-        except ValueError:
-            said = None
-        if not isinstance(said, dict) or said.get("event") != ANCHOR:
+        said = _object(line)
+        if said is None or said.get("event") != ANCHOR:
             yield Finding("problem", where, "carries a signature and is no anchor")
             return
         if self._verify is not None:
@@ -172,9 +193,9 @@ class Verifier:
         chain.is_ended = said.get("kind") == "last"
         if said.get("lost"):
             yield Finding("note", where, f"says that {said['lost']} lines could not be written and were lost")
-        yield from self._holds(str(said.get("after", "")), where)
+        yield from self._holds(str(said.get("after", "")), where, is_old=self._is_old(said))
 
-    def _holds(self, after: str, where: str) -> Iterator[Finding]:
+    def _holds(self, after: str, where: str, *, is_old: bool) -> Iterator[Finding]:
         """The line that stood last in the file when an anchor was written must have been met."""
         found = _AFTER.fullmatch(after)
         if found is None:
@@ -182,9 +203,9 @@ class Verifier:
         name, number, stated = found[1], int(found[2]), bytes.fromhex(found[3])
         other = self._chains.get(name)
         if other is None:
-            if not self._is_partial:
+            if not self._is_partial and not is_old:
                 yield Finding("problem", where, f"chain {name}, which stood before it, is missing")
-        elif other.number < number:
+        elif other.number < number and not is_old:
             yield Finding(
                 "problem", where, f"lines {other.number + 1} to {number} of chain {name} were cut off before it"
             )
@@ -198,11 +219,11 @@ class Verifier:
             if place is None:
                 yield Finding("problem", "anchors", "a copy of an anchor is not readable")
                 continue
-            chain = self._chains.get(place.chain)
+            chain, is_old = self._chains.get(place.chain), self._is_old(_object(line) or {})
             if chain is None:
-                if not self._is_partial:
+                if not self._is_partial and not is_old:
                     yield Finding("problem", "anchors", f"chain {place.chain} is missing")
-            elif chain.number < place.number:
+            elif chain.number < place.number and not is_old:
                 missing = f"{chain.number + 1} to {place.number}"
                 yield Finding("problem", chain.where, f"lines {missing} of chain {place.chain} were cut off")
             elif chain.hash_at(place.number) not in (None, bytes.fromhex(place.hash)):
@@ -213,6 +234,14 @@ class Verifier:
             elif not chain.is_ended:
                 rest = f"; its last {chain.since_anchor} lines are under no anchor yet" if chain.since_anchor else ""
                 yield Finding("note", chain.where, f"chain {chain.name} has not ended: it runs, or was killed{rest}")
+
+
+def _object(line: bytes) -> Mapping[str, object] | None:
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def _decoded(signature: bytes) -> bytes:

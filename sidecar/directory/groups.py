@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
@@ -12,20 +12,25 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.core.wanted import folded
+from sidecar.directory import nesting
 from sidecar.directory.database import Database, Work
 from sidecar.directory.outbox import owe_settling
 from sidecar.directory.tables import digest, group, member, searchable
 from sidecar.model import Refused
 from sidecar.reason import Reason
 
-_BATCH = 500
+# From here on all members are read instead of those that change.
+_MANY = 100
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One group of a source. ``external`` is the source's own id ("" for none); ``version`` grows with every change."""
+    """One group of a source. ``external`` is the source's own id ("" for none); ``version`` grows with every change.
+
+    Where it is one of somebody's groups, ``is_inherited`` tells that they are in it only through a group in it.
+    """
 
     id: str
     source: str
@@ -34,6 +39,15 @@ class Group:
     created: float = 0.0
     updated: float = 0.0
     version: int = 1
+    is_inherited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Who comes into a group or leaves it: ids of people and of groups."""
+
+    people: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
 
 
 class Groups:
@@ -66,18 +80,42 @@ class Groups:
 
         return await self._database.read(work)
 
+    async def everybody(self, group_ids: Collection[str]) -> tuple[str, ...]:
+        """Ids of the people in these groups, and in the groups in them."""
+
+        async def work(connection: AsyncConnection) -> tuple[str, ...]:
+            return tuple(sorted(await nesting.people_within(connection, group_ids)))
+
+        return await self._database.read(work)
+
+    async def known(self, source: str, group_ids: Iterable[str]) -> frozenset[str]:
+        """Those of *group_ids* that are groups of *source*."""
+
+        async def work(connection: AsyncConnection) -> frozenset[str]:
+            found: set[str] = set()
+            for some in nesting.portions(group_ids):
+                ours = select(group.c.id).where(group.c.id.in_(some), group.c.source == source)
+                found.update((await connection.execute(ours)).scalars())
+            return frozenset(found)
+
+        return await self._database.read(work)
+
     async def of_people(self, person_ids: Iterable[str]) -> Mapping[str, tuple[Group, ...]]:
-        """The groups of each of these people, by name."""
-        everybody = list(dict.fromkeys(person_ids))
+        """The groups of each of these people, by name; those that their groups are in are theirs, too."""
 
         async def work(connection: AsyncConnection) -> dict[str, tuple[Group, ...]]:
-            found: dict[str, list[Group]] = {}
-            for start in range(0, len(everybody), _BATCH):
-                theirs = select(member.c.person_id, group).join(group, group.c.id == member.c.group_id)
-                theirs = theirs.where(member.c.person_id.in_(everybody[start : start + _BATCH]))
-                for row in (await connection.execute(theirs.order_by(group.c.search_name, group.c.id))).mappings():
-                    found.setdefault(row["person_id"], []).append(_group(row))
-            return {person_id: tuple(groups) for person_id, groups in found.items()}
+            direct: dict[str, set[str]] = {}
+            for some in nesting.portions(person_ids):
+                theirs = select(member.c.person_id, member.c.group_id).where(member.c.person_id.in_(some))
+                for person_id, group_id in await connection.execute(theirs):
+                    direct.setdefault(person_id, set()).add(group_id)
+            above = await nesting.parents_of(connection, set().union(*direct.values()))
+            whole = {one: nesting.reached(above, groups) for one, groups in direct.items()}
+            rows = await _groups(connection, set().union(*whole.values()))
+            return {
+                one: tuple(replace(row, is_inherited=row.id not in direct[one]) for row in rows if row.id in inside)
+                for one, inside in whole.items()
+            }
 
         return await self._database.read(work)
 
@@ -86,15 +124,26 @@ class Groups:
         return tuple(one.name for one in (await self.of_people([person_id])).get(person_id, ()))
 
     async def make(
-        self, source: str, name: str, now: float, *, external: str = "", people: Collection[str] = ()
+        self,
+        source: str,
+        name: str,
+        now: float,
+        *,
+        external: str = "",
+        people: Collection[str] = (),
+        groups: Collection[str] = (),
     ) -> Group:
-        """Make a group of *people*. Raises Refused(CONFLICT) when the source has one of that name, in any case."""
+        """Make a group of people and groups.
+
+        Raises Refused(CONFLICT) when the source has one of that name, in any case.
+        """
         made = Group(uuid.uuid4().hex, source, name, external, now, now)
         row = {"id": made.id, "source": source, "created": now, "updated": now, "version": 1, **_named(name, external)}
 
         async def work(connection: AsyncConnection) -> Group:
             await connection.execute(insert(group).values(**row))
-            return await self._moved(connection, made, set(people), set(), now)
+            come = Members(frozenset(people), frozenset(groups))
+            return await self._moved(connection, made, come, Members(), now)
 
         return await self._unique(work)
 
@@ -125,15 +174,17 @@ class Groups:
         group_id: str,
         now: float,
         *,
-        add: Collection[str] = (),
-        remove: Collection[str] = (),
+        add: Members | Collection[str] = (),
+        remove: Members | Collection[str] = (),
         called: tuple[str, str | None] | None = None,
         version: int | None = None,
     ) -> Group:
-        """Let people in and out, and give the group another name and external id (None leaves that as it is).
+        """Let people and groups in and out, and give the group another name and external id (None leaves it as it is).
 
-        Raises Refused: NOT_FOUND, CONFLICT, and CHANGED_MEANWHILE unless the group still has this *version*.
+        Raises Refused: NOT_FOUND, CONFLICT, CHANGED_MEANWHILE unless the group still has this *version*, and
+        Fault(invalidValue) when a group would be in itself.
         """
+        come, go = (one if isinstance(one, Members) else Members(frozenset(one)) for one in (add, remove))
 
         async def work(connection: AsyncConnection) -> Group:
             known = await _locked(connection, group_id)
@@ -141,10 +192,11 @@ class Groups:
                 raise Refused(Reason.CHANGED_MEANWHILE, 412, "the group has changed")
             if called is not None:
                 known = await self._renamed(connection, known, called, now)
-            if not add and not remove:
-                return known
-            present = set(await _members(connection, group_id))
-            return await self._moved(connection, known, set(add) - present, set(remove) & present, now)
+            people = await _present(connection, group_id, come.people | go.people)
+            groups = await nesting.children_of(connection, group_id) if come.groups or go.groups else set()
+            entering = Members(come.people - people, come.groups - groups)
+            leaving = Members(go.people & people, go.groups & groups)
+            return await self._moved(connection, known, entering, leaving, now)
 
         return await self._unique(work)
 
@@ -166,8 +218,8 @@ class Groups:
 
         async def work(connection: AsyncConnection) -> Group:
             known = await _locked(connection, group_id)
-            present, wanted = set(await _members(connection, group_id)), set(people)
-            return await self._moved(connection, known, wanted - present, present - wanted, now)
+            present, wanted = frozenset(await _members(connection, group_id)), frozenset(people)
+            return await self._moved(connection, known, Members(wanted - present), Members(present - wanted), now)
 
         return await self._database.write(work)
 
@@ -177,6 +229,7 @@ class Groups:
         async def work(connection: AsyncConnection) -> None:
             await _locked(connection, group_id)
             await self._settle_all(connection, group_id, now)
+            await nesting.forget(connection, group_id)
             await connection.execute(delete(member).where(member.c.group_id == group_id))
             await connection.execute(delete(group).where(group.c.id == group_id))
 
@@ -193,26 +246,28 @@ class Groups:
 
         await self._database.write(work)
 
-    async def _moved(
-        self, connection: AsyncConnection, known: Group, come: set[str], go: set[str], now: float
-    ) -> Group:
-        if not come and not go:
+    async def _moved(self, connection: AsyncConnection, known: Group, come: Members, go: Members, now: float) -> Group:
+        if come == go == Members():
             return known
-        leaving = sorted(go)
-        for start in range(0, len(leaving), _BATCH):
-            some = member.c.person_id.in_(leaving[start : start + _BATCH])
-            await connection.execute(delete(member).where(member.c.group_id == known.id, some))
-        if come:
-            await connection.execute(
-                insert(member), [{"group_id": known.id, "person_id": person_id} for person_id in sorted(come)]
-            )
-        await owe_settling(connection, self._application, come | go, now)
+        # By the people, not by the group: each of them would be compared with every member.
+        inside = func.coalesce(member.c.group_id, "") == known.id
+        for some in nesting.portions(go.people):
+            await connection.execute(delete(member).where(member.c.person_id.in_(some), inside))
+        if come.people:
+            rows = [{"group_id": known.id, "person_id": person_id} for person_id in sorted(come.people)]
+            await connection.execute(insert(member), rows)
+        await nesting.take_out(connection, known.id, go.groups)
+        await nesting.put_in(connection, known.id, come.groups)
+        moved = come.groups | go.groups
+        beneath = await nesting.people_within(connection, moved) if moved else set()
+        await owe_settling(connection, self._application, come.people | go.people | beneath, now)
         step = {"updated": now, "version": known.version + 1}
         await connection.execute(update(group).where(group.c.id == known.id).values(**step))
-        return await _locked(connection, known.id)
+        return replace(known, updated=now, version=known.version + 1)
 
     async def _settle_all(self, connection: AsyncConnection, group_id: str, now: float) -> None:
-        await owe_settling(connection, self._application, await _members(connection, group_id), now)
+        everybody = await nesting.people_within(connection, [group_id])
+        await owe_settling(connection, self._application, everybody, now)
 
     async def _unique(self, work: Work[T]) -> T:
         try:
@@ -226,6 +281,25 @@ async def _locked(connection: AsyncConnection, group_id: str) -> Group:
     if row is None:
         raise Refused(Reason.NOT_FOUND, 404, "there is no such group")
     return _group(row)
+
+
+async def _groups(connection: AsyncConnection, group_ids: Collection[str]) -> list[Group]:
+    """These groups, by name."""
+    found: list[Group] = []
+    for some in nesting.portions(group_ids):
+        rows = await connection.execute(select(group).where(group.c.id.in_(some)))
+        found += [_group(row) for row in rows.mappings()]
+    return sorted(found, key=lambda one: (searchable(one.name), one.id))
+
+
+async def _present(connection: AsyncConnection, group_id: str, people: Collection[str]) -> set[str]:
+    """Those of *people* who are in the group; of many, everybody in it."""
+    if len(people) > _MANY:
+        return set(await _members(connection, group_id))
+    if not people:
+        return set()
+    here = select(member.c.person_id).where(member.c.group_id == group_id, member.c.person_id.in_(sorted(people)))
+    return set((await connection.execute(here)).scalars())
 
 
 async def _members(connection: AsyncConnection, group_id: str) -> list[str]:

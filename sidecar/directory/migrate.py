@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -104,6 +105,27 @@ def _locked(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Which schema a directory has ("" for none yet), which one this program makes, and whether it knows the former."""
+
+    present: str
+    newest: str
+    is_known: bool
+
+
+async def standing(database: Database) -> Standing:
+    """See how far the tables are, and change nothing; raises Unavailable(DIRECTORY_DOWN)."""
+    return await database.read(lambda connection: connection.run_sync(_standing))
+
+
+def _standing(connection: Connection) -> Standing:
+    scripts = ScriptDirectory(str(Path(__file__).parent / "migrations"))
+    present = MigrationContext.configure(connection, opts={"version_table": _VERSION_TABLE}).get_current_revision()
+    known = {script.revision for script in scripts.walk_revisions()}
+    return Standing(present or "", scripts.get_current_head() or "", present is None or present in known)
 
 
 def _upgrade(connection: Connection, kind: str) -> None:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import and_, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.database import Database
@@ -133,19 +133,15 @@ async def owe_settling(connection: AsyncConnection, application: str, person_ids
     everybody = sorted(set(person_ids))
     for start in range(0, len(everybody), _BATCH):
         some = everybody[start : start + _BATCH]
-        waiting = select(outbox.c.person_id).where(
-            outbox.c.application == application,
-            outbox.c.person_id.in_(some),
-            outbox.c.change == Duty.SETTLE.value,
-            outbox.c.state == "due",
-            outbox.c.lease_until <= now,
-        )
+        # No index but that of people, on purpose: every person here would be compared with everything that waits.
+        mine = (func.coalesce(outbox.c.application, "") == application) & (outbox.c.change == Duty.SETTLE.value)
+        is_free = (func.coalesce(outbox.c.state, "") == "due") & (outbox.c.lease_until <= now)
+        waiting = select(outbox.c.person_id).where(outbox.c.person_id.in_(some), mine, is_free)
         known = set((await connection.execute(waiting)).scalars())
         if known:
             # One that waits for its next try after a failure need not wait: things are different now.
-            sooner = outbox.c.person_id.in_(known) & (outbox.c.change == Duty.SETTLE.value) & (outbox.c.due > now)
-            mine = (outbox.c.application == application) & (outbox.c.state == "due") & (outbox.c.lease_until <= now)
-            await connection.execute(update(outbox).where(mine, sooner).values(due=now))
+            sooner = outbox.c.person_id.in_(known) & (outbox.c.due > now)
+            await connection.execute(update(outbox).where(sooner, mine, is_free).values(due=now))
         rows = [
             _row(application, Owed(one, Duty.SETTLE, now, f"settle:{one}:{uuid.uuid4().hex}"))
             for one in some

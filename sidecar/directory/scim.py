@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,10 +19,14 @@ from sidecar.directory.outbox import Owed, add
 from sidecar.directory.profiles import tell, unsay
 from sidecar.directory.scim_query import Condition
 from sidecar.directory.switching import switch_off, switch_on
-from sidecar.directory.tables import digest, member, scim_email, scim_user, searchable
+from sidecar.directory.tables import digest, member, scim_email, scim_user, searchable, subgroup
 from sidecar.model import Duty, Identity
 
 _BATCH = 500
+# From so far into a list on, a page is found by its ids first.
+_FAR = 1000
+# Every database takes as many values in one statement.
+_MANY = 5000
 # A column of MySQL's holds 64 KiB.
 _LARGEST_DOCUMENT = 60_000
 
@@ -47,11 +51,12 @@ class ScimUser:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a change."""
+    """What became of a change; ``has_joined`` tells that somebody new is one who had signed in before."""
 
     user: ScimUser
     has_changed: bool
     was_active: bool
+    has_joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,13 @@ class ScimUsers:
 
     async def page(self, source: str, condition: Condition, window: Window) -> tuple[ScimUser, ...]:
         """Those for whom *condition* holds, in a stable order."""
-        chosen = select(scim_user).where(_of(source, condition), condition.sql)
-        chosen = windowed(chosen, window, scim_user.c.created, scim_user.c.id)
+        which, order = (_of(source, condition), condition.sql), (scim_user.c.created, scim_user.c.id)
+        chosen = windowed(select(scim_user).where(*which), window, *order)
+        if window.start >= _FAR:
+            # What is skipped is skipped in an index then, without reading it.
+            part = windowed(select(scim_user.c.id).where(*which), window, *order).subquery()
+            whole = replace(window, start=0, after=None)
+            chosen = windowed(select(scim_user).join(part, part.c.id == scim_user.c.id), whole, *order)
 
         async def work(connection: AsyncConnection) -> tuple[ScimUser, ...]:
             return tuple(_user(row) for row in (await connection.execute(chosen)).mappings())
@@ -114,21 +124,24 @@ class ScimUsers:
 
         return await self._database.read(work)
 
-    async def members_of(self, source: str, group_ids: Iterable[str]) -> Mapping[str, list[str]]:
-        """By group the SCIM ids of its members, in a stable order; at most a page of groups."""
-        of_these = member.c.group_id.in_(list(group_ids))
-        # Not a join: without statistics SQLite would begin with all people of the source.
-        people = select(member.c.person_id).where(of_these)
-        users = select(scim_user.c.person_id, scim_user.c.id)
-        users = users.where(scim_user.c.source == source, scim_user.c.person_id.in_(people))
-        rows = select(member.c.group_id, member.c.person_id).where(of_these)
+    async def members_of(self, source: str, group_ids: Iterable[str]) -> Mapping[str, list[tuple[str, str]]]:
+        """By group its members in a stable order, each "User" or "Group" with its id; at most a page of groups."""
+        wanted = list(group_ids)
+        rows = select(member.c.group_id, member.c.person_id).where(member.c.group_id.in_(wanted))
+        inside = select(subgroup.c.group_id, subgroup.c.child_id).where(subgroup.c.group_id.in_(wanted))
 
-        async def work(connection: AsyncConnection) -> dict[str, list[str]]:
-            known = {row[0]: row[1] for row in await connection.execute(users)}
-            found: dict[str, list[str]] = {}
-            for row in await connection.execute(rows.order_by(member.c.group_id, member.c.person_id)):
-                if row[1] in known:
-                    found.setdefault(row[0], []).append(known[row[1]])
+        async def work(connection: AsyncConnection) -> dict[str, list[tuple[str, str]]]:
+            members = (await connection.execute(rows.order_by(member.c.group_id, member.c.person_id))).all()
+            # Not a join: without statistics databases would begin with all people of the source.
+            known = await _users_of(connection, source, {row[1] for row in members})
+            found: dict[str, list[tuple[str, str]]] = {}
+            for group_id, person_id in members:
+                if person_id in known:
+                    found.setdefault(group_id, []).append(("User", known[person_id]))
+            for group_id, child_id in await connection.execute(
+                inside.order_by(subgroup.c.group_id, subgroup.c.child_id)
+            ):
+                found.setdefault(group_id, []).append(("Group", child_id))
             return found
 
         return await self._database.read(work)
@@ -152,7 +165,8 @@ class ScimUsers:
             await _write_emails(connection, user_id, document)
             if not active:
                 await switch_off(connection, self._application, told.person_id, (source, now))
-            return Written(await _present(connection, source, user_id), has_changed=True, was_active=True)
+            made = await _present(connection, source, user_id)
+            return Written(made, has_changed=True, was_active=True, has_joined=not told.is_new)
 
         return await self._unique(work)
 
@@ -214,6 +228,17 @@ class ScimUsers:
                 return await self._database.write(work)
             except IntegrityError:
                 raise taken("userName or externalId") from None
+
+
+async def _users_of(connection: AsyncConnection, source: str, people: Collection[str]) -> Mapping[str, str]:
+    """Their SCIM ids by those of people, as far as *source* tells of them."""
+    everybody = sorted(people)
+    found: dict[str, str] = {}
+    users = select(scim_user.c.person_id, scim_user.c.id).where(scim_user.c.source == source)
+    for start in range(0, len(everybody), _MANY):
+        some = users.where(scim_user.c.person_id.in_(everybody[start : start + _MANY]))
+        found.update((row[0], row[1]) for row in await connection.execute(some))
+    return found
 
 
 def _of(source: str, condition: Condition) -> ColumnElement[bool]:

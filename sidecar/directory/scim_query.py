@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, and_, false, not_, or_, select, tr
 from sidecar.core.scim.filters import Both, Compare, Either, Filter, Negated, Within, instant_of
 from sidecar.core.scim.paths import Place
 from sidecar.core.wanted import folded
-from sidecar.directory.tables import digest, group, member, scim_email, scim_user
+from sidecar.directory.tables import digest, group, member, scim_email, scim_user, subgroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ def _member(operator: str, value: Any) -> Condition:
         return _EVERYTHING
     theirs = select(member.c.group_id).join(scim_user, scim_user.c.person_id == member.c.person_id)
     theirs = theirs.where(scim_user.c.id == str(value), scim_user.c.source == group.c.source)
-    return Condition(group.c.id.in_(theirs.correlate(group)), is_exact=True)
+    inside = select(subgroup.c.group_id).where(subgroup.c.child_id == str(value))
+    return Condition(or_(group.c.id.in_(theirs.correlate(group)), group.c.id.in_(inside)), is_exact=True)
 
 
 USER_FIELDS: Mapping[str, _Field] = {

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.database import Database, Work
 from sidecar.directory.sync_tables import sync_item, sync_run
+from sidecar.directory.tables import digest
 
 _BATCH = 500
 # States of a run that is over: its items are only there to be looked at.
@@ -114,12 +115,24 @@ class SyncRuns:
 
         return await self._database.read(work)
 
-    async def items(self, run_id: str, after: int = -1, limit: int = _BATCH, state: str = "") -> list[PlannedItem]:
-        """Items of a plan in their order, after the number *after*; of one *state* where one is given."""
+    async def items(  # noqa: PLR0917 - what narrows it down
+        self,
+        run_id: str,
+        after: int = -1,
+        limit: int = _BATCH,
+        state: str = "",
+        kinds: Sequence[str] = (),
+        external: str = "",
+    ) -> list[PlannedItem]:
+        """Items of a plan in their order, after the number *after*; of one *state*, of *kinds*, about one person."""
         chosen = select(sync_item).where(sync_item.c.run_id == run_id, sync_item.c.number > after)
         chosen = chosen.order_by(sync_item.c.number).limit(limit)
         if state:
             chosen = chosen.where(sync_item.c.state == state)
+        if kinds:
+            chosen = chosen.where(sync_item.c.kind.in_(kinds))
+        if external:
+            chosen = chosen.where(sync_item.c.external_hash == digest(external))
 
         async def work(connection: AsyncConnection) -> list[PlannedItem]:
             return [_item(row) for row in (await connection.execute(chosen)).mappings()]

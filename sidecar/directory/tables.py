@@ -135,6 +135,14 @@ member = Table(
     Column("person_id", String(32), ForeignKey("sidecar_person.id"), primary_key=True),
 )
 
+# A group inside a group of the same source: whoever is in ``child_id`` is in ``group_id``, too.
+subgroup = Table(
+    "sidecar_subgroup",
+    metadata,
+    Column("group_id", String(32), ForeignKey("sidecar_group.id"), primary_key=True),
+    Column("child_id", String(32), ForeignKey("sidecar_group.id"), primary_key=True),
+)
+
 # Who holds a link with this id may sign in as the person, once; ``used_by`` is the hash of the identity that did.
 invitation = Table(
     "sidecar_invitation",

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory import records
 from sidecar.directory.database import Database
-from sidecar.directory.tables import digest, identity, person, token
+from sidecar.directory.tables import digest, identity, person, searchable, token
 from sidecar.model import Person, identity_key
 
 # Who vouches for the subject of a service token: no provider can say this of itself, as it is no address.
@@ -48,6 +48,29 @@ class ApiToken:
     last_used: float = 0.0
     revoked: float | None = None
     revoked_by: str = ""
+
+
+class Standing(Enum):
+    """How a token stands: good, past its end, or ended by somebody."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+def standing_of(one: ApiToken, now: float) -> Standing:
+    """How *one* stands at *now*."""
+    if one.revoked is not None:
+        return Standing.REVOKED
+    return Standing.EXPIRED if now >= one.expires else Standing.GOOD
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A token in a list, and what its owner is called."""
+
+    token: ApiToken
+    owner: str
 
 
 class Tokens:
@@ -102,6 +125,32 @@ class Tokens:
         found = await self._database.read(work)
         return tuple(one for one in found if one.kind is Kind.SERVICE and one.subject == subject) if subject else found
 
+    async def page(
+        self, standing: Standing | None, text: str, after: tuple[float, str] | None, limit: int, now: float
+    ) -> tuple[Listed, ...]:
+        """Tokens in that standing, the newest first, those after (created, id).
+
+        *text* is an id, or the beginning of the owner's user name, of a service or of the token's own name.
+        """
+        joined = token.outerjoin(person, person.c.id == token.c.person_id)
+        page = select(token, person.c.username).select_from(joined).where(self._mine())
+        if standing is not None:
+            page = page.where(_stands(standing, now))
+        if text:
+            begins = [column.startswith(text, autoescape=True) for column in (token.c.subject, token.c.name)]
+            owned = person.c.search_username.startswith(searchable(text), autoescape=True)
+            page = page.where(or_(token.c.id == text, token.c.person_id == text, owned, *begins))
+        if after is not None:
+            # The first condition is what an index answers.
+            page = page.where(token.c.created <= after[0], tuple_(token.c.created, token.c.id) < after)
+        page = page.order_by(token.c.created.desc(), token.c.id.desc()).limit(limit)
+
+        async def work(connection: AsyncConnection) -> tuple[Listed, ...]:
+            rows = (await connection.execute(page)).mappings()
+            return tuple(Listed(_token(row), row["subject"] or row["username"] or "") for row in rows)
+
+        return await self._database.read(work)
+
     async def revoke(self, token_id: str, by: str, now: float) -> bool:
         """End a token for good; False when there is none of that id that is not revoked yet."""
         still = token.c.id == token_id, self._mine(), token.c.revoked.is_(None)
@@ -132,6 +181,13 @@ class Tokens:
             return found, owner, row["secret_hash"]
 
         return await self._database.read(work)
+
+
+def _stands(standing: Standing, now: float) -> ColumnElement[bool]:
+    if standing is Standing.REVOKED:
+        return token.c.revoked.is_not(None)
+    ended = token.c.expires <= now if standing is Standing.EXPIRED else token.c.expires > now
+    return and_(token.c.revoked.is_(None), ended)
 
 
 def _owner_of(found: ApiToken) -> ColumnElement[bool]:

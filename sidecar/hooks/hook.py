@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -85,11 +86,15 @@ class _Progress:
 class StepHook:
     """The hook that the section ``provision`` describes."""
 
-    def __init__(self, section: Provision) -> None:
-        """Connects to nothing yet. Raises ValueError that names every problem of *section*."""
+    def __init__(self, section: Provision, tell: Callable[[str, float], None] | None = None) -> None:
+        """Connects to nothing yet. *tell* hears of each order: its change, and how many seconds it took.
+
+        Raises ValueError that names every problem of *section*.
+        """
         found = problems(section)
         if found:
             raise ValueError("; ".join(f"{path}: {message}" for path, message in found))
+        self._tell = tell
         self._steps = section_steps(section)
         self._verify = placed("verify", section.verify)
         self._databases: dict[str, Database] = {}
@@ -109,7 +114,12 @@ class StepHook:
 
         Raises ``Unavailable(PROVISIONING_DOWN)`` when the application surely did nothing.
         """
-        return await self._run(self._steps[order.change], _Progress(order, order.change))
+        began = time.perf_counter()
+        try:
+            return await self._run(self._steps[order.change], _Progress(order, order.change))
+        finally:
+            if self._tell is not None:
+                self._tell(order.change.value, time.perf_counter() - began)
 
     async def verify(self, order: Order) -> Outcome | None:
         """Read back after a change, by the rules of a lookup; None when no ``verify`` steps are configured."""

@@ -44,6 +44,7 @@ class Outages:
         self._metrics = metrics
         self._away: dict[str, _Outage] = {}
         self._back: dict[str, float] = {}
+        self._sure: set[str] = set()
         # No secret depends on it.
         self._chance = random.Random()  # noqa: S311
 
@@ -89,6 +90,7 @@ class Outages:
 
     async def failed(self, name: str, detail: str, now: float) -> None:
         """Note that the provider *name* did not answer."""
+        self._sure.discard(name)
         known = self._away.setdefault(name, _Outage(now))
         known.until = now + self._pause(known.faults)
         known.faults += 1
@@ -104,11 +106,15 @@ class Outages:
 
     async def answered(self, name: str, now: float) -> None:
         """Note that the provider *name* answered, be it with a no."""
-        if name not in self._away:
+        if name in self._sure:
             return
-        self._is_back(name, now)
+        # Also what was noted before this process began: the outage may have outlived the one that noted it.
+        self._sure.add(name)
+        if name in self._away:
+            self._is_back(name, now)
         since = await self._store.take(_key(name))
         if since is not None:
+            self._metrics.outage.labels(name).set(0)
             seconds = max(0, round(now - float(since)))
             _log.info("a provider can be reached again", provider=name, seconds=seconds)
             self._record(Event.OUTAGE_ENDED, {"provider": name, "seconds": seconds})

@@ -190,6 +190,12 @@ class Provisioner:
         """
         return await self._left(await self._directory.remove(person_id, by, now))
 
+    async def left(self, person_id: str) -> None:
+        """See to what follows for somebody who was switched off durably just now. Raises Unavailable as ``disable``."""
+        person = await self._directory.person(person_id)
+        if person is not None:
+            await self._left(person)
+
     async def _left(self, person: Person) -> Person:
         self._journal.note(Event.PERSON_DISABLED, identity_of(person), person.id, "", by=person.disabled_by)
         await self._ended(person)

@@ -169,10 +169,23 @@ class OutboxWorker:
             theirs = with_saved(account, found) if found.result is Result.FOUND else account
             once = item.idempotency[:32]
             order = Order(change, identity, theirs, generated=generated(), idempotency=once, now=now)
-            await self._application.change(order)
+            await self._carry_out(person, order)
         elif change is Change.DEACTIVATE:
             return
         await self._note(person, account, change, now)
+
+    async def _carry_out(self, person: Person, order: Order) -> None:
+        is_switch = order.change is Change.DEACTIVATE
+        if is_switch:
+            # Before it is done: whoever dies in between must not take it for the doing of the application's people.
+            await self._directory.mark_deactivated(person.id, order.now, deactivated=True)
+        try:
+            await self._application.change(order)
+        except Refused:
+            if is_switch:
+                was_off = person.account is not None and person.account.deactivated
+                await self._directory.mark_deactivated(person.id, order.now, deactivated=was_off)
+            raise
 
     def _change_for(self, duty: Duty) -> Change | None:
         """An application that cannot delete is asked to deactivate; None when it can do neither."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Column
 
 from sidecar.core.scim.fault import bad_value, not_there
+from sidecar.core.scim.moves import Moves, moves_of
 from sidecar.core.scim.patch import patched
 from sidecar.core.scim.projection import Projection, projection_of
 from sidecar.core.scim.resource import external_id, read_resource
 from sidecar.core.scim.schema import GROUP, GROUPS
 from sidecar.directory import Directory
-from sidecar.directory.groups import Group
+from sidecar.directory.groups import Group, Members
 from sidecar.directory.scim import Window, windowed
 from sidecar.directory.scim_query import GROUP_FIELDS, GROUP_ORDERS, Condition
 from sidecar.directory.tables import group
@@ -55,8 +56,8 @@ class Groups:
         members = await self._members(client, rows) if projection.shows("members") else {}
         return [projection.of(_resource(client, row, members.get(row.id, ()))) for row in rows]
 
-    async def _members(self, client: Client, rows: Sequence[Group]) -> Mapping[str, Sequence[str]]:
-        """By group the SCIM ids of its members."""
+    async def _members(self, client: Client, rows: Sequence[Group]) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """By group its members: what each is, and its id."""
         return await self._directory.scim.members_of(client.source, [row.id for row in rows])
 
     async def get(self, call: Call, group_id: str) -> Reply:
@@ -77,15 +78,16 @@ class Groups:
     async def post(self, call: Call) -> Reply:
         """A new one."""
         wanted = read_resource(call.body, GROUPS, tolerant=call.client.tolerant)
-        people = await self._people(call, _ids(wanted))
+        members = await self._named(call, _ids(wanted))
         made = await self._directory.groups.make(
             call.client.source,
             wanted["displayName"],
             call.now,
             external=external_id(wanted),
-            people=people,
+            people=members.people,
+            groups=members.groups,
         )
-        await self._follow(people)
+        await self._follow(members)
         return await self._reply(call, 201, made, "created")
 
     async def put(self, call: Call, group_id: str) -> Reply:
@@ -100,6 +102,10 @@ class Groups:
         """Some of it."""
         known = await self._present(call, group_id)
         call.refuse_stale(known.version)
+        moves = moves_of(call.body, tolerant=call.client.tolerant)
+        if moves is not None:
+            # A large group is not read for the sake of one member.
+            return await self._move(call, known, moves)
         before = await self._document(call.client, known)
         wanted = patched(before, call.body, GROUPS, tolerant=call.client.tolerant)
         return await self._rewrite(call, known, before, wanted)
@@ -110,49 +116,64 @@ class Groups:
         if known.external:
             document["externalId"] = known.external
         if members:
-            document["members"] = [_member(client, one) for one in members]
+            document["members"] = [_member(client, *one) for one in members]
         return document
 
     async def _rewrite(self, call: Call, known: Group, before: dict[str, Any], wanted: dict[str, Any]) -> Reply:
         present, future = _ids(before), _ids(wanted)
         # Only the difference is written, so that two changes at once do not undo each other.
-        add = await self._people(call, future - present)
-        remove = await self._people(call, present - future)
+        moves = Moves(frozenset(future - present), frozenset(present - future))
+        return await self._move(call, known, moves, (wanted["displayName"], external_id(wanted)))
+
+    async def _move(
+        self, call: Call, known: Group, moves: Moves, called: tuple[str, str | None] | None = None
+    ) -> Reply:
+        add = await self._named(call, moves.come)
+        remove = await self._named(call, moves.go, is_strict=False)
         after = await self._directory.groups.change(
             known.id,
             call.now,
             add=add,
             remove=remove,
-            called=(wanted["displayName"], external_id(wanted)),
+            called=called,
             version=known.version if call.if_match else None,
         )
         if after.version != known.version:
-            everybody = await self._directory.groups.members(known.id) if after.name != known.name else ()
-            await self._follow([*add, *remove, *everybody])
+            renamed = [known.id] if after.name != known.name else []
+            people, groups = add.people | remove.people, add.groups | remove.groups
+            await self._follow(Members(people, groups.union(renamed)))
         return await self._reply(call, 200, after, "updated" if after.version != known.version else "unchanged")
 
     async def delete(self, call: Call, group_id: str) -> Reply:
         """One that goes; nobody is in it any more."""
         known = await self._present(call, group_id)
         call.refuse_stale(known.version)
-        members = await self._directory.groups.members(group_id)
+        members = await self._directory.groups.everybody([group_id])
         await self._directory.groups.delete(group_id, call.now)
-        await self._follow(members)
+        await self._follow(Members(frozenset(members)))
         return Reply(204, note={"change": "deleted", "resource": "Group", "id": group_id, "name": known.name})
 
-    async def _people(self, call: Call, user_ids: set[str]) -> list[str]:
-        found = await self._directory.scim.people_of(call.client.source, user_ids)
-        unknown = sorted(user_ids - set(found))
+    async def _named(self, call: Call, ids: Collection[str], *, is_strict: bool = True) -> Members:
+        """Who these are, whatever type the client takes them for."""
+        if not ids:
+            return Members()
+        source = call.client.source
+        people = await self._directory.scim.people_of(source, ids)
+        others = set(ids) - set(people)
+        groups = await self._directory.groups.known(source, others) if others else frozenset()
+        unknown = sorted(others - groups)
         # An id of ours that leads nowhere is of somebody who was deleted: that should not keep a whole group back.
-        if unknown and not call.client.tolerant:
+        if unknown and is_strict and not call.client.tolerant:
             raise bad_value(f"there is nobody with the id {unknown[0][:64]}")
-        return sorted(found.values())
+        return Members(frozenset(people.values()), groups)
 
-    async def _follow(self, people: Sequence[str]) -> None:
-        if people:
-            with suppress(Unavailable):
-                await self._changes.announce(people)
-            self._provisioner.outbox.wake()
+    async def _follow(self, members: Members) -> None:
+        if members == Members():
+            return
+        beneath = await self._directory.groups.everybody(members.groups) if members.groups else ()
+        with suppress(Unavailable):
+            await self._changes.announce([*members.people, *beneath])
+        self._provisioner.outbox.wake()
 
     async def _reply(self, call: Call, status: int, known: Group, said: str = "") -> Reply:
         projection = projection_of(GROUPS, call.query.get("attributes"), call.query.get("excludedattributes"))
@@ -168,16 +189,16 @@ def _ids(document: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _member(client: Client, user_id: str) -> dict[str, Any]:
-    return {"value": user_id, "$ref": f"{client.base}/Users/{user_id}", "type": "User"}
+def _member(client: Client, kind: str, member_id: str) -> dict[str, Any]:
+    return {"value": member_id, "$ref": f"{client.base}/{kind}s/{member_id}", "type": kind}
 
 
-def _resource(client: Client, known: Group, members: Sequence[str]) -> dict[str, Any]:
+def _resource(client: Client, known: Group, members: Sequence[tuple[str, str]]) -> dict[str, Any]:
     resource: dict[str, Any] = {"schemas": [GROUP], "id": known.id, "displayName": known.name}
     if known.external:
         resource["externalId"] = known.external
     if members:
-        resource["members"] = [_member(client, one) for one in members]
+        resource["members"] = [_member(client, *one) for one in members]
     resource["meta"] = {
         "resourceType": "Group",
         "created": moment(known.created),

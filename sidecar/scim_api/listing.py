@@ -28,6 +28,9 @@ LARGEST_PAGE = 1000
 # What no index answers is looked at one by one, up to here.
 MOST_LOOKED_AT = 20_000
 _AT_ONCE = 500
+# Counting takes longer than a page of many people, so nobody counts again for each page.
+_TOTAL_FOR = 5.0
+_MOST_TOTALS = 100
 
 
 class Collection(Protocol):
@@ -111,8 +114,27 @@ def list_response(total: int, resources: Sequence[Any], start: int = 0, *, count
     }
 
 
-async def listed(collection: Collection, client: Client, query: Query) -> dict[str, Any]:
-    """Answer *query*. Raises Fault(tooMany) when too much would have to be looked at one by one."""
+class Totals:
+    """How many resources a question found on its first page, while somebody goes through the others."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._found: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def keep(self, client: Client, query: Query, total: int, now: float) -> None:
+        """Remember *total* from *now* (epoch seconds) on."""
+        if len(self._found) >= _MOST_TOTALS:
+            self._found.clear()
+        self._found[client.source, query.digest] = (now, total)
+
+    def of(self, client: Client, query: Query, now: float) -> int | None:
+        """What was counted a moment ago; None when it has to be counted now."""
+        counted, total = self._found.get((client.source, query.digest), (-_TOTAL_FOR, 0))
+        return total if abs(now - counted) < _TOTAL_FOR else None
+
+
+async def listed(collection: Collection, client: Client, query: Query, totals: Totals, now: float) -> dict[str, Any]:
+    """Answer *query* at *now*. Raises Fault(tooMany) when too much would have to be looked at one by one."""
     condition = condition_of(query.term, collection.fields)
     by = collection.orders.get(field_name(query.by)) if query.by is not None else None
     if not condition.is_exact or (query.by is not None and by is None):
@@ -121,14 +143,29 @@ async def listed(collection: Collection, client: Client, query: Query) -> dict[s
         rows, total = found[start : start + query.count], len(found)
         resources = await collection.shown(client, rows, query.projection) if rows else []
         return _page(query, total, resources, _next(query, start, len(rows), total))
-    total = await collection.count(client, condition)
     window = _window(query, by)
     rows = list(await collection.rows(client, condition, window)) if query.count else []
+    total = window.start + len(rows)
+    if window.after is not None or len(rows) == query.count or (window.start and not rows):
+        total = max(await _counted(collection, client, query, condition, (totals, now)), total if rows else 0)
     resources = await collection.shown(client, rows, query.projection) if rows else []
     if query.cursor is None or query.by is not None:
         return _page(query, total, resources, _next(query, window.start, len(rows), total))
     last = [rows[-1].created, rows[-1].id] if len(rows) == query.count and rows else None
     return _page(query, total, resources, _cursor(query, last) if last else "")
+
+
+async def _counted(
+    collection: Collection, client: Client, query: Query, condition: Condition, memory: tuple[Totals, float]
+) -> int:
+    """How many there are, when the end was not seen. A cursor by index ends by this number, so that it is never old."""
+    totals, now = memory
+    is_further = query.start > 0 if query.cursor is None else bool(query.cursor) and query.by is None
+    total = totals.of(client, query, now) if is_further else None
+    if total is None:
+        total = await collection.count(client, condition)
+        totals.keep(client, query, total, now)
+    return total
 
 
 def _page(query: Query, total: int, resources: list[dict[str, Any]], following: str) -> dict[str, Any]:

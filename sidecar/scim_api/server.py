@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -21,7 +21,7 @@ from sidecar.scim_api.call import Call, Reply, error, etag
 from sidecar.scim_api.client import Client, Token, not_admitted
 from sidecar.scim_api.discovery import LARGEST_BODY, resource_types, schemas, service_provider_config
 from sidecar.scim_api.groups import Groups
-from sidecar.scim_api.listing import list_response, listed, query_of
+from sidecar.scim_api.listing import Totals, list_response, listed, query_of
 from sidecar.scim_api.users import Users
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
@@ -46,6 +46,7 @@ class ScimServer:
     store: Store
     audit: AuditLog
     metrics: Metrics
+    totals: Totals = field(default_factory=Totals)
 
     def owns(self, path: str) -> bool:
         """True when the canonical *path* is one of ours."""
@@ -129,10 +130,11 @@ class ScimServer:
     async def _resource(self, call: Call, collection: Users | Groups, rest: Sequence[str]) -> Reply:
         match call.method, rest:
             case "GET", []:
-                return Reply(200, await listed(collection, call.client, query_of(collection.kind, call.query)))
+                query = query_of(collection.kind, call.query)
+                return Reply(200, await listed(collection, call.client, query, self.totals, call.now))
             case "POST", [".search"]:
                 query = query_of(collection.kind, _asked(call.body))
-                return Reply(200, await listed(collection, call.client, query))
+                return Reply(200, await listed(collection, call.client, query, self.totals, call.now))
             case "POST", []:
                 return await collection.post(call)
             case "GET", [one]:
@@ -163,6 +165,8 @@ class ScimServer:
                 collection,
                 call.client,
                 query_of(collection.kind, {**asked, "startindex": skipped + 1, "count": room}),
+                self.totals,
+                call.now,
             )
             total += page["totalResults"]
             found += page["Resources"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -33,11 +33,21 @@ class Users:
     fields = USER_FIELDS
     orders: Mapping[str, Column[Any]] = USER_ORDERS
 
-    def __init__(self, directory: Directory, provisioner: Provisioner, changes: Changes) -> None:
-        """Keep people in *directory*; *provisioner* ends sessions and sees to their accounts."""
+    def __init__(
+        self,
+        directory: Directory,
+        provisioner: Provisioner,
+        changes: Changes,
+        joined: Callable[[Mapping[str, object]], None],
+    ) -> None:
+        """Keep people in *directory*; *provisioner* ends sessions and sees to their accounts.
+
+        *joined* is told of everybody new who turned out to be somebody who had signed in before.
+        """
         self._directory = directory
         self._provisioner = provisioner
         self._changes = changes
+        self._tell_joined = joined
 
     # Reading
 
@@ -65,7 +75,7 @@ class Users:
                         "value": one.id,
                         "$ref": f"{client.base}/Groups/{one.id}",
                         "display": one.name,
-                        "type": "direct",
+                        "type": "indirect" if one.is_inherited else "direct",
                     }
                     for one in theirs
                 ]
@@ -91,8 +101,15 @@ class Users:
         document = read_resource(call.body, USERS, tolerant=call.client.tolerant)
         document.setdefault("active", True)
         written = await self._directory.scim.create(call.client.source, document, call.client.describe, call.now)
+        if written.has_joined:
+            self._note_joined(call, written.user)
         await self._follow(call, written)
         return await self._reply(call, 201, written.user, "created")
+
+    def _note_joined(self, call: Call, user: ScimUser) -> None:
+        source, name = call.client.source, user.document["userName"]
+        who = {"provider": source, "issuer": source, "subject": user.id, "username": name}
+        self._tell_joined({"person": user.person_id, **who, "reference": call.reference})
 
     async def put(self, call: Call, user_id: str) -> Reply:
         """Everything anew."""
@@ -134,7 +151,7 @@ class Users:
         gone = await self._directory.scim.delete(source, user_id, check, call.client.describe, call.now)
         with suppress(Unavailable):
             # It is durable by now; what cannot be ended at once, the outbox ends.
-            await self._provisioner.remove(gone.person_id, source, call.now)
+            await self._provisioner.left(gone.person_id)
         return Reply(204, note={"change": "deleted", "resource": "User", "id": user_id, "person": gone.person_id})
 
     async def _follow(self, call: Call, written: Written) -> None:
@@ -144,7 +161,7 @@ class Users:
         user = written.user
         with suppress(Unavailable):
             if written.was_active and not user.active:
-                await self._provisioner.disable(user.person_id, call.client.source, call.now)
+                await self._provisioner.left(user.person_id)
             elif user.active and not written.was_active:
                 await self._provisioner.enable(user.person_id, call.client.source, call.now)
             else:

@@ -175,13 +175,13 @@ class MemoryStore:
         """See Store.names."""
         return frozenset(key for key in list(self._entries) if key.startswith(prefix) and self._live(key) is not None)
 
-    async def count(self, key: str, ttl: float) -> int:
+    async def count(self, key: str, ttl: float, amount: int = 1) -> int:
         """See Store.count."""
         entry = self._live(key)
         if entry is None:
-            self._set(key, _Entry(expires=self._clock() + ttl, number=1))
-            return 1
-        entry.number += 1
+            self._set(key, _Entry(expires=self._clock() + ttl, number=amount))
+            return amount
+        entry.number += amount
         self._changed(key)
         return entry.number
 

@@ -50,8 +50,8 @@ class Store(Protocol):
     async def names(self, prefix: str) -> frozenset[str]:
         """Keys that begin with *prefix*: for commands that an operator waits for, never for a request."""
 
-    async def count(self, key: str, ttl: float) -> int:
-        """Add one to the counter *key* and give it; it starts over *ttl* seconds after its first count."""
+    async def count(self, key: str, ttl: float, amount: int = 1) -> int:
+        """Add *amount* to the counter *key* and give it; it starts over *ttl* seconds after its first count."""
 
     async def watch(self, prefix: str, changed: Callable[[str], None], lost: Callable[[], None]) -> None:
         """Call *changed(key)* for every key below *prefix* that is changed, deleted or expires, in any process.

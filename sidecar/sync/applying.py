@@ -62,17 +62,24 @@ class Applier:
 
     async def apply(self, run: RunRecord, errors: tuple[int, int], *, takes_nothing_away: bool = False) -> bool:
         """Do everything that is due; False when too much of it failed, by *errors* (count, percent)."""
-        total, tried = int(run.head["items"]), 0
-        while items := await self._book.items(run.id, limit=_AT_ONCE, state="due"):
+        total, tried, last = int(run.head["items"]), 0, -1
+        before = total - await self._left(run.id)
+        while items := await self._due(run.id, last):
+            last = items[-1].number
             read_items = [(one, read(run.source, one.kind, one.person_id, one.document)) for one in items]
             if takes_nothing_away:
                 read_items = [(one, _harmless(item)) for one, item in read_items]
             await self._some(run, read_items)
             tried += len(items)
-            self._progress("apply", total - await self._left(run.id), total)
+            self._progress("apply", min(before + tried, total), total)
             if self.failed > errors[0] and self.failed * 100 > errors[1] * tried:
                 return False
         return True
+
+    async def _due(self, run_id: str, last: int) -> list[PlannedItem]:
+        """What comes after the number *last*; then what is to be tried again, from the beginning."""
+        found = await self._book.items(run_id, after=last, limit=_AT_ONCE, state="due")
+        return found or await self._book.items(run_id, limit=_AT_ONCE, state="due")
 
     async def _left(self, run_id: str) -> int:
         counts = await self._book.item_counts(run_id)

@@ -14,6 +14,12 @@ def new_token() -> str:
     return f"{_here()}|{os.getpid()}|{_began(os.getpid())}|{secrets.token_hex(8)}"
 
 
+def process_of(token: str) -> str:
+    """Number of the process that made *token*, "" for a name that is none of ours."""
+    parts = token.split("|")
+    return parts[1] if len(parts) == 4 and parts[1].isdigit() else ""
+
+
 def is_dead(token: str) -> bool:
     """True when the process that made *token* ran here and does so no longer; in doubt False."""
     parts = token.split("|")

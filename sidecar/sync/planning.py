@@ -108,7 +108,7 @@ class Planner:
             is_complete, why = False, f"{work.broken} without a usable {self._rules.entry.id}"
         elif is_all and not work.seen and is_complete:
             is_complete, why = False, "there is nobody in it"
-        if is_complete and not only and reading != "changes":
+        if is_complete and not only and (reading != "changes" or end.knows_missing):
             await self._look_for_missing(work, is_all=is_all)
         people = len(work.seen) if is_all else None
         if not is_complete:

@@ -75,6 +75,7 @@ def rules_of(name: str, section: Sync, roles: Sequence[Role], account: AccountRu
         "sync": {
             key: plain(getattr(section, key)) for key in type(section).model_fields if key not in _WITHOUT_MEANING
         },
+        "protected": [] if account is None else sorted(account.protected),
         "roles": [(role.name, sorted(role.groups), role.when.source if role.when else "") for role in roles],
     }
     strongest = [roles[0].name] if roles else []

@@ -13,6 +13,7 @@ from typing import Any
 from sidecar.core.audit import Event
 from sidecar.core.sync.document import read
 from sidecar.core.sync.plan import Item
+from sidecar.core.wanted import folded
 from sidecar.directory.sync import SourceState, SyncBook
 from sidecar.directory.sync_apply import Desk, LeaseLost
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
@@ -26,6 +27,7 @@ from sidecar.sync.sources.source import Source
 
 _LEASE = 60.0
 _KEPT = 20
+_OTHER_RULES = "the configuration has changed since the plan was made"
 # A run in one of these states may be applied.
 READY = frozenset(["planned", "approved"])
 WAITING = frozenset(["planned", "quarantined", "approved"])
@@ -33,11 +35,15 @@ WAITING = frozenset(["planned", "quarantined", "approved"])
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for: by whom, everything anew or not, and only about one person where ``only`` is their id."""
+    """What is asked for: by whom, everything anew or not, and only about one person where ``only`` is their id.
+
+    ``key`` is who that really is, where somebody knows: one human may be called differently at two sign-ins.
+    """
 
     by: str
     full: bool = False
     only: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,21 @@ class Room:
     wake: Callable[[], None]
     record: Record
     clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which items of a plan: of these kinds, in this state, about this person; empty ones narrow nothing."""
+
+    kinds: tuple[str, ...] = ()
+    state: str = ""
+    external: str = ""
+
+
+def is_asker(run: RunRecord, by: str, key: str) -> bool:
+    """True when *by*, or the one whom *key* names, asked for this run."""
+    asked_key = run.head.get("asked_key", "")
+    return folded(by.strip()) == folded(run.asked_by.strip()) or bool(key and key == asked_key)
 
 
 def _silent(_what: str, _done: int, _of: int) -> None:
@@ -79,7 +100,7 @@ class Synchroniser:
         """Finish what was begun; then plan, and apply unless there is too much of it."""
         async with self._alone():
             unfinished = await self._unfinished()
-            if unfinished is not None:
+            if unfinished is not None and not await self._gives_up(unfinished):
                 await self._carry_out(unfinished, progress)
             approved = await self._approved(progress)
             if approved is not None:
@@ -107,23 +128,37 @@ class Synchroniser:
         async with self._alone():
             run = await self.find(name)
             if run.state == "applying":
+                if await self._gives_up(run):
+                    raise Refused(Reason.CHANGED_MEANWHILE, 409, _OTHER_RULES)
                 return await self._carry_out(run, progress)
             if run.state not in READY:
                 raise Refused(Reason.CONFLICT, 409, f"the plan is {run.state}: {_why_not(run)}")
             await self._refuse_stale(run, progress)
             return await self._carry_out(replace(run, asked_by=run.asked_by or by), progress)
 
-    async def approve(self, name: str, by: str) -> RunRecord:
-        """Let a run that was quarantined be applied, once. Raises Refused: NOT_FOUND, CONFLICT."""
+    async def approve(self, name: str, by: str, key: str = "") -> RunRecord:
+        """Let a run that was quarantined be applied, once. Raises Refused: NOT_FOUND, CONFLICT.
+
+        Never for who asked for it, by their name in any case or by their *key*.
+        """
         run = await self.find(name)
         if run.state != "quarantined":
             raise Refused(Reason.CONFLICT, 409, f"the plan is {run.state}; only a quarantined one is approved")
-        if by == run.asked_by:
+        if is_asker(run, by, key):
             raise Refused(Reason.CONFLICT, 409, f"{by} asked for this run: somebody else has to approve it")
         if not await self._book.change(run.id, ["quarantined"], state="approved", approved_by=by, updated=self._now):
             raise Refused(Reason.CONFLICT, 409, "somebody else was faster")
         fields = {"source": run.source, "run": run.id, "plan": run.hash, "by": by, "asked_by": run.asked_by}
         self._room.record(Event.SYNC_APPROVED, dict(fields))
+        return await self.find(run.id)
+
+    async def reject(self, name: str, by: str) -> RunRecord:
+        """Never apply a run that waits. Raises Refused: NOT_FOUND, CONFLICT."""
+        run = await self.find(name)
+        if not await self._book.change(run.id, WAITING, state="rejected", updated=self._now):
+            raise Refused(Reason.CONFLICT, 409, f"the plan is {run.state}; only one that waits is rejected")
+        fields = {"source": run.source, "run": run.id, "plan": run.hash, "by": by, "asked_by": run.asked_by}
+        self._room.record(Event.SYNC_REJECTED, dict(fields))
         return await self.find(run.id)
 
     async def find(self, name: str) -> RunRecord:
@@ -136,6 +171,16 @@ class Synchroniser:
     async def runs(self) -> list[RunRecord]:
         """The newest runs first."""
         return await self._book.runs(self.rules.source, _KEPT)
+
+    async def look(self, run_id: str) -> RunRecord | None:
+        """The run of this very id."""
+        found = await self._book.find(run_id, self.rules.source) if run_id else []
+        return next((run for run in found if run.id == run_id), None)
+
+    async def page(self, run: RunRecord, after: int, limit: int, which: Which) -> list[tuple[PlannedItem, Item]]:
+        """As many items of a plan, those *which* fit, after the number *after*."""
+        rows = await self._book.items(run.id, after, limit, which.state, which.kinds, which.external)
+        return [(row, read(run.source, row.kind, row.person_id, row.document)) for row in rows]
 
     async def items(self, run: RunRecord) -> AsyncIterator[tuple[PlannedItem, Item]]:
         """The items of a plan, in their order."""
@@ -206,6 +251,13 @@ class Synchroniser:
                 await self._book.change(run.id, ["reading"], state="failed", updated=self._now)
         return None
 
+    async def _gives_up(self, run: RunRecord) -> bool:
+        """True for a run that was begun under other rules: whoever changed them may have wanted to stop it."""
+        if run.head["config"] == self.rules.digest:
+            return False
+        await self._end(replace(run, head={**run.head, "why": _OTHER_RULES}), "failed")
+        return True
+
     async def _planned(self, wish: Wish, progress: Progress) -> RunRecord:
         state = await self.state()
         now = self._now
@@ -216,9 +268,10 @@ class Synchroniser:
         except BaseException as error:
             why = str(error) if isinstance(error, Unavailable | Refused) else type(error).__name__
             with suppress(Unavailable):
-                await self._end(replace(run, head={"why": why, "only": wish.only}), "failed")
+                await self._end(replace(run, head={"why": why, "only": wish.only, "asked_key": wish.key}), "failed")
             raise
         head = {**planned.head(), "only": wish.only, "since": self._since(state, wish), "config": self.rules.digest}
+        head["asked_key"] = wish.key
         run = replace(run, hash=planned.hash, state=self._verdict(planned), head=head, updated=self._now)
         is_known = await self._supersede(run)
         await self._book.change(
@@ -263,7 +316,7 @@ class Synchroniser:
         """Raise Refused(CHANGED_MEANWHILE) unless source, target and configuration are as they were."""
         planned = planned_of(run.head)
         if run.head["config"] != self.rules.digest:
-            raise Refused(Reason.CHANGED_MEANWHILE, 409, "the configuration has changed since the plan was made")
+            raise Refused(Reason.CHANGED_MEANWHILE, 409, _OTHER_RULES)
         again = await self._read(await self.state(), "", run.head["since"], run.head["only"], progress)
         if again.source != planned.source or again.reading != planned.reading:
             raise Refused(Reason.CHANGED_MEANWHILE, 409, "the source has changed since the plan was made")

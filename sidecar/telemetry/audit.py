@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
-from sidecar.core.audit import Event
+from sidecar.core.audit import EVERY, Event
 from sidecar.telemetry.chaining import Anchoring, Chain
 from sidecar.telemetry.outlet import Outlet
 from sidecar.telemetry.personal import Policy, Treat
@@ -29,11 +29,15 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=st
 _PATIENCE = 3.0
 
 
+Hear = Callable[[Event, Mapping[str, object]], None]
+
+
 class Form(NamedTuple):
     """A line with holes, and what is done to what goes into them."""
 
     text: str
     treats: tuple[Treat | None, ...]
+    outlets: tuple[Outlet, ...]
 
 
 class AuditLog:
@@ -45,14 +49,18 @@ class AuditLog:
         clock: Callable[[], float],
         anchoring: Anchoring | None = None,
         policy: Policy | None = None,
+        wanted: Sequence[frozenset[Event]] = (),
     ) -> None:
         """Write to every one of *sinks*, chained where there is *anchoring*; *clock* gives epoch seconds.
 
-        *policy* says what becomes of personal data.
+        *policy* says what becomes of personal data; *wanted*, for each sink, which events it takes: all when left out.
         """
         self._outlets = [
             Outlet(sink, None if anchoring is None else Chain(anchoring, clock, sink.place)) for sink in sinks
         ]
+        takes = zip(self._outlets, wanted or (EVERY,) * len(sinks), strict=True)
+        self._takers = _takers(list(takes))
+        self._hearers: list[Hear] = []
         self._policy = policy
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
@@ -73,8 +81,22 @@ class AuditLog:
 
     def record(self, event: Event, fields: Mapping[str, object]) -> None:
         """Note that *event* happened; *fields* are JSON values, empty ones are left out. Never secrets."""
-        if self._outlets:
-            self._put(_written(self._line(self._time(), event, fields)))
+        for hear in self._hearers:
+            hear(event, fields)
+        if outlets := self._takers[event]:
+            self._put(_written(self._line(self._time(), event, fields)), outlets)
+
+    def listen(self, hear: Hear) -> None:
+        """Have *hear* called with each event, before anything is done to personal data; it must be quick."""
+        self._hearers.append(hear)
+
+    def stop_listening(self, hear: Hear) -> None:
+        """Call *hear* no longer."""
+        self._hearers.remove(hear)
+
+    def treated(self, fields: Mapping[str, object]) -> Mapping[str, object]:
+        """*fields* with personal data as it may be kept."""
+        return fields if self._policy is None else self._policy.applied(fields)
 
     def _line(self, time: str, event: Event, fields: Mapping[str, object]) -> dict[str, object]:
         if self._policy is not None:
@@ -90,12 +112,12 @@ class AuditLog:
 
         None where nothing is written.
         """
-        if not self._outlets:
+        if not (outlets := self._takers[event]):
             return None
         line = self._line(_HOLE, event, fields) | dict.fromkeys(holes, _HOLE)
         text = _written(line).decode().replace("%", "%%").replace(f'"{_HOLE}"', "%s")
         treats = () if self._policy is None else tuple(self._policy.of(hole) for hole in holes)
-        return Form(text, treats if any(treats) else ())
+        return Form(text, treats if any(treats) else (), outlets)
 
     def fill(self, form: Form, *values: str) -> None:
         """Note *form* with the *values* of its holes, in the order in which they were named."""
@@ -106,10 +128,10 @@ class AuditLog:
         text = form.text % (f'"{self._time()}"', *map(encode_basestring, values))
         if not text.isascii() or "\x7f" in text:
             text = text.translate(_DECEIVING)
-        self._put(text.encode(errors="backslashreplace"))
+        self._put(text.encode(errors="backslashreplace"), form.outlets)
 
-    def _put(self, text: bytes) -> None:
-        for outlet in self._outlets:
+    def _put(self, text: bytes, outlets: tuple[Outlet, ...]) -> None:
+        for outlet in outlets:
             outlet.put(text)
         self._schedule()
 
@@ -146,13 +168,21 @@ class AuditLog:
         for outlet in self._outlets:
             outlet.flush(_PATIENCE)
 
-    def close(self) -> None:
-        """Write the rest and let go of the sinks."""
+    def rest(self) -> None:
+        """Forget what the event loop would do later, so that ``close`` may be called in a thread."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def close(self) -> None:
+        """Write the rest and let go of the sinks."""
+        self.rest()
         for outlet in self._outlets:
             outlet.close(_PATIENCE)
+
+
+def _takers(takes: Sequence[tuple[Outlet, frozenset[Event]]]) -> dict[Event, tuple[Outlet, ...]]:
+    return {event: tuple(outlet for outlet, events in takes if event in events) for event in Event}
 
 
 def _written(line: Mapping[str, object]) -> bytes:

@@ -41,15 +41,18 @@ class Chain:
         self._is_uncovered = False
 
     def seal(self, lines: Sequence[bytes], lost: int) -> bytes:
-        """*lines* chained, with an anchor where one is due; *lost* lines were thrown away so far."""
-        sealed = [] if self._number else [self._anchor("first", lost)]
+        """*lines* chained, with an anchor where one is due; *lost* lines were thrown away so far. Raises OSError."""
+        is_due = (self._is_uncovered or bool(lines)) and self._is_due()
+        # Asked before anything is counted: when nobody can know, nothing has happened yet.
+        after = self._place() if is_due or not self._number else ""
+        sealed = [] if self._number else [self._anchor("first", lost, after)]
         for line in lines:
             self._number += 1
             text, self._last = linked(line, self._name, self._number, self._last)
             sealed.append(text)
         self._is_uncovered = self._is_uncovered or bool(lines)
-        if self.pause() == 0:
-            sealed.append(self._anchor("middle", lost))
+        if is_due:
+            sealed.append(self._anchor("middle", lost, after))
         return b"".join(sealed)
 
     def pause(self) -> float | None:
@@ -59,13 +62,17 @@ class Chain:
         return max(0.0, self._anchored + self._anchoring.every - self._clock())
 
     def end(self, lost: int) -> bytes:
-        """The last anchor; nothing when the chain never began."""
-        return self._anchor("last", lost) if self._number else b""
+        """The last anchor; nothing when the chain never began. Raises OSError."""
+        return self._anchor("last", lost, self._place()) if self._number else b""
 
-    def _anchor(self, kind: str, lost: int) -> bytes:
+    def _is_due(self) -> bool:
+        return self._clock() >= self._anchored + self._anchoring.every
+
+    def _anchor(self, kind: str, lost: int, after: str) -> bytes:
         now = self._clock()
         time = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-        said = f'{{"time":"{time}","event":"{ANCHOR}","kind":"{kind}","after":"{self._place()}","lost":{lost}}}\n'
+        said = f'{{"time":"{time}","event":"{ANCHOR}","kind":"{kind}","after":"{after}",'
+        said += f'"before":"{self._last.hex()}","lost":{lost}}}\n'
         self._number += 1
         text, self._last = linked(said.encode(), self._name, self._number, self._last, self._anchoring.sign)
         self._anchored, self._is_uncovered = now, False

@@ -10,6 +10,14 @@ from typing import Any, Literal
 
 import structlog
 
+LEVELS = ("debug", "info", "warning", "error")
+# Who writes lines here, by the names that a level can be set for.
+LOGGERS = (
+    "accounts", "app", "application", "audit", "condition", "console", "control", "doorway", "drift", "front",
+    "listening", "metadata", "oidc", "redis", "reload", "renewal", "run", "scim", "serving", "signals", "sync",
+    "upstream", "vault", "wire", "workers",
+)  # fmt: skip
+_NUMBERS = {"exception": logging.ERROR, "warn": logging.WARNING, "msg": logging.INFO, "critical": logging.CRITICAL}
 _SECRET_PARTS = ("token", "secret", "password", "cookie", "authorization", "assertion", "code_verifier", "private")
 
 
@@ -21,9 +29,58 @@ def _without_secrets(_logger: Any, _method: str, entry: MutableMapping[str, Any]
     return entry
 
 
+class _Thresholds:
+    """The least level that is written: what is configured, and what was set since by the name of the logger."""
+
+    def __init__(self) -> None:
+        self.configured = logging.INFO
+        self.overridden: dict[str, int] = {}
+
+    def of(self, logger: str) -> int:
+        return self.overridden.get(logger, self.overridden.get("", self.configured))
+
+    def least(self) -> int:
+        return min([self.configured, *self.overridden.values()])
+
+
+_thresholds = _Thresholds()
+
+
+class _NamedLogger(structlog.WriteLogger):
+    """Writes each line in one piece, so that those of several workers stay apart; knows its name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(file=sys.stderr)
+        self.name = name
+
+
+def _made(*names: Any) -> _NamedLogger:
+    return _NamedLogger(str(names[0]) if names else "")
+
+
+def _without_unwanted(logger: Any, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    number = _NUMBERS.get(method) or logging.getLevelNamesMapping().get(method.upper(), logging.ERROR)
+    if number < _thresholds.of(getattr(logger, "name", "")):
+        raise structlog.DropEvent
+    return entry
+
+
+def override(logger: str, level: str | None) -> None:
+    """Write lines of *logger* ("" for all) from *level* on, None for what is configured, from now on.
+
+    Libraries' own lines stay at warnings whatever is set: below that they hold whole requests and queries.
+    """
+    if level is None:
+        _thresholds.overridden.pop(logger, None)
+    else:
+        _thresholds.overridden[logger] = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_thresholds.least()))
+
+
 def set_up(level: str, style: Literal["auto", "json", "text"]) -> None:
     """Send everything at *level* and above to standard error; "auto" is text on a terminal, JSON elsewhere."""
     number = logging.getLevelNamesMapping()[level.upper()]
+    _thresholds.configured = number
     as_text = style == "text" or (style == "auto" and sys.stderr.isatty())
     in_colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     shared: list[Any] = [
@@ -39,9 +96,9 @@ def set_up(level: str, style: Literal["auto", "json", "text"]) -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
-        processors=[*shared, *endings],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        processors=[_without_unwanted, *shared, *endings],
+        wrapper_class=structlog.make_filtering_bound_logger(_thresholds.least()),
+        logger_factory=_made,
         cache_logger_on_first_use=False,
     )
     formatter = structlog.stdlib.ProcessorFormatter(

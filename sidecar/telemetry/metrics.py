@@ -6,7 +6,7 @@ import asyncio
 import os
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -85,6 +85,21 @@ class Metrics:
             buckets=_BUCKETS,
             registry=registry,
         )
+        self.insights = Counter(
+            "sidecar_insights",
+            "Alerts by their kind; suppressed are those beyond the most.",
+            ["kind"],
+            registry=registry,
+        )
+        self.hook_seconds = Histogram(
+            "sidecar_hook_seconds",
+            "Time that orders to the application took.",
+            ["change"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        # Each is told of every order: which change, and how many seconds it took.
+        self.hook_watchers: list[Callable[[str, float], None]] = []
         self.faults = Counter(
             "sidecar_faults", "Answers with 5xx made by the sidecar itself.", ["reason"], registry=registry
         )
@@ -113,6 +128,21 @@ class Metrics:
             "For how long the oldest duty has waited.",
             registry=registry,
             multiprocess_mode="livemostrecent",
+        )
+        self.configurations = Counter(
+            "sidecar_configuration_loads", "Configurations by whether they are in force.", ["result"], registry=registry
+        )
+        self.configuration_at = Gauge(
+            "sidecar_configuration_last_good_seconds",
+            "When a configuration was last put in force (epoch seconds).",
+            registry=registry,
+            multiprocess_mode="max",
+        )
+        self.configuration_refused = Gauge(
+            "sidecar_configuration_refused",
+            "1 while the newest state of the configuration is refused and a former one in force.",
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self._under_way = 0
         self._ended: Tally[tuple[str, str]] = Tally()
@@ -154,6 +184,19 @@ class Metrics:
             self.sync_good.labels(source).set(at)
             for change, number in counts.items():
                 self.sync_changes.labels(source, change).inc(number)
+
+    def of_hook(self, change: str, seconds: float) -> None:
+        """Note that an order to the application took *seconds*."""
+        self.hook_seconds.labels(change).observe(seconds)
+        for watch in self.hook_watchers:
+            watch(change, seconds)
+
+    def of_configuration(self, result: str, at: float) -> None:
+        """Note what became of a configuration at *at*: loaded or refused."""
+        self.configurations.labels(result).inc()
+        self.configuration_refused.set(result == "refused")
+        if result == "loaded":
+            self.configuration_at.set(at)
 
     def of_drift(self, counts: Mapping[str, int]) -> None:
         """Note how many findings of each kind there are; one that is gone is none."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from sidecar.config.audit import Audit, Syslog
+from sidecar.core.audit import EVERY
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.chaining import Anchoring, signer
 from sidecar.telemetry.personal import Policy
@@ -17,18 +18,35 @@ from sidecar.telemetry.sinks import FileSink, Sink, StdoutSink, SyslogSink
 _FACILITIES = {"user": 1, "auth": 4, "authpriv": 10, "audit": 13, **{f"local{n}": 16 + n for n in range(8)}}
 
 
-def open_audit(section: Audit, clock: Callable[[], float]) -> AuditLog:
-    """The log that *section* describes. Raises OSError or ValueError that names the setting."""
-    sinks: list[Sink] = []
+def open_audit(
+    section: Audit,
+    clock: Callable[[], float],
+    others: Mapping[str, Sink] | None = None,
+    *,
+    is_command: bool = False,
+) -> AuditLog:
+    """The log that *section* describes, with *others* that were opened elsewhere.
+
+    A command does not look after what others left to be delivered. Raises OSError or ValueError that names the setting.
+    """
+    sinks: dict[str, Sink] = dict(others or {})
     if section.file is not None:
         rotation = section.rotate
         rotated = (rotation.size, rotation.keep) if rotation is not None else ()
-        sinks.append(FileSink(section.file, *rotated))
+        sinks["file"] = FileSink(section.file, *rotated)
     if section.stdout:
-        sinks.append(StdoutSink())
+        sinks["stdout"] = StdoutSink()
     if section.syslog is not None:
-        sinks.append(_syslog(section.syslog))
-    return AuditLog(sinks, clock, _anchoring(section), _policy(section))
+        sinks["syslog"] = _syslog(section.syslog)
+    if section.webhook is not None:
+        from sidecar.telemetry.webhook import Sender, WebhookSink  # noqa: PLC0415 - an HTTP client is for who needs one
+
+        sender = Sender(section.webhook, "audit", setting="audit.webhook")
+        if not is_command:
+            sender.start()
+        sinks["webhook"] = WebhookSink(sender)
+    wanted = [section.events[name].events if name in section.events else EVERY for name in sinks]
+    return AuditLog(list(sinks.values()), clock, _anchoring(section), _policy(section), wanted)
 
 
 def _syslog(section: Syslog) -> SyslogSink:

@@ -91,8 +91,8 @@ class Outlet:
 
     def _end(self) -> None:
         """Write the last anchor, so that nobody can cut off what stands before it."""
-        last = b"" if self._chain is None or self._rest else self._chain.end(self.dropped)
         try:
+            last = b"" if self._chain is None or self._rest else self._chain.end(self.dropped)
             while last:
                 last = last[self._sink.write(last) :]
         except OSError as error:
@@ -118,8 +118,12 @@ class Outlet:
         with contextlib.suppress(IndexError):
             while len(lines) < _MOST_AT_ONCE:
                 lines.append(self._waiting.popleft())
+        try:
+            self._rest = b"".join(lines) if self._chain is None else self._chain.seal(lines, self.dropped)
+        except OSError:
+            self._waiting.extendleft(reversed(lines))
+            raise
         self._bytes_taken += sum(map(len, lines))
-        self._rest = b"".join(lines) if self._chain is None else self._chain.seal(lines, self.dropped)
         self._lines_in_rest = len(lines)
 
     def _pause(self) -> float | None:
@@ -128,10 +132,10 @@ class Outlet:
     def _write_all(self) -> OSError | None:
         """Write everything that waits; what the sink did not take is first the next time."""
         while self._waiting or self._rest or self._pause() == 0:
-            if not self._rest:
-                # Only then: what is taken out of the queue is not counted any more, nor dropped.
-                self._take()
             try:
+                if not self._rest:
+                    # Only then: what is taken out of the queue is not counted any more, nor dropped.
+                    self._take()
                 self._rest = self._rest[self._sink.write(self._rest) :]
             except OSError as error:
                 return error

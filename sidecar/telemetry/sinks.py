@@ -32,7 +32,7 @@ class Sink(Protocol):
         """Append whole lines, and say how many bytes were taken; may block, is called in a thread. Raises OSError."""
 
     def place(self) -> str:
-        """The line that stands last there (see core.chain.Place); "" when that cannot be known."""
+        """The line that stands last there (see core.chain.Place); "" when nobody can know. Raises OSError for now."""
 
     def close(self) -> None:
         """Let go of the place."""

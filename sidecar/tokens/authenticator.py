@@ -73,6 +73,8 @@ class TokenAuthenticator:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._generation = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        # Told of a use now and then: which token, after how many seconds without one, and about it.
+        self.heard: Callable[[str, float, Mapping[str, object]], None] | None = None
         changes.listen(self._forget, self._clear)
 
     async def identify(self, visit: Visit, now: float) -> Session | None:
@@ -90,7 +92,7 @@ class TokenAuthenticator:
         entry = self._remembered(secret_hash, now) or await self._looked_up(secret_hash, visit, now)
         if user is not None and self._basic == "same_user" and user != entry.session.identity.username:
             raise Refused(Reason.TOKEN_INVALID, 401, "the user name is not the owner's")
-        self._note_use(entry, now)
+        self._note_use(entry, visit, now)
         return entry.session
 
     def _shown(self, visit: Visit) -> tuple[str, str | None]:
@@ -170,9 +172,13 @@ class TokenAuthenticator:
             raise Refused(Reason.IDENTITY_INCOMPLETE, 403, "nothing is known of the owner; they have to sign in once")
         return known[0]
 
-    def _note_use(self, entry: _Entry, now: float) -> None:
+    def _note_use(self, entry: _Entry, visit: Visit, now: float) -> None:
         if now - entry.used < _USED_EVERY:
             return
+        if self.heard is not None:
+            # One that was never used has been silent since it was made.
+            silent = now - (entry.used or entry.token.created)
+            self.heard(entry.token.id, silent, {**told(entry.token), "client": visit.client})
         entry.used = now
         task = asyncio.create_task(self._write_use(entry.token.id, now))
         self._tasks.add(task)

@@ -363,7 +363,7 @@ class Upstream:
     async def look_after_servers(self) -> None:
         """Check the servers' health for ever, where the configuration asks for it."""
         for server in self.servers:
-            self._tell(Happening.UP, server.name)
+            self._tell(Happening.UP if server.is_up else Happening.DOWN, server.name)
         if self._health is not None:
             await asyncio.gather(*(look_after(server, self._health) for server in self.servers))
         await asyncio.Event().wait()

@@ -156,6 +156,7 @@ class KeycloakServer:
                 "clientId": client_id,
                 "protocol": "openid-connect",
                 "secret": secret,
+                "publicClient": False,
                 "redirectUris": list(redirect_uris),
                 "standardFlowEnabled": True,
                 "frontchannelLogout": False,

@@ -21,6 +21,7 @@ include /etc/ldap/schema/inetorgperson.schema
 pidfile {folder}/slapd.pid
 modulepath /usr/lib/ldap
 moduleload back_mdb
+moduleload syncprov
 sizelimit unlimited
 database mdb
 maxsize 268435456
@@ -33,17 +34,22 @@ index objectClass,uid,modifyTimestamp,entryUUID eq
 limits dn.exact="{reader}" {limits}
 access to attrs=userPassword by anonymous auth
 access to * by dn.exact="{reader}" read by * none
+{overlay}
 """
 
 
 class SlapdServer:
-    """One running slapd. ``READER`` may read, within *limits* as slapd.conf writes them."""
+    """One running slapd. ``READER`` may read, within *limits* as slapd.conf writes them.
 
-    def __init__(self, port: int, limits: str = "size=unlimited") -> None:
+    *overlay* are more lines about the database, such as ``overlay syncprov``.
+    """
+
+    def __init__(self, port: int, limits: str = "size=unlimited", overlay: str = "") -> None:
         self.url = f"ldap://{HOST}:{port}"
         self._directory = new_directory("sidecar-slapd")
         (self._directory / "data").mkdir()
         self._limits = limits
+        self._overlay = overlay
         self._server = Server(
             "slapd",
             [find_program("slapd"), "-d", "0", "-f", str(self._directory / "slapd.conf"), "-h", self.url],
@@ -52,7 +58,8 @@ class SlapdServer:
 
     def _write(self, limits: str) -> None:
         values = {"folder": self._directory, "suffix": SUFFIX, "admin": ADMIN, "password": PASSWORD, "reader": READER}
-        (self._directory / "slapd.conf").write_text(CONFIG.format(**values, limits=limits))
+        values |= {"limits": limits, "overlay": self._overlay}
+        (self._directory / "slapd.conf").write_text(CONFIG.format(**values))
 
     def _answers(self) -> bool:
         try:
@@ -85,6 +92,11 @@ class SlapdServer:
         self.stop()
         self._write(limits)
         self.start()
+
+    def change(self, overlay: str) -> None:
+        """Start again with other lines about the database."""
+        self._overlay = overlay
+        self.limit(self._limits)
 
     def start(self) -> Self:
         """Start and wait until it answers."""

@@ -18,6 +18,8 @@ from sidecar.core.addresses import host_of
 from sidecar.core.cookies import is_cookie_name
 
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+# sockaddr_un has 108 bytes, with the zero at the end.
+_LONGEST_SOCKET = 107
 _TARGET = re.compile(r"/[!-~]*")
 # A duration of nothing means something here: no tolerance, no waiting, no memory.
 _MAY_BE_ZERO = frozenset(["leeway", "drain", "notice", "remember", "time"])
@@ -60,6 +62,14 @@ def listeners(config: Config, document: Document) -> Iterator[Problem]:
         yield document.error(("server", "metrics"), problem, "Write 127.0.0.1:9090")
     elif server.metrics == server.listen and not server.metrics.endswith(":0"):
         yield document.error(("server", "metrics"), "is the address that server.listen has", "Choose another port")
+
+
+def reloading(config: Config, document: Document) -> Iterator[Problem]:
+    """A Unix socket has a short name."""
+    control = config.reload.control
+    if control is not None and len(str(control).encode()) > _LONGEST_SOCKET:
+        message = f"longer than the {_LONGEST_SOCKET} bytes that the name of a Unix socket may have"
+        yield document.error(("reload", "control"), message, "Write a shorter path, such as /run/sidecar/control")
 
 
 def proxies(config: Config, document: Document) -> Iterator[Problem]:

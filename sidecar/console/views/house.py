@@ -18,6 +18,7 @@ from sidecar.console.history import ACCOUNTS, HEIGHT, REQUESTS, SIGN_INS, WIDTH,
 from sidecar.console.page import Asked, Page
 from sidecar.console.views.trail import TrailPages
 from sidecar.directory.browsing import DEAD, WAITING
+from sidecar.lasting import Lasting
 from sidecar.model import Unavailable
 from sidecar.probing import Finding, probe
 from sidecar.telemetry.audit import AuditLog
@@ -26,6 +27,7 @@ Probe = Callable[[Config], Awaitable[dict[str, Finding]]]
 _KEPT = 10.0
 _MOST_COUNTED = 1000
 _REFUSALS = 8
+_LOADS = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class HousePages:
     history: History
     trail: TrailPages
     audit: AuditLog
+    lasting: Lasting
     _probing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _probed: tuple[float, dict[str, Finding]] = (0.0, {})
 
@@ -66,7 +69,9 @@ class HousePages:
             parts = await self.condition.readiness()
         except Unavailable as fault:
             return f"{fault.reason.value}: {fault.detail}"
-        complaints = [f"{name}: {said}" for name, said in parts.items() if name.startswith("metadata.")]
+        complaints = [
+            f"{name}: {said}" for name, said in parts.items() if name.startswith(("metadata.", "configuration"))
+        ]
         if self.audit.is_failing:
             complaints.append("audit lines cannot be written")
         return "; ".join(complaints)
@@ -96,7 +101,9 @@ class HousePages:
     async def configuration(self, _asked: Asked) -> Page:
         """The configuration in force, with every default and without its secrets."""
         sections = [(name, _as_yaml(value)) for name, value in redacted(self.config).items() if value not in (None, {})]
-        return Page("configuration", {"sections": sections})
+        loads = await self.trail.loads(_LOADS)
+        values = {"sections": sections, "loads": loads, "has_file": self.trail.file is not None}
+        return Page("configuration", {**values, "complaint": self.lasting.complaint, "can_reload": self.lasting.reload})
 
 
 def _as_yaml(value: Any) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sidecar.console.acts import operator_fields
 from sidecar.console.page import Asked, Page
 from sidecar.console.trail import Looked, look_back, place_of
+from sidecar.console.trail_database import look_back_in
 from sidecar.core.audit import Event
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
@@ -20,12 +22,19 @@ from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.reading import Line, Query, instant_of
 
+if TYPE_CHECKING:
+    from sidecar.directory.audit import AuditBook
+
 PAGE = 50
 _FIELDS = ("event", "person", "client", "path", "reason", "reference", "session", "text")
 # Fields whose value stands in the line as it was typed.
-_PLAIN = ("client", "reason", "reference", "session")
+_PLAIN = ("client", "reason", "reference", "session", "person", "path")
 _BEFORE, _AFTER = 600.0, 60.0
 _MOST_AROUND = 60
+# Loads are rare: they are worth a longer look.
+_FAR = 64 * 1024 * 1024
+# How the names of events about it begin, those that say why it was not loaded, too.
+_ABOUT_CONFIGURATION = "configuration-"
 _SAME = ("session", "subject", "username", "person", "client")
 # What is shown of a line at first glance; the rest unfolds.
 _GLANCE = ("event", "effect", "act", "reason", "method", "path", "person", "username", "client")
@@ -44,17 +53,22 @@ class Shown:
 
 @dataclass(slots=True, kw_only=True)
 class TrailPages:
-    """``/audit`` and ``/why``. ``file`` is None where lines go elsewhere."""
+    """``/audit`` and ``/why``. ``file`` and ``book`` are None where lines go elsewhere."""
 
     audit: AuditLog
     file: Path | None
+    book: AuditBook | None = None
+
+    @property
+    def _source(self) -> object:
+        return self.file or self.book
 
     async def search(self, asked: Asked) -> Page:
         """Lines that fit the query, the newest first."""
         typed = {name: asked.query.get(name, "").strip() for name in (*_FIELDS, "until")}
-        values: dict[str, Any] = {"typed": typed, "events": [event.value for event in Event], "file": self.file}
+        values: dict[str, Any] = {"typed": typed, "events": [event.value for event in Event], "file": self._source}
         values |= {"lines": (), "further": None, "has_packed": False, "problem": ""}
-        if self.file is not None:
+        if self._source is not None:
             if any(typed.values()):
                 said = {f"asked_{name}": value for name, value in typed.items() if value}
                 self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), **said})
@@ -70,7 +84,8 @@ class TrailPages:
         query = Query(event=events, **wanted)
         # Anchors say nothing about anybody; whoever wants them asks for them.
         quiet = "" if events else Event.AUDIT_ANCHOR.value
-        needles = [typed[name] for name in _PLAIN if typed[name].isalnum()] + list(events)
+        needles = [typed[name] for name in _PLAIN if _is_as_written(typed[name])] + list(events)
+        needles += [typed["text"]] if typed["text"].isascii() and typed["text"].isdigit() else []
 
         def fits(line: Line) -> bool:
             return line.get("event") != quiet and query.fits(line)
@@ -78,7 +93,9 @@ class TrailPages:
         return await self._back(fits, needles=needles, most=PAGE, until=until, begin=place_of(begin))
 
     async def _back(self, fits: Callable[[Line], bool], **how: Any) -> Looked:
-        assert self.file is not None  # noqa: S101 - the callers looked
+        if self.file is None:
+            assert self.book is not None  # noqa: S101 - the callers looked
+            return await look_back_in(self.book, fits, **how)
         try:
             return await asyncio.to_thread(look_back, self.file, fits, **how)
         except OSError as error:
@@ -86,7 +103,7 @@ class TrailPages:
 
     async def refusals(self, most: int) -> Sequence[Shown]:
         """The newest decisions that let nobody in."""
-        if self.file is None:
+        if self._source is None:
             return ()
         decision = Event.DECISION.value
         looked = await self._back(
@@ -97,12 +114,24 @@ class TrailPages:
         )
         return list(map(shown, looked.lines))
 
+    async def loads(self, most: int) -> Sequence[Shown]:
+        """The newest loads of the configuration, with all that is said of them."""
+        if self.file is None:
+            return ()
+        looked = await self._back(
+            lambda line: str(line.get("event", "")).startswith(_ABOUT_CONFIGURATION),
+            needles=[_ABOUT_CONFIGURATION],
+            most=most,
+            budget=_FAR,
+        )
+        return list(map(shown, looked.lines))
+
     async def why(self, asked: Asked) -> Page:
         """What happened in the request with a reference, why, and what was around it."""
         reference = asked.query.get("reference", "").strip()
-        values: dict[str, Any] = {"reference": reference, "file": self.file, "lines": (), "around": ()}
+        values: dict[str, Any] = {"reference": reference, "file": self._source, "lines": (), "around": ()}
         values |= {"words": None, "reason": "", "is_asked": bool(reference)}
-        if self.file is None or not reference:
+        if self._source is None or not reference:
             return Page("why", values)
         self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), "target": reference[:100]})
         needles = [reference] if reference.isalnum() else []
@@ -125,6 +154,11 @@ class TrailPages:
         return (await self._back(is_related, most=_MOST_AROUND, **span)).lines
 
 
+def _is_as_written(text: str) -> bool:
+    """True for what stands in JSON as it is."""
+    return bool(text) and text.isascii() and text.isprintable() and not set(text) & set('"\\/')
+
+
 def _instant(text: str) -> float:
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() if text else float("inf")
@@ -137,9 +171,15 @@ def _reason(lines: Sequence[Line]) -> Reason | None:
     return next((Reason(line["reason"]) for line in lines if line.get("reason") in known), None)
 
 
+def _text(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def shown(line: Line) -> Shown:
     """*line* for a page, whatever its values are."""
-    texts = {name: value if isinstance(value, str) else str(value) for name, value in line.items()}
+    texts = {name: _text(value) for name, value in line.items()}
     hidden = (*_GLANCE, "time", "chain", "n", "hash")
     return Shown(
         time=texts.get("time", "")[:19].replace("T", " "),

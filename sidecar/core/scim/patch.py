@@ -31,7 +31,7 @@ def patched(resource: Resource, body: Any, kind: Kind, *, tolerant: bool) -> Res
     """*resource* after all operations of *body*; the original stays as it is. Raises Fault."""
     # Nothing is changed in place but an extension: values are put in the place of others.
     changed = {key: dict(value) if isinstance(value, dict) else value for key, value in resource.items()}
-    for operation in _operations(body):
+    for operation in operations_of(body):
         _apply(changed, operation, kind, tolerant=tolerant)
     for attribute in kind.core.attributes:
         if attribute.required and not changed.get(attribute.name):
@@ -39,7 +39,8 @@ def patched(resource: Resource, body: Any, kind: Kind, *, tolerant: bool) -> Res
     return changed
 
 
-def _operations(body: Any) -> Sequence[Mapping[str, Any]]:
+def operations_of(body: Any) -> Sequence[Mapping[str, Any]]:
+    """The operations that *body* lists. Raises Fault."""
     if not isinstance(body, Mapping):
         raise bad_syntax("a PATCH is a JSON object")
     found = next((value for key, value in body.items() if key.lower() == "operations"), None)
@@ -61,7 +62,7 @@ def _apply(resource: Resource, operation: Mapping[str, Any], kind: Kind, *, tole
         return
     if not isinstance(path, str):
         raise bad_path("path must be a text")
-    target = _target(kind, path)
+    target = target_of(kind, path)
     leaf = target.part or target.place.leaf
     if leaf is not None and leaf.is_read_only:
         if tolerant:
@@ -86,7 +87,7 @@ def _apply_pathless(resource: Resource, verb: str, operation: Mapping[str, Any],
         raise bad_value("without a path, value must be a JSON object")
     known = 0
     for key, one in value.items():
-        target = _target(kind, key, is_strict=False)
+        target = target_of(kind, key, is_strict=False)
         if target is None:
             continue
         known += 1
@@ -102,7 +103,8 @@ def _apply_pathless(resource: Resource, verb: str, operation: Mapping[str, Any],
         raise bad_path(f"there are no such attributes: {', '.join(list(value)[:5])}")
 
 
-def _target(kind: Kind, path: str, *, is_strict: bool = True) -> Any:
+def target_of(kind: Kind, path: str, *, is_strict: bool = True) -> Any:
+    """Where *path* leads; to nowhere: Fault(invalidPath), or None unless *is_strict*."""
     match = _FILTERED.fullmatch(path.strip())
     place = place_of(kind, match["list"] if match else path.strip())
     if place is None or (match and (place.attribute is None or place.part is not None)):

@@ -112,16 +112,17 @@ def present(source: str, entry: Entry, mark: str, standing: Standing | None) -> 
 def absent(track: Track, external: str, standing: Standing, grace: Grace, now: float) -> Item | None:
     """What becomes of somebody who was in the source and is not any more; None when nothing does."""
     item = _Draft(external, track.person_id, None, track.mark, standing)
-    left_alone = _untouchable(grace.source, standing)
-    if track.off is not None or not standing.is_on:
-        is_due = grace.delete_after is not None and now - (track.off or now) >= grace.delete_after
-        if not is_due or left_alone:
-            return None
-        return item.of(Kind.DELETE, "switched off long enough ago")
-    if left_alone:
+    if _untouchable(grace.source, standing):
         return None
     missing, since = track.missing + 1, now if track.since is None else track.since
-    if missing >= grace.runs and now - since >= grace.seconds:
+    has_waited = missing >= grace.runs and now - since >= grace.seconds
+    if track.off is not None or not standing.is_on:
+        # Whom somebody else switched off is not ours to delete.
+        if grace.delete_after is None or track.off is None or now - track.off < grace.delete_after:
+            return None
+        if has_waited:
+            return item.of(Kind.DELETE, "switched off long enough ago")
+    elif has_waited:
         return item.of(Kind.DEACTIVATE, f"missing in {missing} runs", missing)
     return item.of(Kind.WAIT, f"missing in run {missing} of {grace.runs}", missing)
 

@@ -1,4 +1,4 @@
-"""Read people and groups from an LDAP server; the library is python-ldap, in a thread, since it waits."""
+"""Read people and groups from an LDAP server, OpenLDAP or Active Directory."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ from typing import Any
 
 from sidecar.config.sync_source import LdapSource
 from sidecar.core.sync.entry import Row
-from sidecar.core.sync.nesting import memberships
-from sidecar.sync.sources.source import End, Reading, down, in_thread
+from sidecar.sync.sources.ldap_groups import Groups, primary_key, read_groups
+from sidecar.sync.sources.ldap_server import Entry, LdapServer, Values
+from sidecar.sync.sources.ldap_sync import Refresh, StaleCookieError
+from sidecar.sync.sources.source import End, Reading, in_thread
 
 _DISABLED = 0x2
+_LOCKED = 0x10
 # These are octets, not text.
 _OCTETS = frozenset(["objectguid", "objectsid"])
 # What somebody has many of, also when they have one.
 _MANY = frozenset(["memberof", "objectclass"])
-_BROKEN = ("SIZELIMIT_EXCEEDED", "ADMINLIMIT_EXCEEDED", "TIMELIMIT_EXCEEDED", "PARTIAL_RESULTS")
-
-
-def _library() -> Any:
-    try:
-        import ldap  # noqa: PLC0415 - an extra, for those who have such a server
-        import ldap.controls  # noqa: PLC0415 - as above
-    except ImportError:
-        raise down("LDAP needs python-ldap: pip install 'auth-sidecar[ldap]'") from None
-    return ldap
+_MOST_CHANGES = 20_000
+_BY_TIME = frozenset(["modifyTimestamp", "uSNChanged"])
 
 
 class LdapPeople:
@@ -37,96 +32,83 @@ class LdapPeople:
         """Read what *section* says; *name* is for messages."""
         self._name = name
         self._section = section
+        self._server = LdapServer(name, section)
         self._since = ""
         self._newest = ""
-        self._groups: dict[str, tuple[str, ...]] | None = None
+        self._changed: list[Entry] | None = None
+        self._cursor: dict[str, str] = {}
+        self._groups: Groups | None = None
         self._groups_digest = ""
-        self._faults: list[str] = []
 
     async def begin(self, since: str) -> Reading:
         """See Source. When a group has changed everybody is read, since it does not say of whom."""
         before: Mapping[str, str] = json.loads(since) if since else {}
-        self._groups, self._groups_digest = await asyncio.to_thread(self._read_groups)
-        if before.get("groups") == self._groups_digest and before.get("at") and self._section.changes != "none":
+        if self._section.groups is not None:
+            self._groups, self._groups_digest = await asyncio.to_thread(read_groups, self._server, self._section.groups)
+        if before.get("groups") != self._groups_digest:
+            return "full"
+        if self._section.changes in _BY_TIME and before.get("at"):
             self._since = self._newest = before["at"]
             return "changes"
-        return "full"
+        if self._section.changes == "syncrepl" and before.get("cookie"):
+            self._changed = await asyncio.to_thread(self._changes_since, before)
+        return "full" if self._changed is None else "changes"
+
+    def _changes_since(self, before: Mapping[str, str]) -> list[Entry] | None:
+        """Who has changed, where nobody has gone; None when everybody must be read to see who is missing."""
+        refresh, found = Refresh(self._server), []
+        # A server that cannot read the cookie may tell of everybody without a word: then nobody knows who is gone.
+        most = min(_MOST_CHANGES, int(before.get("people", 0)) // 2)
+        try:
+            for chunk in refresh.chunks(self._attributes(), before["cookie"]):
+                found += chunk
+                if len(found) > most:
+                    return None
+        except StaleCookieError:
+            return None
+        if not self._server.faults and refresh.may_lack_somebody(before.get("crowd", "")):
+            return None
+        # A server that has nothing to tell may leave the cookie as it is (section 3.3).
+        crowd = refresh.crowd or ("" if found else before.get("crowd", ""))
+        self._cursor = {**before, "cookie": refresh.cookie or before["cookie"], "crowd": crowd}
+        return found
 
     def batches(self) -> AsyncIterator[Sequence[Row]]:
         """See Source."""
         return in_thread(self._chunks())
 
     def _chunks(self) -> Iterator[list[dict[str, Any]]]:
-        section = self._section
-        attributes = [*section.attributes, "entryUUID", *([section.changes] if section.changes != "none" else [])]
-        which = section.filter
-        if self._since:
-            which = f"(&{which}({section.changes}>={self._since}))"
-        for page in self._search(section.base, which, attributes):
+        for page in self._pages():
             yield [self._row(name, values) for name, values in page]
 
-    def _search(self, base: str, which: str, attributes: Sequence[str]) -> Iterator[list[tuple[str, Any]]]:
-        """Pages of entries (DN, attributes); what the server did not give goes to the faults."""
-        ldap = _library()
-        connection = self._connected(ldap)
-        cookie: Any = b""
-        try:
-            while True:
-                controls = []
-                if self._section.page:
-                    controls = [ldap.controls.SimplePagedResultsControl(True, self._section.page, cookie)]  # noqa: FBT003 - critical
-                number = connection.search_ext(base, ldap.SCOPE_SUBTREE, which, list(attributes), serverctrls=controls)
-                entries: list[tuple[str, Any]] = []
-                told: Sequence[Any] = ()
-                # One message at a time: what came before a limit is given all the same.
-                while True:
-                    try:
-                        kind, found, _, told = connection.result3(number, 0, self._section.timeout.total_seconds())
-                    except tuple(getattr(ldap, name) for name in _BROKEN) as limit:
-                        self._faults.append(f"the server stopped: {type(limit).__name__.lower().replace('_', ' ')}")
-                        yield entries
-                        return
-                    entries += [(name, values) for name, values in found if name is not None]
-                    if any(name is None for name, _ in found):
-                        self._faults.append("the server refers to another one for some of it")
-                    if kind == ldap.RES_SEARCH_RESULT:
-                        break
-                yield entries
-                cookies = [one.cookie for one in told if getattr(one, "cookie", None) is not None]
-                cookie = cookies[0] if cookies else b""
-                if not cookie:
-                    return
-        except ldap.LDAPError as error:
-            raise down(f"{self._name}: {_words(error)}") from None
-        finally:
-            _close(connection, ldap)
-
-    def _connected(self, ldap: Any) -> Any:
+    def _pages(self) -> Iterator[list[Entry]]:
         section = self._section
-        try:
-            connection = ldap.initialize(section.url)
-            connection.set_option(ldap.OPT_PROTOCOL_VERSION, 3)
-            connection.set_option(ldap.OPT_REFERRALS, 0)
-            connection.set_option(ldap.OPT_NETWORK_TIMEOUT, section.timeout.total_seconds())
-            connection.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
-            if section.ca is not None:
-                connection.set_option(ldap.OPT_X_TLS_CACERTFILE, str(section.ca))
-            connection.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
-            if section.start_tls:
-                connection.start_tls_s()
-            if section.bind and section.password is not None:
-                connection.simple_bind_s(section.bind, section.password.reveal())
-        except ldap.LDAPError as error:
-            raise down(f"{self._name}: {_words(error)}") from None
-        return connection
+        if self._changed is not None:
+            yield self._changed
+        elif section.changes == "syncrepl":
+            refresh, people = Refresh(self._server), 0
+            for chunk in refresh.chunks(self._attributes()):
+                people += len(chunk)
+                yield chunk
+            if refresh.cookie:
+                self._cursor = {"cookie": refresh.cookie, "crowd": refresh.crowd, "people": str(people)}
+        else:
+            since = f"(&{section.filter}({section.changes}>={self._since}))"
+            yield from self._server.pages(section.base, since if self._since else section.filter, self._attributes())
 
-    def _row(self, name: str, values: Mapping[str, list[bytes]]) -> dict[str, Any]:
+    def _attributes(self) -> list[str]:
+        section = self._section
+        more = ["entryUUID", *([section.changes] if section.changes in _BY_TIME else [])]
+        return [*section.attributes, *more, *(["primaryGroupID"] if section.groups is not None else [])]
+
+    def _row(self, name: str, values: Values) -> dict[str, Any]:
         row: dict[str, Any] = {key: _value(key, many) for key, many in values.items()}
         row["dn"] = name
-        control = row.get("userAccountControl")
-        row["disabled"] = isinstance(control, str) and control.isdigit() and bool(int(control) & _DISABLED)
+        row["disabled"] = _has_bit(row.get("userAccountControl"), _DISABLED)
+        if "msDS-User-Account-Control-Computed" in row:
+            row["locked"] = _has_bit(row["msDS-User-Account-Control-Computed"], _LOCKED)
         if self._groups is not None:
-            keys = (name.lower(), str(row.get("uid", "")).lower())
+            keys = (name.lower(), str(row.get("uid", "")).lower(), primary_key(str(row.get("primaryGroupID", ""))))
             row["groups"] = sorted({group for key in keys for group in self._groups.get(key, ())})
         changed = row.get(self._section.changes)
         if isinstance(changed, str):
@@ -135,60 +117,28 @@ class LdapPeople:
             del row[self._section.changes]
         return row
 
-    def _read_groups(self) -> tuple[dict[str, tuple[str, ...]] | None, str]:
-        """By member (lower case) the names of all their groups, and a digest of that."""
-        section = self._section.groups
-        if section is None:
-            return None, ""
-        members: dict[str, list[str]] = {}
-        names: dict[str, str] = {}
-        for page in self._search(section.base, section.filter, [section.name, section.member]):
-            for dn, values in page:
-                plain = {key.lower(): many for key, many in values.items()}
-                if any(key.startswith(f"{section.member.lower()};range=") for key in plain):
-                    self._faults.append("a group has more members than the server gives at once")
-                called = plain.get(section.name.lower())
-                if called:
-                    names[dn.lower()] = called[0].decode(errors="replace")
-                    members[dn.lower()] = [
-                        one.decode(errors="replace").lower() for one in plain.get(section.member.lower(), [])
-                    ]
-        if self._faults:
-            # Groups that nobody was told of are not groups that somebody has left.
-            return None, ""
-        found = memberships(members, names, nested=section.nested)
-        text = json.dumps(sorted((key, list(many)) for key, many in found.items()))
-        return found, uuid.uuid5(uuid.NAMESPACE_OID, text).hex
-
     def end(self) -> End:
         """See Source."""
-        if self._faults:
-            return End(is_complete=False, why=f"{self._name}: {self._faults[0]}")
-        has_cursor = self._section.changes != "none" and self._newest
-        cursor = json.dumps({"at": self._newest, "groups": self._groups_digest}) if has_cursor else ""
-        return End(is_complete=True, cursor=cursor)
+        if self._server.faults:
+            return End(is_complete=False, why=f"{self._name}: {self._server.faults[0]}")
+        if self._section.changes in _BY_TIME and self._newest:
+            self._cursor = {"at": self._newest}
+        cursor = json.dumps({**self._cursor, "groups": self._groups_digest}) if self._cursor else ""
+        return End(is_complete=True, cursor=cursor, knows_missing=self._section.changes == "syncrepl")
 
     async def probe(self) -> str:
         """See Source."""
-
-        def reach() -> str:
-            ldap = _library()
-            connection = self._connected(ldap)
-            try:
-                connection.search_ext_s(self._section.base, ldap.SCOPE_BASE, "(objectClass=*)", ["1.1"])
-            except ldap.LDAPError as error:
-                raise down(f"{self._name}: {_words(error)}") from None
-            finally:
-                _close(connection, ldap)
-            return f"answers at {self._section.base}"
-
-        return await asyncio.to_thread(reach)
+        return await asyncio.to_thread(self._server.probe)
 
     async def close(self) -> None:
         """Nothing stays open."""
 
 
-def _value(key: str, many: list[bytes]) -> Any:
+def _has_bit(number: Any, bit: int) -> bool:
+    return isinstance(number, str) and number.isdigit() and bool(int(number) & bit)
+
+
+def _value(key: str, many: Sequence[bytes]) -> Any:
     if key.lower() == "objectguid":
         return str(uuid.UUID(bytes_le=many[0])) if len(many[0]) == 16 else many[0].hex()
     if key.lower() in _OCTETS:
@@ -200,16 +150,3 @@ def _value(key: str, many: list[bytes]) -> Any:
         except UnicodeDecodeError:
             texts.append(one.hex())
     return texts[0] if len(texts) == 1 and key.lower() not in _MANY else sorted(texts)
-
-
-def _words(error: Exception) -> str:
-    """The kind of error and the server's word for it, never what was sent."""
-    told = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-    return f"{type(error).__name__} {told.get('desc', '')}".strip()
-
-
-def _close(connection: Any, ldap: Any) -> None:
-    try:
-        connection.unbind_ext_s()
-    except ldap.LDAPError:
-        return

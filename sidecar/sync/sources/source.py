@@ -19,11 +19,13 @@ class End:
     """How a reading ended. ``why`` says in words what is missing when it is not complete.
 
     ``cursor`` is what the next ``begin`` is given, so that it need not read everything again; "" when it must.
+    ``knows_missing``: had somebody who was missing come back, they would be among the changes.
     """
 
     is_complete: bool
     why: str = ""
     cursor: str = ""
+    knows_missing: bool = False
 
 
 class Source(Protocol):

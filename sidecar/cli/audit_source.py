@@ -1,0 +1,165 @@
+"""Where commands read audit lines from: a file and what was rotated away, or the directory's database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
+
+from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up
+from sidecar.config.models import Config
+from sidecar.core.audit import Event
+from sidecar.core.chain import Finding, Verifier
+from sidecar.directory.audit import AuditBook, Wanted
+from sidecar.directory.database import Database
+from sidecar.model import Unavailable
+from sidecar.telemetry.reading import Line, Query, files_of, follow, lines_of, parsed, raw_lines
+
+T = TypeVar("T")
+_POLL = 0.5
+
+
+class Source(Protocol):
+    """Somewhere that audit lines stand. What cannot be read ends the command."""
+
+    def lines(self, wanted: Query) -> Iterator[Line]:
+        """Lines that may fit *wanted*, the oldest first."""
+
+    def newest(self, wanted: Query, most: int) -> Sequence[Line]:
+        """The newest lines that fit, at most so many, the oldest first."""
+
+    def follow(self) -> Iterator[Line]:
+        """Lines as they come, for ever."""
+
+    def verified(self, check: Verifier) -> Iterator[Finding]:
+        """What *check* finds in all of them."""
+
+
+class FileSource:
+    """Audit files."""
+
+    def __init__(self, file: Path) -> None:
+        """Read *file* and its forerunners."""
+        self._file = file
+
+    def _paths(self) -> Sequence[Path]:
+        paths = files_of(self._file)
+        if not paths:
+            give_up(f"{self._file}: there is no such file", EXIT_UNAVAILABLE)
+        return paths
+
+    def lines(self, wanted: Query) -> Iterator[Line]:  # noqa: ARG002 - a file has to be read as a whole
+        """See Source.lines."""
+        try:
+            yield from lines_of(self._paths())
+        except OSError as error:
+            give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
+
+    def newest(self, wanted: Query, most: int) -> Sequence[Line]:
+        """See Source.newest."""
+        return list(deque((line for line in self.lines(wanted) if is_told(line, wanted)), maxlen=most))
+
+    def follow(self) -> Iterator[Line]:
+        """See Source.follow."""
+        try:
+            for raw in follow(self._file):
+                line = parsed(raw)
+                if line is not None:
+                    yield line
+        except OSError as error:
+            give_up(f"{self._file}: {error.strerror}", EXIT_UNAVAILABLE)
+
+    def verified(self, check: Verifier) -> Iterator[Finding]:
+        """See Source.verified."""
+        try:
+            for path in self._paths():
+                for number, raw in raw_lines(path):
+                    yield from check.read(f"{path.name}:{number}", raw)
+        except OSError as error:
+            give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
+
+
+class DatabaseSource:
+    """Audit lines in the directory's database."""
+
+    def __init__(self, config: Config) -> None:
+        """Read in the directory of *config*."""
+        self._runner = asyncio.Runner()
+        try:
+            self._database = Database(config.directory.url.reveal(), config.directory.timeout.total_seconds())
+        except Unavailable as fault:
+            give_up(f"{fault.reason.value}: {fault.detail}", EXIT_UNAVAILABLE)
+        self._book = AuditBook(self._database)
+        click.get_current_context().call_on_close(self.close)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._do(self._database.close())
+        self._runner.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._runner.run(work)
+        except Unavailable as fault:
+            give_up(f"{fault.reason.value}: {fault.detail}", EXIT_UNAVAILABLE)
+
+    def lines(self, wanted: Query) -> Iterator[Line]:
+        """See Source.lines."""
+        after, query = 0, wanted_of(wanted)
+        while page := self._do(self._book.forward(after, query)):
+            for entry in page:
+                line = parsed(entry.line.encode())
+                if line is not None:
+                    yield line
+            after = page[-1].id
+
+    def newest(self, wanted: Query, most: int) -> Sequence[Line]:
+        """See Source.newest; read from the end on."""
+        found: list[Line] = []
+        before, query = None, wanted_of(wanted)
+        while len(found) < most and (page := self._do(self._book.backward(before, query))):
+            lines = (parsed(entry.line.encode()) for entry in page)
+            found += [line for line in lines if line is not None and is_told(line, wanted)]
+            before = page[-1].id
+        return found[:most][::-1]
+
+    def follow(self) -> Iterator[Line]:
+        """See Source.follow."""
+        after = self._do(self._book.newest())
+        while True:
+            page = self._do(self._book.forward(after))
+            for entry in page:
+                line = parsed(entry.line.encode())
+                if line is not None:
+                    yield line
+            after = page[-1].id if page else after
+            if not page:
+                time.sleep(_POLL)
+
+    def verified(self, check: Verifier) -> Iterator[Finding]:
+        """See Source.verified; also what a search goes by must be what the line says."""
+        after = 0
+        while page := self._do(self._book.forward(after)):
+            for entry in page:
+                yield from check.read(entry.where, entry.line.encode(errors="surrogatepass"))
+                if not entry.is_true:
+                    yield Finding("problem", entry.where, "its columns do not say what its line says")
+            after = page[-1].id
+
+
+def wanted_of(query: Query) -> Wanted:
+    """What the database can look for by itself; the rest is looked at line by line."""
+    texts = (query.client, query.reason, query.session, query.person)
+    # Others may stand in a line by escapes.
+    needles = tuple(text for text in texts if text.isascii() and text.isalnum())
+    return Wanted(frozenset(query.event), query.reference, needles, query.since, query.until)
+
+
+def is_told(line: Line, wanted: Query) -> bool:
+    """True for a line that fits. Anchors are for the verifier; whoever wants them asks for them."""
+    return wanted.fits(line) and (line.get("event") != Event.AUDIT_ANCHOR.value or bool(wanted.event))

@@ -1,0 +1,95 @@
+"""Let commands on this machine speak to the sidecar that runs: a Unix socket for its own user and root alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from sidecar.cli.wire import Serve
+from sidecar.listening import bound
+
+_log = structlog.get_logger("control")
+_LONGEST = 64 * 1024
+_LONGEST_ANSWER = 1 << 20
+_PATIENCE = 10.0
+# Linux: struct ucred.
+_CREDENTIALS = struct.Struct("3i")
+
+
+@asynccontextmanager
+async def control(path: Path | None, serve: Serve) -> AsyncIterator[None]:
+    """Answer by *serve* what is asked at *path*, as long as the block lasts. Raises OSError that names the setting."""
+    if path is None:
+        yield
+        return
+    (door,) = await bound("reload.control", f"unix:{path}")
+    # Before anybody can connect.
+    path.chmod(0o600)  # noqa: ASYNC240 - as quick as binding it
+    door.listen(8)
+    door.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    task = asyncio.create_task(_accept(door, serve))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        door.close()
+        with contextlib.suppress(OSError):
+            path.unlink()  # noqa: ASYNC240 - as above
+
+
+async def _accept(door: socket.socket, serve: Serve) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        while True:
+            one, _ = await loop.sock_accept(door)
+            group.create_task(_speak(one, serve))
+
+
+async def _speak(one: socket.socket, serve: Serve) -> None:
+    try:
+        with one:
+            uid = _CREDENTIALS.unpack(one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
+            # The file's mode says the same; a folder that somebody opens up by mistake must not be enough.
+            if uid not in {0, os.geteuid()}:
+                _log.warning("refused at reload.control", uid=uid)
+                return
+            async with asyncio.timeout(_PATIENCE):
+                asked = json.loads(await _line(one, _LONGEST))
+            answer = await serve({**asked, "who": f"uid {uid}"})
+            await asyncio.get_running_loop().sock_sendall(one, json.dumps(answer).encode() + b"\n")
+    except (OSError, ValueError, TypeError, TimeoutError) as error:
+        _log.warning("a command was not understood", error=type(error).__name__)
+
+
+async def _line(one: socket.socket, longest: int) -> bytes:
+    data = b""
+    while not data.endswith(b"\n"):
+        piece = await asyncio.get_running_loop().sock_recv(one, 65536)
+        if not piece or len(data) > longest:
+            raise ValueError
+        data += piece
+    return data
+
+
+def ask(path: Path, patience: float, **fields: Any) -> Mapping[str, Any]:
+    """Ask the sidecar that listens at *path*. Raises OSError, TimeoutError among them, and ValueError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+        one.settimeout(patience)
+        one.connect(str(path))
+        one.sendall(json.dumps(fields).encode() + b"\n")
+        with one.makefile("rb") as stream:
+            answer = json.loads(stream.readline(_LONGEST_ANSWER))
+    if not isinstance(answer, dict):
+        raise TypeError
+    return answer
