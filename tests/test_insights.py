@@ -242,6 +242,8 @@ async def test_personal_data_are_treated_wherever_an_alert_goes(
     sink = Kept()
     audit = AuditLog([sink], clock, None, policy)
     insight = open_insights(how, store, audit, Metrics(), time.time, None, "")
+    working = asyncio.create_task(insight.work())
+    await asyncio.sleep(0)
     for client in ("192.0.2.1", "198.51.100.7"):
         audit.record(Event.LOGIN_SUCCEEDED, {**ADA, "client": client})
         await insight.watch.look()
@@ -257,6 +259,10 @@ async def test_personal_data_are_treated_wherever_an_alert_goes(
         assert "ada" not in text
         assert "a1" not in {*json.loads(text)[0]}
         assert "198.51.100.7" not in text
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    # Whoever takes over after a reload hears of everything once.
+    assert audit._hearers == []
     await insight.close()
 
 

@@ -233,8 +233,15 @@ async def test_a_signal_reloads_one_process(world: World, tmp_path: Path) -> Non
         async def is_loaded() -> bool:
             return await one.status("/public/x") in {401, 403}
 
+        def lines() -> list[dict[str, Any]]:
+            return [line for line in one.audit("configuration-loaded") if line["trigger"] == "signal"]
+
+        async def is_noted() -> bool:
+            return bool(lines())
+
         await until(is_loaded)
-        (line,) = [line for line in one.audit("configuration-loaded") if line["trigger"] == "signal"]
+        await until(is_noted)
+        (line,) = lines()
         assert line["changes"]
 
 

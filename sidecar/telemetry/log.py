@@ -14,8 +14,8 @@ LEVELS = ("debug", "info", "warning", "error")
 # Who writes lines here, by the names that a level can be set for.
 LOGGERS = (
     "accounts", "app", "application", "audit", "condition", "console", "control", "doorway", "drift", "front",
-    "listening", "metadata", "oidc", "redis", "reload", "renewal", "run", "scim", "serving", "signals", "sync",
-    "upstream", "vault", "wire", "workers",
+    "insights", "listening", "metadata", "oidc", "redis", "reload", "renewal", "run", "scim", "serving", "signals",
+    "sync", "upstream", "vault", "webhook", "wire", "workers",
 )  # fmt: skip
 _NUMBERS = {"exception": logging.ERROR, "warn": logging.WARNING, "msg": logging.INFO, "critical": logging.CRITICAL}
 _SECRET_PARTS = ("token", "secret", "password", "cookie", "authorization", "assertion", "code_verifier", "private")
