@@ -34,7 +34,7 @@ from sidecar.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from sidecar.portal.vetting import Vetting
 
-_log = structlog.get_logger("break-glass")
+_log = structlog.get_logger("break_glass")
 PAGE = "break-glass"
 _ACCOUNT_TIMES, _TOGETHER_TIMES = 4, 10
 _LONGEST_NAME, _LONGEST_PASSWORD = 128, 1024
