@@ -13,8 +13,8 @@ import structlog
 LEVELS = ("debug", "info", "warning", "error")
 # Who writes lines here, by the names that a level can be set for.
 LOGGERS = (
-    "accounts", "app", "application", "audit", "break_glass", "condition", "console", "control", "doorway", "drift", "front",
-    "insights", "listening", "metadata", "oidc", "redis", "outages", "reload", "run", "scim", "serving", "signals",
+    "accounts", "app", "application", "audit", "break_glass", "condition", "console", "control", "doorway", "drift",
+    "front", "insights", "listening", "metadata", "oidc", "outages", "redis", "reload", "run", "scim", "serving", "signals",
     "sync", "upstream", "vault", "webhook", "wire", "workers",
 )  # fmt: skip
 _NUMBERS = {"exception": logging.ERROR, "warn": logging.WARNING, "msg": logging.INFO, "critical": logging.CRITICAL}
