@@ -29,8 +29,10 @@ from sidecar.logins.opening import open_bearer, open_introspection, open_logins,
 from sidecar.pages.answers import Answers
 from sidecar.plans import asks_of, certificate_plan, forward_auth_of, gate_plan, identity_plan
 from sidecar.portal.application import ApplicationSession
+from sidecar.portal.emergency import Emergency
 from sidecar.portal.invitation import nobody_invites
-from sidecar.portal.opening import Entrance
+from sidecar.portal.opening import Entrance, emergency_path, open_break_glass
+from sidecar.portal.outages import Outages
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site, site_of
 from sidecar.recording import open_keeping, open_recording
@@ -96,6 +98,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         support=config.pages.support,
         overrides=config.pages.templates,
         takes_basic=config.tokens is not None and config.tokens.basic != "never",
+        emergency=emergency_path(config.break_glass, site),
     )
     plans = {name: identity_plan(config, name) for name in config.logins}
     accounts, scim, tokens, schedules = Accounts(), None, None, list[Any]()
@@ -139,6 +142,8 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         lambda client, host: gate.lines_about(client, host),  # noqa: PLW0108 - made below
     )
     saml_logins = saml_logins_of(logins, config.logins)
+    outage = config.sessions.outage
+    outages = Outages(store, outage.total_seconds() if outage is not None else None, audit.record, metrics)
     entrance = Entrance(
         site=site,
         store=store,
@@ -154,20 +159,32 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         lifetime=config.sessions.absolute.total_seconds(),
         keep_post=config.sessions.keep_post,
         accept=accounts.invitations.accept if accounts.invitations is not None else None,
+        emergency=emergency_path(config.break_glass, site),
+        is_away=outages.is_away,
     )
+    emergency = Emergency(
+        section=config.break_glass,
+        origin=site.origin,
+        remembered_else=accounts.remembered,
+        known_else=accounts.known,
+        ensure_else=accounts.ensure,
+        at_hand_else=accounts.at_hand,
+        end_person=keeper.end_person,
+    )
+    break_glass = open_break_glass(config.break_glass, entrance, emergency, parts)
     gate = Gate(
         plan=plan,
         site=site,
         keeper=keeper,
-        renewal=Renewal(logins, keeper, audit.record),
+        renewal=Renewal(logins, keeper, outages, audit.record),
         authenticators=callers,
         forms=entrance.forms,
         leaving=Leaving(entrance.sign_out, upstream, audit),
-        remembered=accounts.remembered,
-        known=accounts.known,
+        remembered=emergency.remembered,
+        known=emergency.known,
         engines=parts.add(open_engines(config.engines, metrics, accounts.changes)),
-        ensure=accounts.ensure,
-        at_hand=accounts.at_hand,
+        ensure=emergency.ensure,
+        at_hand=emergency.at_hand,
         assertion=signer or _nothing_asserted,
         upstream=upstream,
         endings=endings,
@@ -177,9 +194,11 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
 
     def complaints() -> Mapping[str, str]:
+        own = {**outages.complaints(), **(break_glass.complaints(clock()) if break_glass is not None else {})}
         return {
             **lasting.complaints(),
             **watch.complaints(),
+            **own,
             **{name: text for one in schedules for name, text in one.complaints().items()},
         }
 
@@ -187,6 +206,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
     portal = entrance.portal(
         asks=asks_of(gate.plan.rules),
         is_ready=condition.in_public,
+        break_glass=break_glass,
         keys=signer.keys if signer is not None else {"keys": []},
         invitations=accounts.invitations.opened if accounts.invitations is not None else nobody_invites,
         front_channel={

@@ -71,6 +71,8 @@ class Reason(Enum):
     REFRESH_REFUSED = "refresh-refused"
     STEP_UP_UNMET = "step-up-unmet"
     CSRF = "csrf"
+    BREAK_GLASS_REFUSED = "break-glass-refused"
+    BREAK_GLASS_CLOSED = "break-glass-closed"
     INVITATION_INVALID = "invitation-invalid"
     INVITATION_USED = "invitation-used"
     INVITATION_EXPIRED = "invitation-expired"

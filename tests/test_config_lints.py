@@ -164,6 +164,14 @@ def console(rest: str, base: str = CONSOLE) -> dict[str, str]:
     return {"console": f"console: {{{base}, {rest}}}"}
 
 
+STRONG = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHRzYWx0c2FsdA$" + "A" * 43
+
+
+def glass(account: str = "", rest: str = "networks: 10.0.0.0/8", hashed: str = STRONG) -> dict[str, str]:
+    line = f"hash: '{hashed}'{', ' if account else ''}{account}"
+    return {"break_glass": f"break_glass: {{accounts: {{ops: {{{line}}}}}, {rest}}}"}
+
+
 # (sections, severity, path, fragment of the message or its way out)
 CASES = [
     # Drift
@@ -177,6 +185,28 @@ CASES = [
     (drift(f"{ACCOUNT}, repair: true"), "error", "drift.repair", "timetable"),
     (drift(listed="rest: {base_url: nowhere, path: /u, people: '{{ body }}'}"), "error", "drift.list.rest.base_url",
      "no plain address"),
+    # Break-glass
+    (glass(hashed=STRONG.replace("2id", "2i")), "error", "break_glass.accounts.ops.hash", "no argon2id"),
+    (glass(hashed="$2b$12$abc"), "error", "break_glass.accounts.ops.hash", "no argon2id"),
+    (glass(hashed=STRONG.replace("65536", "19456")), "error", "break_glass.accounts.ops.hash", "weak"),
+    (glass(hashed=STRONG.replace("t=3", "t=2")), "error", "break_glass.accounts.ops.hash", "weak"),
+    (glass(hashed=STRONG.replace("salt", "").replace("c2FsdHNhbHRzYWx0c2FsdA", "c2FsdA")), "error",
+     "break_glass.accounts.ops.hash", "salt"),
+    (glass(hashed=STRONG.replace("65536", "4194304")), "error", "break_glass.accounts.ops.hash", "costly"),
+    (glass("totp: {env: OIDC_SECRET}"), "error", "break_glass.accounts.ops.totp", "base32"),
+    ({"break_glass": f"break_glass: {{accounts: {{a: {{hash: '{STRONG}'}}, b: {{hash: "
+     f"'{STRONG.replace('t=3', 't=4')}'}}}}, networks: 10.0.0.0/8}}"}, "warning", "break_glass.accounts",
+     "tells names"),
+    (glass(rest="offered: false"), "warning", "break_glass", "anybody on the internet"),
+    (glass(rest="networks: 10.0.0.0/8, tries: off"), "error", "break_glass.tries", "all day"),
+    (glass(rest="networks: 10.0.0.0/8, lifetime: 9h"), "error", "break_glass.lifetime", "at most 8h"),
+    ({**glass(rest="networks: 10.0.0.0/8, while: outage"), **saml(base="type: saml, metadata: idp.xml")}, "error",
+     "break_glass.while", "in a file"),
+    ({**glass(), **logins("title: x", "break-glass")}, "error", "logins.break-glass", "emergency"),
+    (glass(rest="networks: 10.0.0.0/8, provision: true"), "error", "break_glass.provision", "without the section"),
+    ({**glass("account: x", "networks: 10.0.0.0/8, provision: true"), **accounts()}, "error",
+     "break_glass.accounts.ops.account", "beside"),
+    (sessions("outage: 12h"), "warning", "sessions.outage", "no shorter"),
     # Traces
     (tracing("otlp: 'tcp://c:4318'"), "error", "tracing.otlp", "no address"),
     (tracing("otlp: 'http://me@c:4318'"), "error", "tracing.otlp", "no address"),

@@ -351,6 +351,8 @@ def test_forms_may_lead_to_a_provider_and_only_pages_that_are_made_for_them_have
             continue
         answer = answers.page(name, 200, samples[0])
         may = "'self' https: http://localhost:* http://127.0.0.1:*" if read(answer).all("form") else "'none'"
+        # What is posted there goes nowhere else.
+        may = "'self'" if name == "break_glass" else may
         assert policy(answer)["form-action"] == may
 
 

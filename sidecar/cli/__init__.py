@@ -28,6 +28,7 @@ _COMMANDS = {
     "audit": ("Search, follow, export and verify the audit lines.", "sidecar.cli.audit"),
     "insights": ("Show what was noticed, and what is counted.", "sidecar.cli.insights"),
     "why": ("Tell the whole story behind the reference id of a refusal page.", "sidecar.cli.why"),
+    "break-glass": ("Prepare local accounts for emergencies.", "sidecar.cli.break_glass"),
     "tokens": ("Issue API tokens, look at them, end them.", "sidecar.cli.tokens"),
     "convert": ("Begin with the configuration of another proxy.", "sidecar.cli.convert"),
     "schema": ("Print the JSON Schema of the configuration, for editors.", "sidecar.cli.check"),

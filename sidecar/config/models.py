@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sidecar.config.access import AccessRule
 from sidecar.config.audit import Audit
+from sidecar.config.break_glass import BreakGlass
 from sidecar.config.callers import Certificates, Tokens
 from sidecar.config.console import Console
 from sidecar.config.drift import Drift
@@ -77,6 +78,7 @@ class Config(Section):
     tokens: Tokens | None = Field(None, description="API tokens that the sidecar issues")
     certificates: Certificates | None = Field(None, description="callers whose certificate a front proxy passes on")
     signals: Signals | None = Field(None, description="who tells of ended sessions and disabled accounts")
+    break_glass: BreakGlass | None = Field(None, description="local accounts for emergencies; none when left out")
     sessions: Sessions = Field(Sessions(), description="where sessions live, and how long")
     directory: Annotated[Directory, Shorthand(_as_directory, TEXT_SCHEMA)] = Field(
         Directory(), description="where the sidecar remembers who has which account"

@@ -172,6 +172,10 @@ class Sessions(Section):
     )
     idle: Duration = Field(timedelta(minutes=30), description="a session ends after this long without a request")
     absolute: Duration = Field(timedelta(hours=12), description="a session ends after this long in any case")
+    outage: Duration | None = Field(
+        None,
+        description="longest life of a session whose provider cannot be asked any more; its other ends when left out",
+    )
     login: Duration = Field(timedelta(minutes=15), description="how long a sign-in may take")
     timeout: Duration = Field(timedelta(seconds=2), description="longest wait for the store")
     cache: int = Field(10_000, ge=0, description="live sessions that each worker remembers")

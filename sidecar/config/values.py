@@ -43,6 +43,7 @@ __all__ = [
     "parse_duration",
     "parse_rate",
     "parse_size",
+    "secret_of",
     "surroundings_of",
 ]  # fmt: skip
 
@@ -139,6 +140,11 @@ def _secret(value: Any, info: ValidationInfo) -> Secret:
         message = f"the secret from {found[1]} is empty"
         raise ValueError(message)
     return Secret(*found)
+
+
+def secret_of(value: Any, info: ValidationInfo) -> Secret:
+    """Secret of ``{env: NAME}`` or ``{file: PATH}``; raises ValueError."""
+    return _secret(value, info)
 
 
 def _dsn(value: Any, info: ValidationInfo) -> Dsn:

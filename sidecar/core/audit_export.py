@@ -24,6 +24,7 @@ _VERY_LOW, _MEDIUM, _HIGH = 1, 5, 8
 _AUTHENTICATION, _ACCOUNT_CHANGE, _HTTP, _LIFECYCLE = 3002, 3001, 4002, 6002
 _ACTIVITIES = {
     "login-succeeded": (_AUTHENTICATION, 1), "login-failed": (_AUTHENTICATION, 1), "signed-out": (_AUTHENTICATION, 2),
+    "break-glass-used": (_AUTHENTICATION, 1), "break-glass-failed": (_AUTHENTICATION, 1),
     "session-ended": (_AUTHENTICATION, 2), "provider-logout": (_AUTHENTICATION, 2),
     "account-created": (_ACCOUNT_CHANGE, 1), "account-reactivated": (_ACCOUNT_CHANGE, 2),
     "person-enabled": (_ACCOUNT_CHANGE, 2), "account-deactivated": (_ACCOUNT_CHANGE, 5),

@@ -202,6 +202,12 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
         "The request came from another website, which may not act for you here.",
         "Open the application itself and do it there.",
     ),
+    Reason.BREAK_GLASS_REFUSED: _login("Name, password or code is wrong."),
+    Reason.BREAK_GLASS_CLOSED: _login(
+        "The emergency sign-in is for when the identity provider cannot be reached, and it can be now.",
+        "Sign in the usual way.",
+        Way.START,
+    ),
     Reason.INVITATION_INVALID: Explanation(
         "This link does not work",
         "It is no invitation of ours, or it was cut short on its way.",

@@ -19,6 +19,7 @@ from sidecar.core.paths import safe_return_to
 from sidecar.core.reasons import EXPLANATIONS, Explanation, Way
 from sidecar.model import Decision, Effect, Refused, Requirement, Unavailable, Visit
 from sidecar.pages.templates import Templates
+from sidecar.reason import Reason
 
 _SAFETY: tuple[tuple[str, str], ...] = (
     ("Cache-Control", "no-store"),
@@ -35,13 +36,21 @@ _NOT_IN_SOURCES = re.compile(r"[^A-Za-z0-9.:/\[\]_-]")
 # Chromium holds a form's redirects to form-action too, and these two forms are answered with a redirect to whatever
 # provider the person has, whose end-session address only its metadata tells: https, or http on this machine.
 _FORM_POLICY = f"{_POLICY}; form-action 'self' https: http://localhost:* http://127.0.0.1:*"
-_POLICIES: Mapping[str, str] = {"chooser": _FORM_POLICY, "confirm_sign_out": _FORM_POLICY}
+_OWN_FORM_POLICY = f"{_POLICY}; form-action 'self'"
+_POLICIES: Mapping[str, str] = {
+    "chooser": _FORM_POLICY,
+    "confirm_sign_out": _FORM_POLICY,
+    "break_glass": _OWN_FORM_POLICY,
+}
 _STRICT_POLICY = f"{_POLICY}; form-action 'none'"
 # RFC 9110, section 5.6.4, without the need to escape.
 _NOT_QUOTED = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 _MAY_BE_LEFT_OUT: Mapping[str, Mapping[str, object]] = {
     "onward": {"note": ""},
     "signed_out": {"is_partial": False},
+    "chooser": {"emergency": ""},
+    "unavailable": {"emergency": ""},
+    "refused": {"emergency": ""},
 }
 # The one script that any page has: it sends the form that is the page's whole purpose. There is a button without it.
 _SEND = "document.forms[0].submit()"
@@ -53,17 +62,26 @@ class Answers:
     """Renders answers; holds the compiled templates and the few facts that every page shows."""
 
     def __init__(
-        self, *, app_name: str, prefix: str, support: str, overrides: Path | None, takes_basic: bool = False
+        self,
+        *,
+        app_name: str,
+        prefix: str,
+        support: str,
+        overrides: Path | None,
+        takes_basic: bool = False,
+        emergency: str = "",
     ) -> None:
         """Use the templates in *overrides* before the built-in ones; *prefix* is where our own pages live.
 
-        With *takes_basic* programs are told that they may also come with Basic credentials.
+        With *takes_basic* programs are told that they may also come with Basic credentials. *emergency* is the path of
+        the page for emergencies, which is shown where a provider is down.
 
         Every template is tried at once: raises ValueError naming file and line of a mistake in *overrides*.
         """
         self._templates = Templates(app_name=app_name, prefix=prefix, support=support, overrides=overrides)
         self._prefix = prefix
         self._takes_basic = takes_basic
+        self._emergency = emergency
 
     def page(self, template: str, status: int, values: Mapping[str, Any], cookies: Sequence[str] = ()) -> web.Response:
         """HTML page from ``templates/{template}.html``; *cookies* are Set-Cookie texts."""
@@ -164,6 +182,7 @@ class Answers:
             "retry": target,
             "action": action,
             "is_for_others": explanation.another,
+            "emergency": self._emergency if said.reason is Reason.PROVIDER_DOWN else "",
         }
         return self.page(template, said.status, values, cookies)
 

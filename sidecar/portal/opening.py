@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
+from sidecar.config.break_glass import BreakGlass
 from sidecar.logins.login import Ask, Framing, Login, SamlParty
 from sidecar.pages.answers import Answers
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempts
+from sidecar.portal.break_glass import PAGE, BreakGlassPage, Reach
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
+from sidecar.portal.emergency import Emergency
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.forms import KeptForms
 from sidecar.portal.front_channel import FrontChannel
@@ -26,6 +30,16 @@ from sidecar.sessions.store import Store
 from sidecar.sessions.vault import Vault
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from sidecar.portal.vetting import Vetting
+
+
+class Closer(Protocol):
+    """Remembers what has to be closed."""
+
+    def add(self, part: Vetting, /) -> Vetting:
+        """Remember *part*, and give it back."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +65,8 @@ class Entrance:
     lifetime: float
     keep_post: int = 0
     accept: Accept | None = None
+    emergency: str = ""
+    is_away: Callable[[str], bool] = lambda _name: False
     forms: KeptForms = field(init=False)
     sign_in: SignIn = field(init=False)
     sign_out: SignOut = field(init=False)
@@ -74,6 +90,8 @@ class Entrance:
             application=self.application,
             answers=self.answers,
             accept=self.accept,
+            emergency=self.emergency,
+            is_away=self.is_away,
         )
         self.sign_out = SignOut(
             site=self.site,
@@ -96,6 +114,7 @@ class Entrance:
         keys: Mapping[str, object],
         invitations: Open = nobody_invites,
         front_channel: Mapping[str, Framing],
+        break_glass: BreakGlassPage | None = None,
     ) -> Portal:
         """The pages of this site; *front_channel* are the logins that may sign people out by a frame. As ``Portal``."""
         return Portal(
@@ -130,4 +149,33 @@ class Entrance:
             keys=keys,
             asks=asks,
             is_ready=is_ready,
+            break_glass=break_glass,
         )
+
+
+def emergency_path(section: BreakGlass | None, site: Site) -> str:
+    """Path of the page for emergencies where people may be told of it, "" where not."""
+    return site.path(PAGE) if section is not None and section.offered else ""
+
+
+def open_break_glass(
+    section: BreakGlass | None, entrance: Entrance, emergency: Emergency, parts: Closer
+) -> BreakGlassPage | None:
+    """The page for emergencies; None, and nothing of it there, unless the configuration has accounts for it."""
+    if section is None:
+        return None
+    # argon2 is for those who have such accounts.
+    from sidecar.portal.vetting import Vetting  # noqa: PLC0415
+
+    return BreakGlassPage(
+        section=section,
+        site=entrance.site,
+        sign_in=entrance.sign_in,
+        emergency=emergency,
+        vetting=parts.add(Vetting(section.accounts, entrance.store)),
+        reach=Reach(entrance.logins),
+        store=entrance.store,
+        answers=entrance.answers,
+        audit=entrance.audit,
+        metrics=entrance.metrics,
+    )

@@ -16,6 +16,7 @@ from sidecar.logins.login import Ask
 from sidecar.model import Refused, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import browser_of
+from sidecar.portal.break_glass import PAGE, BreakGlassPage
 from sidecar.portal.callback import Callback
 from sidecar.portal.front_channel import FrontChannel
 from sidecar.portal.invitation import InvitationPage
@@ -54,6 +55,7 @@ class Portal:
     keys: Mapping[str, object]
     asks: Callable[[str, str], Ask]
     is_ready: Callable[[], Awaitable[Mapping[str, str]]]
+    break_glass: BreakGlassPage | None = None
     _routes: dict[tuple[str, str], Handler] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +78,9 @@ class Portal:
             ("GET", "live"): self._live,
             ("GET", "ready"): self._ready,
         }
+        if self.break_glass is not None:
+            self._routes["GET", PAGE] = self.break_glass.got
+            self._routes["POST", PAGE] = self.break_glass.posted
 
     def owns(self, path: str) -> bool:
         """True when *path* is below our prefix."""

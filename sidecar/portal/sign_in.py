@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -47,6 +48,10 @@ class SignIn:
     application: ApplicationSession
     answers: Answers
     accept: Callable[[str, Identity, float], Awaitable[None]] | None = None
+    # Path of the page for emergencies where people may be told of it, "" where not.
+    emergency: str = ""
+    # Whether the login of that name is known to be out of reach.
+    is_away: Callable[[str], bool] = lambda _name: False
 
     async def begin(  # noqa: PLR0917 - what a sign-in depends on
         self,
@@ -98,9 +103,13 @@ class SignIn:
         return at_home[0] if len(at_home) == 1 else None
 
     def _chooser(self, to: str, email: str) -> web.Response:
-        choices = [{"name": login.name, "title": login.title} for login in self.logins.values()]
+        choices = [
+            {"name": login.name, "title": login.title, "is_away": self.is_away(login.name)}
+            for login in self.logins.values()
+        ]
         asks_email = any(login.domains for login in self.logins.values())
         values = {"choices": choices, "to": to, "asks_email": asks_email, "email": email, "unknown_email": bool(email)}
+        values["emergency"] = self.emergency and f"{self.emergency}?to={quote(to, safe='/')}"
         return self.answers.page("chooser", 200, values)
 
     async def expect_post(self, name: str, form: Mapping[str, str]) -> None:
@@ -134,7 +143,7 @@ class SignIn:
             if self.accept is None:
                 raise Refused(Reason.INVITATION_INVALID, 403, "there are no invitations any more")
             await self.accept(attempt.invitation, signed_in.identity, now)
-        token, session, dropped = await self._open(visit, signed_in, now)
+        token, session, dropped = await self.open(visit, signed_in, now)
         if browser:
             await self.circles.note_end(browser, now)
         is_enough = attempt.needs.is_met_by(session.auth_time, session.acr, session.amr, now)
@@ -146,7 +155,7 @@ class SignIn:
             raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
         return login
 
-    async def _open(self, visit: Visit, signed_in: SignedIn, now: float) -> tuple[str, Session, list[str]]:
+    async def open(self, visit: Visit, signed_in: SignedIn, now: float) -> tuple[str, Session, list[str]]:
         """Open a session; of the application's cookies only those of the same person stay.
 
         Whose they are is known by the session before. Where nobody knows, those that are listed go: they may be

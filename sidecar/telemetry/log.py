@@ -13,9 +13,9 @@ import structlog
 LEVELS = ("debug", "info", "warning", "error")
 # Who writes lines here, by the names that a level can be set for.
 LOGGERS = (
-    "accounts", "app", "application", "audit", "condition", "console", "control", "doorway", "drift", "front",
-    "insights", "listening", "metadata", "oidc", "redis", "reload", "renewal", "run", "scim", "serving", "signals",
-    "sync", "upstream", "vault", "webhook", "wire", "workers",
+    "accounts", "app", "application", "audit", "break_glass", "condition", "console", "control", "doorway", "drift",
+    "front", "insights", "listening", "metadata", "oidc", "outages", "redis", "reload", "run", "scim", "serving",
+    "signals", "sync", "upstream", "vault", "webhook", "wire", "workers",
 )  # fmt: skip
 _NUMBERS = {"exception": logging.ERROR, "warn": logging.WARNING, "msg": logging.INFO, "critical": logging.CRITICAL}
 _SECRET_PARTS = ("token", "secret", "password", "cookie", "authorization", "assertion", "code_verifier", "private")

@@ -33,6 +33,16 @@ class Metrics:
         self.logins = Counter(
             "sidecar_logins", "Sign-ins by provider and end.", ["provider", "result"], registry=registry
         )
+        self.break_glass = Counter(
+            "sidecar_break_glass", "Emergency sign-ins by their end.", ["result"], registry=registry
+        )
+        self.outage = Gauge(
+            "sidecar_provider_outage",
+            "1 while a provider cannot be reached to refresh sessions.",
+            ["provider"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.accounts = Counter("sidecar_accounts", "Provisioning events.", ["event"], registry=registry)
         self.scim = Counter("sidecar_scim", "Requests of SCIM clients.", ["client", "status"], registry=registry)
         self.sync_runs = Counter("sidecar_sync_runs", "Synchronisations.", ["source", "result"], registry=registry)

@@ -1,0 +1,133 @@
+"""Know which providers cannot be reached, ask them again at a slow pace, and say once that it began and ended."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from sidecar.core.audit import Event
+from sidecar.model import Session, Unavailable
+from sidecar.reason import Reason
+from sidecar.sessions.store import Store
+from sidecar.telemetry.metrics import Metrics
+
+_log = structlog.get_logger("outages")
+# Seconds between two questions: doubled with each that is not answered, and different by chance.
+_FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 120.0
+# After an outage, sessions are refreshed spread over so many seconds: not all at the moment the provider is back.
+_SPREAD = 30.0
+# Longer than any pause, so that an outage is forgotten only when nobody asks for that provider any more.
+_REMEMBERED = 3600.0
+Record = Callable[[Event, Mapping[str, object]], None]
+
+
+@dataclass(slots=True)
+class _Outage:
+    """What this process knows of one provider that did not answer."""
+
+    since: float
+    faults: int = 0
+    until: float = 0.0
+
+
+class Outages:
+    """Which providers are away; the store tells the replicas of each other's findings."""
+
+    def __init__(self, store: Store, limit: float | None, record: Record, metrics: Metrics) -> None:
+        """Sessions may live *limit* seconds beyond the time at which they were to be refreshed, None: as ever."""
+        self._store = store
+        self._limit = limit
+        self._record = record
+        self._metrics = metrics
+        self._away: dict[str, _Outage] = {}
+        self._back: dict[str, float] = {}
+        self._sure: set[str] = set()
+        # No secret depends on it.
+        self._chance = random.Random()  # noqa: S311
+
+    def complaints(self) -> Mapping[str, str]:
+        """What an operator should look at: providers that cannot be reached."""
+        return {f"provider.{name}": "cannot be reached; its sessions live on for a while" for name in self._away}
+
+    def bear(self, session: Session, now: float) -> Session:
+        """Let *session* live on without word of its provider. Raises Unavailable when that was long enough."""
+        if self._is_over(session, now):
+            detail = f"{session.provider} was not reached for longer than sessions.outage"
+            raise Unavailable(Reason.PROVIDER_DOWN, detail)
+        return session
+
+    def _is_over(self, session: Session, now: float) -> bool:
+        return self._limit is not None and now - session.refresh_at > self._limit
+
+    async def may_ask(self, session: Session, now: float) -> bool:
+        """True when it is time to ask the provider of *session*. Raises Unavailable when the store is down."""
+        name = session.provider
+        known = self._away.get(name)
+        if known is None:
+            return self._is_over(session, now) or now >= self._back.get(name, 0.0) + self._turn(session)
+        if now < known.until:
+            return False
+        if await self._store.get(_key(name)) is None:
+            # Another replica has reached it.
+            self._is_back(name, now)
+            return False
+        pause = self._pause(known.faults)
+        known.until = now + pause
+        # One of all replicas asks; the others hear of the end by the key that is gone.
+        return await self._store.claim(f"{_key(name)}:turn", b"1", pause / 2)
+
+    @staticmethod
+    def _turn(session: Session) -> float:
+        """When after an outage this session is refreshed, by its id: seconds from 0 to the whole spread."""
+        return _SPREAD * (sum(session.id.encode()) % 64) / 64
+
+    def _pause(self, faults: int) -> float:
+        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(faults, 10))
+        return longest * self._chance.uniform(0.5, 1.0)
+
+    async def failed(self, name: str, detail: str, now: float) -> None:
+        """Note that the provider *name* did not answer."""
+        self._sure.discard(name)
+        known = self._away.setdefault(name, _Outage(now))
+        known.until = now + self._pause(known.faults)
+        known.faults += 1
+        self._metrics.outage.labels(name).set(1)
+        since = str(now).encode()
+        if await self._store.claim(_key(name), since, _REMEMBERED):
+            _log.warning("a provider cannot be reached, its sessions live on", provider=name, detail=detail)
+            self._record(Event.OUTAGE_BEGAN, {"provider": name, "detail": detail})
+            return
+        held = await self._store.get(_key(name))
+        if held is not None:
+            await self._store.replace(_key(name), held, _REMEMBERED)
+
+    async def answered(self, name: str, now: float) -> None:
+        """Note that the provider *name* answered, be it with a no."""
+        if name in self._sure:
+            return
+        # Also what was noted before this process began: the outage may have outlived the one that noted it.
+        self._sure.add(name)
+        if name in self._away:
+            self._is_back(name, now)
+        since = await self._store.take(_key(name))
+        if since is not None:
+            self._metrics.outage.labels(name).set(0)
+            seconds = max(0, round(now - float(since)))
+            _log.info("a provider can be reached again", provider=name, seconds=seconds)
+            self._record(Event.OUTAGE_ENDED, {"provider": name, "seconds": seconds})
+
+    def _is_back(self, name: str, now: float) -> None:
+        self._away.pop(name, None)
+        self._back[name] = now
+        self._metrics.outage.labels(name).set(0)
+
+    def is_away(self, name: str) -> bool:
+        """True while the provider of the login *name* is known not to be reached."""
+        return name in self._away
+
+
+def _key(name: str) -> str:
+    return f"outage:{name}"

@@ -1,0 +1,338 @@
+"""Emergency accounts: they let in whom they should, loudly, and give nobody else anything to work with."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+
+from sidecar.core.totp import totp_code, totp_key
+from sidecar.model import Unavailable
+from sidecar.portal.vetting import Vetting, hashed
+from tests.services.redis import RedisServers
+from tests.world import Browser, Running, World
+
+PASSWORD = "correct horse battery staple 42"
+HASH = hashed(PASSWORD)
+TOTP = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+
+def glass(account: dict[str, Any] | None = None, **section: Any) -> dict[str, Any]:
+    """Configuration with the emergency account ``ops``."""
+    ops = {"hash": HASH, "groups": ["wiki-admins"], "email": "ops@example.com", **(account or {})}
+    return {"break_glass": {"accounts": {"ops": ops}, "networks": ["127.0.0.0/8"], **section}}
+
+
+async def form(browser: Browser, to: str = "/") -> dict[str, str]:
+    """Hidden fields of the form."""
+    page = await browser.page(f"/-/break-glass?to={quote(to)}")
+    assert page.status == 200, await page.text()
+    return fields(await page.text())
+
+
+def fields(text: str) -> dict[str, str]:
+    found = re.search(r'name="state" value="([^"]+)"', text)
+    assert found is not None
+    return {"state": found[1]}
+
+
+async def send(
+    browser: Browser, hidden: dict[str, str], password: str = PASSWORD, name: str = "ops", **more: Any
+) -> aiohttp.ClientResponse:
+    data = {**hidden, "username": name, "password": password, **more.pop("fields", {})}
+    return await browser.page("/-/break-glass", "POST", data=data, **more)
+
+
+async def enter(browser: Browser, to: str = "/", **more: Any) -> aiohttp.ClientResponse:
+    return await send(browser, await form(browser, to), **more)
+
+
+def events(running: Running, name: str) -> list[dict[str, Any]]:
+    return [line for line in running.audit() if line["event"] == name]
+
+
+async def test_without_the_section_there_is_nothing(world: World) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 404
+        assert (await browser.page("/-/break-glass", "POST", data={"username": "ops"})).status == 404
+
+
+async def test_an_emergency_account_gets_in_with_the_roles_of_its_groups_and_loudly(world: World) -> None:
+    running = await world(glass())
+    async with running.browser() as browser:
+        answer = await enter(browser, "/admin/x")
+        assert (answer.status, answer.headers["Location"]) == (303, "/admin/x")
+        assert (await browser.page("/admin/x")).status == 200
+        seen = running.application.seen[-1]
+        assert (seen.values("X-App-User"), seen.values("X-App-Roles")) == (["ops"], ["admin"])
+        me = await (await browser.fetch("/-/me")).json()
+        assert me["provider"] == "break-glass"
+    used = events(running, "break-glass-used")
+    assert [(line["person"], line["client"]) for line in used] == [("ops", "127.0.0.1")]
+    assert b'sidecar_break_glass_total{result="ok"} 1.0' in running.sidecar.metrics.render()
+    assert "break_glass" in await running.sidecar.condition.readiness()
+    assert PASSWORD not in running.audit_file.read_text()
+
+
+async def test_rules_hold_for_it_as_for_everybody(world: World) -> None:
+    running = await world(glass({"groups": ["wiki-readers"]}))
+    async with running.browser() as browser:
+        await enter(browser)
+        assert (await browser.page("/admin/x")).status == 403
+        assert (await browser.page("/x")).status == 200
+
+
+async def test_t56_its_session_ends_after_the_stated_time_and_by_signing_out(world: World) -> None:
+    running = await world(glass(lifetime="10m"))
+    async with running.browser() as browser:
+        await enter(browser)
+        assert (await browser.page("/x")).status == 200
+        world.clock.ahead = 601
+        assert (await browser.page("/x")).status == 302
+        world.clock.ahead = 0
+        await enter(browser)
+        await browser.page("/-/logout", "POST")
+        assert (await browser.page("/x")).status == 302
+
+
+async def test_a_session_does_not_outlive_a_change_of_its_account(world: World) -> None:
+    redis_free = await world(glass())
+    emergency = redis_free.sidecar.front.gate.known.__self__  # type: ignore[attr-defined]
+    async with redis_free.browser() as browser:
+        await enter(browser)
+        assert (await browser.page("/x")).status == 200
+        emergency._identities = {}
+        assert (await browser.page("/x")).status == 401
+        assert (await browser.page("/x")).status == 302
+
+
+async def test_t27_a_form_from_elsewhere_signs_nobody_in(world: World) -> None:
+    running = await world(glass())
+    async with running.browser() as browser, running.browser() as other:
+        hidden = await form(browser)
+        for site in ("cross-site", "same-site", "none"):
+            answer = await send(browser, hidden, headers={"Sec-Fetch-Site": site})
+            assert answer.status == 403
+        # Somebody else's form, with the very password: another browser, without its cookie.
+        assert (await send(other, hidden)).status == 400
+        assert (await send(browser, {"state": "x" * 43})).status == 400
+        assert (await send(browser, {})).status == 400
+        assert not browser.cookie()
+        assert not other.cookie()
+        # It was not used up by any of that, and works once.
+        assert (await send(browser, hidden)).status == 303
+        assert (await send(browser, hidden)).status == 400
+
+
+async def test_t27_the_session_gets_a_new_id_and_the_one_before_ends(world: World) -> None:
+    running = await world(glass())
+    async with running.browser() as browser:
+        await browser.sign_in("alan", "/x")
+        before = browser.cookie()
+        await enter(browser)
+        assert browser.cookie() not in ("", before)
+        browser.http.cookie_jar.update_cookies({"sidecar": before}, browser._url("/"))
+        assert (await browser.page("/x")).status == 302
+
+
+@pytest.mark.parametrize(
+    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/-/logout", "/%2e%2e//x"]
+)
+async def test_only_own_paths_are_gone_to(world: World, to: str) -> None:
+    running = await world(glass())
+    async with running.browser() as browser:
+        assert (await enter(browser, to)).headers["Location"] == "/"
+
+
+async def test_unknown_names_and_wrong_passwords_get_the_same_answer(world: World) -> None:
+    running = await world(glass(tries="100/1m"))
+    async with running.browser() as browser:
+        texts = []
+        for name, password in (("ops", "wrong"), ("nobody", PASSWORD), ("", ""), ("ops", "")):
+            answer = await enter(browser, name=name, password=password)
+            assert answer.status == 403
+            texts.append(re.sub(r'value="[^"]+"', "", await answer.text()))
+        assert len(set(texts)) == 1
+        assert not browser.cookie()
+    failed = events(running, "break-glass-failed")
+    assert [line["subject"] for line in failed] == ["ops", "unknown", "unknown", "ops"]
+
+
+async def test_unknown_names_take_as_long_as_known_ones(world: World) -> None:
+    running = await world(glass(tries="1000/1m"))
+    async with running.browser() as browser:
+        took: dict[str, list[float]] = {"ops": [], "nobody": []}
+        for _ in range(7):
+            for name, times in took.items():
+                hidden = await form(browser)
+                began = time.perf_counter()
+                await send(browser, hidden, "wrong", name)
+                times.append(time.perf_counter() - began)
+    known, unknown = (statistics.median(times) for times in took.values())
+    assert min(known, unknown) > 0.6 * max(known, unknown)
+
+
+async def test_the_name_that_was_typed_is_not_written_down_unless_it_is_one(world: World) -> None:
+    running = await world(glass())
+    async with running.browser() as browser:
+        await enter(browser, name=PASSWORD, password="x")
+    assert [line["subject"] for line in events(running, "break-glass-failed")] == ["unknown"]
+    assert PASSWORD not in running.audit_file.read_text()
+
+
+async def test_tries_are_limited_by_client_even_with_the_right_password(world: World) -> None:
+    running = await world(glass(tries="3/15m"))
+    async with running.browser() as browser:
+        for _ in range(3):
+            assert (await enter(browser, password="wrong")).status == 403
+        answer = await enter(browser)
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "900")
+        assert not browser.cookie()
+
+
+PROXIES = {"server": {"trusted_proxies": ["127.0.0.1/32"]}}
+
+
+async def test_tries_are_limited_by_account_and_together(world: World) -> None:
+    running = await world({**glass(tries="1/15m", networks=["10.0.0.0/8"]), **PROXIES})
+
+    async def tried(client: int, name: str) -> int:
+        async with running.browser() as browser:
+            browser.http.headers["X-Forwarded-For"] = f"10.0.0.{client}"
+            return (await enter(browser, name=name, password="wrong")).status
+
+    assert [await tried(number, "ops") for number in range(5)] == [403] * 4 + [429]
+    # Unknown names are counted as known ones are.
+    assert [await tried(10 + number, "nobody") for number in range(5)] == [403] * 4 + [429]
+    assert [await tried(20 + number, f"n{number}") for number in range(3)] == [403, 403, 429]
+
+
+async def test_outside_its_networks_the_page_is_not_there(world: World) -> None:
+    running = await world({**glass(networks=["10.0.0.0/8"], offered="true"), **PROXIES})
+    async with running.browser() as browser:
+        browser.http.headers["X-Forwarded-For"] = "192.0.2.1"
+        assert (await browser.page("/-/break-glass")).status == 404
+        assert (await send(browser, {"state": "x" * 43})).status == 404
+
+
+async def test_no_more_than_a_few_passwords_are_checked_at_once(world: World) -> None:
+    running = await world(glass())
+    vetting: Vetting = running.sidecar.front.portal.break_glass.vetting  # type: ignore[union-attr]
+    answers = await asyncio.gather(
+        *(vetting.vetted("ops", "wrong", "", 0.0) for _ in range(40)), return_exceptions=True
+    )
+    assert sum(isinstance(one, Unavailable) for one in answers) == 30
+    assert await vetting.vetted("ops", PASSWORD, "", 0.0) is not None
+
+
+async def test_what_is_too_long_is_not_even_hashed(world: World) -> None:
+    running = await world(glass())
+    async with running.browser() as browser:
+        assert (await enter(browser, password="x" * 1025)).status == 413
+        assert (await enter(browser, name="x" * 129)).status == 413
+
+
+def test_codes_are_those_of_rfc_6238() -> None:
+    key = totp_key(TOTP)
+    assert [totp_code(key, at // 30) for at in (59, 1111111109, 20000000000)] == ["287082", "081804", "353130"]
+
+
+async def test_with_totp_a_code_is_needed_and_counts_once(world: World) -> None:
+    running = await world(glass({"totp": {"env": "TOTP"}}, tries="100/1m"), environment={"TOTP": TOTP})
+    async with running.browser() as browser:
+        assert (await enter(browser)).status == 403
+        assert (await enter(browser, fields={"code": "000000"})).status == 403
+        code = totp_code(totp_key(TOTP), int(time.time()) // 30)
+        assert (await enter(browser, password="wrong", fields={"code": code})).status == 403
+        assert (await enter(browser, fields={"code": code})).status == 303
+        assert (await enter(browser, fields={"code": code})).status == 403
+
+
+async def test_while_outage_it_opens_only_when_the_provider_is_away(world: World) -> None:
+    running = await world(glass(**{"while": "outage"}))
+    async with running.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
+    away = await world(glass(**{"while": "outage"}), issuer="http://localhost:9/id")
+    async with away.browser() as browser:
+        assert (await enter(browser)).status == 303
+        assert (await browser.page("/x")).status == 200
+
+
+async def test_it_opens_as_well_when_the_provider_only_hangs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.portal.break_glass._PROBE_PATIENCE", 0.3)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    running = await world(glass(**{"while": "outage"}), issuer=f"http://localhost:{port}/id")
+    async with running.browser() as browser:
+        assert (await enter(browser)).status == 303
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_provider_that_is_down_leads_to_the_page_only_where_it_is_offered(world: World) -> None:
+    for offered in ("true", "false"):
+        running = await world(glass(offered=offered), issuer="http://localhost:9/id")
+        async with running.browser() as browser:
+            page = await browser.page("/-/login")
+            assert (page.status, "Retry-After" in page.headers) == (503, True)
+            assert ("/-/break-glass" in await page.text()) is (offered == "true")
+
+
+async def test_hooks_and_directory_are_left_alone_unless_it_is_said(world: World) -> None:
+    running = await world(
+        {**glass({"account": "root"}), "headers": {"X-Account": "{{ account.key }}"}},
+        provision=True,
+        environment={"USERS_DB": "sqlite:////nonexistent/users.db"},
+    )
+    async with running.browser() as browser:
+        await enter(browser)
+        assert (await browser.page("/x")).status == 200
+    assert running.application.seen[-1].values("X-Account") == ["root"]
+
+
+async def test_with_provision_it_goes_the_way_of_everybody(world: World) -> None:
+    running = await world(
+        glass(provision="true"), provision=True, environment={"USERS_DB": "sqlite:////nonexistent/users.db"}
+    )
+    async with running.browser() as browser:
+        await enter(browser)
+        assert (await browser.page("/x")).status == 503
+
+
+async def test_while_the_session_store_is_down_nobody_gets_in(world: World, redis_servers: RedisServers) -> None:
+    redis = redis_servers()
+    running = await world({**glass(), "sessions": {"redis": redis.url}})
+    async with running.browser() as browser:
+        hidden = await form(browser)
+        redis.stop()
+        assert (await send(browser, hidden)).status == 503
+        assert not browser.cookie()
+
+
+def command(text: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "sidecar", "break-glass", "hash"]
+    return subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+
+
+def test_the_command_makes_a_hash_that_holds_and_refuses_weak_passwords() -> None:
+    done = command(PASSWORD + "\n")
+    assert done.returncode == 0
+    assert done.stdout.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert PASSWORD not in done.stdout + done.stderr
+    for weak in ("short", "aaaaaaaaaaaaaaaaaaaaaaa", "x" * 2000, ""):
+        refused = command(weak + "\n")
+        assert (refused.returncode != 0, refused.stdout) == (True, ""), weak
