@@ -22,7 +22,7 @@ from sidecar.cli.sync_showing import EXIT_QUARANTINED, moment
 from sidecar.config.models import Config
 from sidecar.config.values import parse_duration
 from sidecar.core.audit_export import harmless
-from sidecar.core.drift import FIXABLE, Finding, Found
+from sidecar.core.drift import FIXABLE, WORDS, Finding, Found
 from sidecar.drift import DriftWatch
 from sidecar.drift.watch import Report
 from sidecar.model import Refused, Unavailable
@@ -31,18 +31,6 @@ from sidecar.syncing import Syncing, open_syncing
 # As diff does: there is a difference.
 EXIT_DRIFT = 5
 COLUMNS = ("finding", "account", "username", "there", "here", "seen", "person")
-WORDS = {
-    Finding.LINGERING: "active there, though the person was switched off or is gone",
-    Finding.DISABLED: "switched off there, though the person is active",
-    Finding.ROLES: "has other roles there",
-    Finding.ORPHAN: "active there, and nobody's here",
-    Finding.SIMILAR: "nobody's here, but looks like somebody's",
-    Finding.MISSING: "is not there any more",
-    Finding.RENAMED: "is called otherwise there",
-    Finding.REPLACED: "is another account under the same name",
-    Finding.TWICE: "is there twice",
-    Finding.DORMANT: "without a sign-in for long",
-}
 _STYLES = {Finding.LINGERING: "red", Finding.REPLACED: "red", Finding.ORPHAN: "yellow"}
 _WIDEST = 32
 

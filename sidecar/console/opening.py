@@ -24,6 +24,7 @@ from sidecar.console.seal import Seal
 from sidecar.console.syncs import Syncs
 from sidecar.console.views.access import AccessPage
 from sidecar.console.views.house import HousePages
+from sidecar.console.views.noticed import DriftPage, InsightsPage
 from sidecar.console.views.owed import OwedPage
 from sidecar.console.views.people import PeoplePages
 from sidecar.console.views.sync import SyncPages
@@ -118,6 +119,12 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
         syncs = parts.add(Syncs(sources=open_sync(config, accounts, audit.record, clock), accounts=accounts))
         views["sync"] = SyncPages(config=config, syncs=syncs, audit=audit).show
         menu.append(("/sync", "Sync"))
+    if config.drift is not None and accounts.directory is not None:
+        views["drift"] = DriftPage(accounts=accounts, audit=audit).show
+        menu.append(("/drift", "Drift"))
+    if config.insights is not None:
+        views["insights"] = InsightsPage(section=config.insights, store=store).show
+        menu.append(("/insights", "Insights"))
     if issuer is not None or config.scim is not None:
         views["tokens"] = TokenPages(config=config, accounts=accounts, audit_file=config.audit.file).show
         menu.append(("/tokens", "Tokens"))

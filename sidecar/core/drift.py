@@ -32,6 +32,18 @@ class Finding(Enum):
     DORMANT = "dormant"
 
 
+WORDS: Mapping[Finding, str] = {
+    Finding.LINGERING: "active there, though the person was switched off or is gone",
+    Finding.DISABLED: "switched off there, though the person is active",
+    Finding.ROLES: "has other roles there",
+    Finding.ORPHAN: "active there, and nobody's here",
+    Finding.SIMILAR: "nobody's here, but looks like somebody's",
+    Finding.MISSING: "is not there any more",
+    Finding.RENAMED: "is called otherwise there",
+    Finding.REPLACED: "is another account under the same name",
+    Finding.TWICE: "is there twice",
+    Finding.DORMANT: "without a sign-in for long",
+}
 # Those that are put right by doing again what was done before. What nobody here made is nobody's here to change, and
 # whoever was locked out there was so for a reason that is not known here.
 FIXABLE = (Finding.LINGERING, Finding.ROLES)

@@ -24,6 +24,7 @@ from sidecar.drift.rules import DriftRules
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sync.lease import is_dead, new_token
+from sidecar.sync.runs import is_asker
 from sidecar.sync.sources.source import Source
 
 SOURCE = "drift"
@@ -120,7 +121,7 @@ class DriftWatch:
         run = found[0]
         if run.state != "quarantined":
             raise Refused(Reason.CONFLICT, 409, f"the repair is {run.state}; only a quarantined one is approved")
-        if by == run.asked_by:
+        if is_asker(run, by, ""):
             raise Refused(Reason.CONFLICT, 409, f"{by} asked for this repair: somebody else has to approve it")
         values = {"state": "approved", "approved_by": by, "updated": self._ground.clock()}
         if not await self._book.change(run.id, ["quarantined"], **values):
@@ -143,8 +144,7 @@ class DriftWatch:
         last = -1
         while page := await self._book.items(run.id, after=last):
             for row in page:
-                parts = json.loads(row.document)
-                yield Found(**{**parts, "finding": Finding(parts["finding"])})
+                yield read_found(row)
             last = page[-1].number
 
     async def is_due(self, chance: float) -> bool:
@@ -314,6 +314,12 @@ class DriftWatch:
         fields |= {"owed": dict(head["owed"])} if "owed" in head else {}
         fields |= {"plan": run.hash} if run.hash else {}
         self._ground.record(event, fields)
+
+
+def read_found(row: PlannedItem) -> Found:
+    """The finding that an item of a look keeps."""
+    parts = json.loads(row.document)
+    return Found(**{**parts, "finding": Finding(parts["finding"])})
 
 
 def _item(number: int, one: Found) -> PlannedItem:

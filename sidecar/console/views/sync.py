@@ -113,7 +113,7 @@ class SyncPages:
         fields = {**operator_fields(asked), "target": f"{run.source} {run.id}"}
         self.audit.record(Event.CONSOLE_READ, fields)
         show, external = asked.query.get("show", "changes"), asked.query.get("q", "").strip()
-        after = _number(asked.query.get("after", "-1"))
+        after = number_in(asked.query.get("after", "-1"))
         found = await one.page(run, after, PAGE + 1, _which(show, external))
         asker = await self.syncs.asker(asked.operator)
         counts: Mapping[str, int] = run.head.get("counts", {})
@@ -156,7 +156,8 @@ def _which(show: str, external: str) -> Which:
     return Which(external=external) if external else Which(kinds=_LOUD)
 
 
-def _number(text: str) -> int:
+def number_in(text: str) -> int:
+    """The place that a page begins after. Raises Refused for what is none."""
     if text.removeprefix("-").isascii() and text.removeprefix("-").isdecimal() and len(text) <= 10:
         return min(int(text), _FARTHEST)
     raise Refused(Reason.NOT_FOUND, 404, "no such place")
