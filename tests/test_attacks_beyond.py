@@ -81,7 +81,7 @@ async def test_forms_of_one_byte_at_long_addresses_take_no_more_than_their_room(
 
 async def kept(running: Running, kind: str) -> int:
     """Bytes that the store holds of this *kind*."""
-    store = running.sidecar.condition.store
+    store = running.sidecar.lasting.lender.store
     assert isinstance(store, MemoryStore)
     return sum(len(entry.value) for key, entry in store._entries.items() if key.startswith(kind))
 

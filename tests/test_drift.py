@@ -204,6 +204,8 @@ async def test_a_repair_beyond_its_limit_waits_for_somebody_else(company: Compan
         with pytest.raises(Refused, match="somebody else has to approve"):
             await syncing.drift.approve(held.run.hash[:12], "ada")
         with pytest.raises(Refused, match="there is no repair"):
+            await syncing.drift.approve(held.run.hash[:7], "grace")
+        with pytest.raises(Refused, match="there is no repair"):
             await syncing.drift.approve("nothing", "grace")
         await syncing.drift.approve(held.run.hash[:12], "grace")
         with pytest.raises(Refused, match="only a quarantined one"):

@@ -123,7 +123,7 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
         views["drift"] = DriftPage(accounts=accounts, audit=audit).show
         menu.append(("/drift", "Drift"))
     if config.insights is not None:
-        views["insights"] = InsightsPage(section=config.insights, store=store).show
+        views["insights"] = InsightsPage(store=store, audit=audit).show
         menu.append(("/insights", "Insights"))
     if issuer is not None or config.scim is not None:
         views["tokens"] = TokenPages(config=config, accounts=accounts, audit_file=config.audit.file).show

@@ -32,6 +32,8 @@ _LEASE = 60.0
 _KEPT = 20
 # So many rows that cannot be read are a mistake in the templates.
 _MOST_UNREADABLE = 100
+# So much of a hash says which repair is meant.
+_SHORTEST = 8
 _WAITING = frozenset(["quarantined", "approved"])
 
 Progress = Callable[[str, int, int], None]
@@ -108,14 +110,16 @@ class DriftWatch:
                 return Report(run, report.found)
             if approved is not None and approved.hash == run.hash:
                 run = replace(run, approved_by=approved.approved_by)
-                await self._change(approved, "done")
+                # Once, and only as long as nobody has thought better of it.
+                if not await self._book.change(approved.id, ["approved"], state="done", updated=self._ground.clock()):
+                    raise Refused(Reason.CONFLICT, 409, "the approval was used or taken back meanwhile")
             elif approved is not None:
                 await self._change(approved, "stale")
             return Report(await self._carry_out(run, fixable, progress), report.found)
 
     async def approve(self, name: str, by: str) -> RunRecord:
         """Let a repair that was quarantined be done, once. Raises Refused: NOT_FOUND, CONFLICT."""
-        found = await self._book.find(name, SOURCE) if name else []
+        found = await self._book.find(name, SOURCE) if len(name) >= _SHORTEST else []
         if not found:
             raise Refused(Reason.NOT_FOUND, 404, f"there is no repair {name}")
         run = found[0]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.condition import Accounts
-from sidecar.config.insights import Insights
 from sidecar.console.acts import operator_fields
 from sidecar.console.page import Asked, Page
 from sidecar.console.views.sync import number_in
@@ -63,13 +62,15 @@ def _tabs(run: RunRecord) -> list[tuple[str, int]]:
 class InsightsPage:
     """``/insights``: the newest alerts."""
 
-    section: Insights
     store: Store
+    audit: AuditLog
 
     async def show(self, asked: Asked) -> Page:
         """What was told in the last days, the newest first."""
         kind = asked.query.get("kind", "")
         alerts = await recent(self.store, _MOST_ALERTS)
+        # Alerts name people.
+        self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), "target": "insights"})
         kinds = sorted({str(one.get("insight", "")) for one in alerts})
         chosen = [_parts(one) for one in alerts if kind in ("", one.get("insight"))]
         return Page("insights", {"alerts": chosen, "kinds": kinds, "kind": kind})
