@@ -120,7 +120,7 @@ for module in pkgutil.walk_packages(sidecar.__path__, "sidecar."):
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:
             # Extras, which the image does not carry.
-            if error.name not in ("cedarpy", "ldap"):
+            if error.name not in ("cedarpy", "ldap", "opentelemetry", "requests"):
                 raise
 """
     said_by([str(built.environment / "bin/python"), "-c", everything], environment, tmp_path)
