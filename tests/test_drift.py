@@ -62,6 +62,14 @@ def act(company: Company, *statements: str) -> None:
             database.execute(statement)
 
 
+async def let_the_last_leave(company: Company) -> None:
+    company.list(
+        person(number, teams="admins" if number < 4 else "", status="gone" if number == 10 else "active")
+        for number in range(1, 11)
+    )
+    await company.run()
+
+
 async def look(company: Company, **options: Any) -> Report:
     async with company.opened() as syncing:
         assert syncing.drift is not None
@@ -86,11 +94,7 @@ async def test_nothing_is_found_where_nothing_differs(company: Company) -> None:
 
 
 async def test_each_kind_of_difference_is_found_and_said(company: Company) -> None:
-    company.list(
-        person(number, teams="admins" if number < 4 else "", status="gone" if number == 10 else "active")
-        for number in range(1, 11)
-    )
-    await company.run()
+    await let_the_last_leave(company)
     act(
         company,
         "UPDATE users SET active = 1 WHERE login = 'p00010'",
@@ -147,11 +151,7 @@ async def test_an_account_that_looks_like_somebodys_is_only_suggested(company: C
 
 
 async def test_what_is_ours_is_put_right_and_nothing_else(company: Company) -> None:
-    company.list(
-        person(number, teams="admins" if number < 4 else "", status="gone" if number == 10 else "active")
-        for number in range(1, 11)
-    )
-    await company.run()
+    await let_the_last_leave(company)
     act(
         company,
         "UPDATE users SET active = 1 WHERE login = 'p00010'",
@@ -238,9 +238,7 @@ async def test_few_are_never_too_many_for_percent_and_leaving_has_a_limit_of_its
     broken(company, 2)
     assert (await fix(company)).run.head["breaches"] == ["change: 2, and 1 are allowed"]
     act(company, "UPDATE users SET role = NULL WHERE login > 'p00003'")
-    people = [person(number, teams="admins" if number < 4 else "") for number in range(1, 10)]
-    company.list([*people, person(10, status="gone")])
-    await company.run()
+    await let_the_last_leave(company)
     act(company, "UPDATE users SET active = 1 WHERE login = 'p00010'")
     assert (await fix(company)).run.head["breaches"] == ["deactivate: 1, and 0 are allowed"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.model import Identity, Refused, Unavailable
 from sidecar.reason import Reason
-from sidecar.sync import runs as runs_module
+from sidecar.sync import lease
 from sidecar.sync.lease import is_dead, new_token
 from sidecar.sync.runs import Wish
 from tests.sync_world import Company, person
@@ -510,7 +510,7 @@ async def test_two_runs_never_overlap(company: Company) -> None:
 
 
 async def test_whoever_lost_the_lease_changes_nothing_more(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs_module, "is_dead", lambda _token: False)
+    monkeypatch.setattr(lease, "is_dead", lambda _token: False)
     plan = await company.plan()
     async with company.opened() as slow, company.opened() as quick:
         first = slow.sources["hr"]

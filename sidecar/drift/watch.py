@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,12 +22,11 @@ from sidecar.directory.tables import digest
 from sidecar.drift.rules import DriftRules
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
-from sidecar.sync.lease import is_dead, new_token
+from sidecar.sync.lease import alone, claim_turn
 from sidecar.sync.runs import is_asker
 from sidecar.sync.sources.source import Source
 
 SOURCE = "drift"
-_LEASE = 60.0
 _KEPT = 20
 # So many rows that cannot be read are a mistake in the templates.
 _MOST_UNREADABLE = 100
@@ -153,36 +151,12 @@ class DriftWatch:
 
     async def is_due(self, chance: float) -> bool:
         """True when it is time for a look, for the one who asks first; it is due again later then."""
-        now = self._ground.clock()
-        later = self.rules.timetable.after(now, chance)
-        if later is None:
-            return False
-        state = await self._book.prepared(SOURCE)
-        if state.due == 0.0 and self.rules.timetable.cron is not None:
-            await self._book.postpone(SOURCE, state.due, later)
-            return False
-        return state.due <= now and await self._book.postpone(SOURCE, state.due, later)
+        return await claim_turn(self._book, SOURCE, self.rules.timetable, self._ground.clock(), chance)
 
     # The parts of it
 
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        clock, token = self._ground.clock, new_token()
-        if not await self._book.take(SOURCE, token, clock(), clock() + _LEASE, is_dead):
-            raise Unavailable(Reason.SYNC_BUSY, "somebody else is looking for drift")
-        keeping = asyncio.create_task(self._keep(token))
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            with suppress(Unavailable):
-                await self._book.release(SOURCE, token, last_run=clock())
-
-    async def _keep(self, token: str) -> None:
-        while True:
-            await asyncio.sleep(_LEASE / 3)
-            with suppress(Unavailable):
-                await self._book.renew(SOURCE, token, self._ground.clock() + _LEASE)
+    def _alone(self) -> AbstractAsyncContextManager[str]:
+        return alone(self._book, SOURCE, self._ground.clock, "somebody else is looking for drift")
 
     async def _approved(self) -> RunRecord | None:
         runs = await self._book.runs(SOURCE, _KEPT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -20,12 +19,11 @@ from sidecar.directory.sync_runs import PlannedItem, RunRecord
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sync.applying import Accounts, Applier, Progress, Record
-from sidecar.sync.lease import is_dead, new_token
+from sidecar.sync.lease import LEASE, alone, claim_turn
 from sidecar.sync.planning import Planned, Planner, planned_of
 from sidecar.sync.rules import SourceRules
 from sidecar.sync.sources.source import Source
 
-_LEASE = 60.0
 _KEPT = 20
 _OTHER_RULES = "the configuration has changed since the plan was made"
 # A run in one of these states may be applied.
@@ -196,15 +194,7 @@ class Synchroniser:
 
     async def claim_turn(self, now: float, chance: float) -> bool:
         """True when it is due by its timetable, for the one who asks first; it is due again later then."""
-        later = self.rules.timetable.after(now, chance)
-        if later is None:
-            return False
-        state = await self._book.prepared(self.rules.source)
-        if state.due == 0.0 and self.rules.timetable.cron is not None:
-            # Nobody has ever planned it: the first time is the next one of the timetable.
-            await self._book.postpone(self.rules.source, state.due, later)
-            return False
-        return state.due <= now and await self._book.postpone(self.rules.source, state.due, later)
+        return await claim_turn(self._book, self.rules.source, self.rules.timetable, now, chance)
 
     async def waiting(self) -> RunRecord | None:
         """The newest run, when it waits for somebody or was approved."""
@@ -220,27 +210,16 @@ class Synchroniser:
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """Work on the source while nobody else does, on any replica."""
-        token = new_token()
-        if not await self._book.take(self.rules.source, token, self._now, self._now + _LEASE, is_dead):
-            raise Unavailable(Reason.SYNC_BUSY, f"{self.rules.source} is being worked on")
-        self._token = token
-        keeping = asyncio.create_task(self._keep(token))
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            self._token = ""
-            with suppress(Unavailable):
-                await self._book.release(self.rules.source, token, last_run=self._now)
-
-    async def _keep(self, token: str) -> None:
-        while True:
-            await asyncio.sleep(_LEASE / 3)
-            with suppress(Unavailable):
-                await self._book.renew(self.rules.source, token, self._now + _LEASE)
+        source = self.rules.source
+        async with alone(self._book, source, self._room.clock, f"{source} is being worked on") as token:
+            self._token = token
+            try:
+                yield
+            finally:
+                self._token = ""
 
     def _desk(self) -> Desk:
-        return Desk(self.rules.source, self._room.application, self._token, self._now + _LEASE, self._now)
+        return Desk(self.rules.source, self._room.application, self._token, self._now + LEASE, self._now)
 
     async def _unfinished(self) -> RunRecord | None:
         for run in await self._book.runs(self.rules.source, _KEPT):
