@@ -87,7 +87,7 @@ def transactions(steps: Iterable[Placed]) -> tuple[tuple[Placed, ...], ...]:
 
 
 def section_steps(section: Provision) -> dict[Change, tuple[Placed, ...]]:
-    """Steps by change; ``list`` is read by whoever lists, not by orders."""
+    """Steps by change."""
     return {change: placed(change.value, getattr(section, change.value)) for change in Change}
 
 
