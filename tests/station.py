@@ -107,10 +107,10 @@ class Station:
 
 
 async def whole(reader: asyncio.StreamReader, *, is_head: bool = False) -> bytes:
-    """One answer as it is framed; one without a length lasts as long as the connection."""
+    """One answer as it is framed, with interim ones before it; one without a length lasts as long as the connection."""
     head = await reader.readuntil(b"\r\n\r\n")
-    while head.startswith(b"HTTP/1.1 1"):
-        head = await reader.readuntil(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 1"):
+        return head + await whole(reader, is_head=is_head)
     if is_head or head.startswith((b"HTTP/1.1 204", b"HTTP/1.1 304")):
         return head
     if match := re.search(rb"\r\ncontent-length: (\d+)", head.lower()):

@@ -29,8 +29,8 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Case:
     """*sent* lacks Host, which is added. ``reaches`` must be in what the application got, ``never`` must not be.
 
-    ``comes`` must be what the client gets, framing aside, when it is given; ``has`` and ``lacks`` are parts of it.
-    ``differs`` says why nginx is not asked for the same.
+    ``body`` must be what the client gets, framing aside, when it is given; ``has`` and ``lacks`` are parts of it.
+    ``before`` is what must come before the final answer. ``differs`` says why nginx is not asked for the same.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Case:
     has: tuple[bytes, ...] = ()
     lacks: tuple[bytes, ...] = ()
     body: bytes | None = None
+    before: bytes | None = None
     status: int = 200
     differs: str = ""
 
@@ -235,11 +236,21 @@ CASES = [
         has=(b"Location: http://127.0.0.1:1/x\r\n",),
     ),
     Case(
-        "an interim answer is not taken for the final one",
+        "an interim answer comes before the final one",
         get(),
-        answer("Link: </s.css>", status="103 Early Hints") + OK,
+        answer("Link: </s.css>", "X-Early: 1", status="103 Early Hints") + OK,
         body=b"ok",
+        before=b"HTTP/1.1 103 Early Hints\r\nLink: </s.css>\r\nX-Early: 1\r\n\r\n",
+        lacks=(b"X-Early",),
         differs="nginx 1.22 takes 103 for the final answer; RFC 9110, section 15.2: a final one follows",
+    ),
+    Case(
+        "a 100 that the client did not wait for stops here",
+        get(),
+        answer(status="100 Continue") + OK,
+        body=b"ok",
+        before=b"",
+        differs="nginx 1.22 takes it for the final answer, too; RFC 9110, section 15.2: ours end here",
     ),
     Case(
         "a long head of the answer",
@@ -395,6 +406,7 @@ async def test_a_proxy_carries(case: Case, kind: str, places: Places) -> None:
         assert not seen
         return
     status, head, body = split(came)
+    assert case.before is None or came.startswith(case.before + b"HTTP/1.1 200 ")
     assert status == case.status, head
     assert case.body is None or body == case.body
     for part in case.reaches:

@@ -273,12 +273,6 @@ async def test_content_encoding_is_left_alone() -> None:
     assert seen == [body]
 
 
-async def test_interim_answers_are_swallowed() -> None:
-    answer = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + OK
-    async with raw_application(answering(answer)) as application, front(application.url) as place:
-        assert (await place.get()).startswith(b"HTTP/1.1 200 OK\r\n")
-
-
 async def test_an_expectation_is_met_here_once_the_application_is_there() -> None:
     seen: list[bytes] = []
 

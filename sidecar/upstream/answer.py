@@ -26,6 +26,8 @@ _LONGEST_IN_MEMO = 64
 BODILESS = (_NO_CONTENT, _NOT_MODIFIED)
 _EVENTS = b"text/event-stream"
 _COMMON_CONNECTION = (b"keep-alive", b"close")
+# What only a final answer says.
+_NOT_YET = ("set-cookie", "www-authenticate")
 
 
 class Fate(Enum):
@@ -91,6 +93,16 @@ def judge(message: RawResponseMessage, method: str) -> Answer:
     answer = _sift(message)
     _settle_body(answer, method)
     return answer
+
+
+def interim_bytes(message: RawResponseMessage) -> bytes:
+    """Write an interim answer for the client; raises Unavailable(UPSTREAM_ANSWER, 502).
+
+    Cookies and challenges stay behind: clients may ignore them there (RFC 6265, section 3), and nobody here notes them.
+    """
+    answer = _sift(message)
+    lines = [line for line in answer.lines if line[0].lower() not in _NOT_YET]
+    return head_bytes(answer, lines, "")
 
 
 def judge_switch(message: RawResponseMessage) -> Answer:

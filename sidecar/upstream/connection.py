@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.client_exceptions import ClientConnectionError
-from aiohttp.http import HttpResponseParser
 from aiohttp.streams import StreamReader
 
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
-from sidecar.upstream.answer import MAX_HEAD, MAX_LINES, bad_answer
+from sidecar.upstream.answer import MAX_HEAD, bad_answer
+from sidecar.upstream.parser import BUFFER, has_leftover, new_parser
 from sidecar.upstream.plain import Plain, plain_answer
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from aiohttp.http import RawResponseMessage
 
-_BUFFER = 64 * 1024
 _MAX_INTERIM = 16
+_CONTINUE = 100
 _SWITCHING = 101
 _FIRST_FINAL_STATUS = 200
 
@@ -34,6 +34,7 @@ class Connection(BaseProtocol):
     """
 
     __slots__ = (
+        "_early",
         "_error",
         "_for_head",
         "_for_others",
@@ -41,6 +42,7 @@ class Connection(BaseProtocol):
         "_is_at_work",
         "_is_spoilt",
         "_message",
+        "_on_interim",
         "_on_lost",
         "_on_word",
         "_on_writable",
@@ -62,6 +64,9 @@ class Connection(BaseProtocol):
         self._on_lost = on_lost
         self._on_writable: Callable[[], None] | None = None
         self._on_word: Callable[[], None] | None = None
+        self._on_interim: Callable[[RawResponseMessage], None] | None = None
+        # Interim answers that came before somebody took them.
+        self._early: tuple[RawResponseMessage, ...] = ()
         self._for_head: Any = None
         self._for_others: Any = None
         self._message: RawResponseMessage | None = None
@@ -87,6 +92,7 @@ class Connection(BaseProtocol):
         self._parser = self._parser_for(for_head=for_head)
         self._message = self.payload = self.plain = None
         self._interim = self._size = 0
+        self._early = ()
         self.has_received = self.is_sent = False
         self._is_at_work = True
 
@@ -110,6 +116,7 @@ class Connection(BaseProtocol):
         """Call *callback* once, when the answer begins or has failed to; ``message`` gives it without waiting then.
 
         Who says so before anything came gets an answer that is plain and whole as ``plain``, and no ``message``.
+        An interim answer is a beginning, too.
         """
         self._on_word = callback
 
@@ -117,7 +124,7 @@ class Connection(BaseProtocol):
     def at_hand(self) -> RawResponseMessage | None:
         """Head of the final answer if all of that answer has come, and nothing is wrong with it."""
         message, payload = self._message, self.payload
-        if message is None or payload is None or self._error is not None or self._is_spoilt:
+        if message is None or payload is None or self._error is not None or self._is_spoilt or self._early:
             return None
         return message if payload.is_eof() and message.code != _SWITCHING else None
 
@@ -125,6 +132,12 @@ class Connection(BaseProtocol):
         callback, self._on_word = self._on_word, None
         if callback is not None:
             callback()
+
+    def watch_interim(self, callback: Callable[[RawResponseMessage], None]) -> None:
+        """Give *callback* each interim answer, but for 100, in time before the final one; it may raise Unavailable."""
+        self._on_interim = callback
+        for message in self._early:
+            callback(message)
 
     async def message(self) -> RawResponseMessage:
         """Head of the final answer (or of a 101); raises Unavailable, or what ``fail`` was given."""
@@ -151,10 +164,10 @@ class Connection(BaseProtocol):
             # It makes the trailers of this answer lines of the next head, which may be another person's.
             self._for_others = None
         self._is_at_work = False
-        self._on_word = None
+        self._on_word = self._on_interim = None
         self._message = self.payload = None
         self.has_served = True
-        if is_fit and not _has_leftover(parser) and self.is_open:
+        if is_fit and not has_leftover(parser) and self.is_open:
             return True
         if is_complete:
             self.close()
@@ -230,10 +243,12 @@ class Connection(BaseProtocol):
             self.has_received = True
             try:
                 self._parse(data)
+            except Unavailable as error:
+                self.fail(error)
             except Exception as error:  # noqa: BLE001 - whatever a parser trips over is a bad answer
                 self.fail(bad_answer(type(error).__name__))
             # Only when all that came has been looked at: it may hold a second answer.
-            if self._on_word is not None and self._message is not None:
+            if self._on_word is not None and (self._message is not None or self._early):
                 self._speak()
 
     def _takes_plain(self, data: bytes) -> bool:
@@ -277,10 +292,8 @@ class Connection(BaseProtocol):
         if self._message is not None:
             # A second answer to one request: somebody smuggles, and nobody shall get it.
             self._is_spoilt = True
-        elif message.code < _FIRST_FINAL_STATUS and message.code != _SWITCHING:
-            self._interim += 1
-            if self._interim > _MAX_INTERIM:
-                self.fail(bad_answer("too many interim answers"))
+        elif _CONTINUE <= message.code < _FIRST_FINAL_STATUS and message.code != _SWITCHING:
+            self._take_interim(message)
         else:
             self._message = message
             self.payload = payload
@@ -288,11 +301,23 @@ class Connection(BaseProtocol):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
 
+    def _take_interim(self, message: RawResponseMessage) -> None:
+        self._interim += 1
+        if self._interim > _MAX_INTERIM:
+            raise bad_answer("too many interim answers")
+        if message.code == _CONTINUE:
+            # Whoever asked for it has got it from us.
+            return
+        if self._on_interim is None:
+            self._early = (*self._early, message)
+        else:
+            self._on_interim(message)
+
     def _switch(self, tail: bytes) -> None:
         self._is_spoilt = True
         if self._message is not None and self._message.code == _SWITCHING:
             self._upgraded = True
-            self.payload = StreamReader(self, _BUFFER, loop=self._loop)
+            self.payload = StreamReader(self, BUFFER, loop=self._loop)
             self._feed_tunnel(tail)
 
     def _feed_tunnel(self, data: bytes) -> None:
@@ -341,38 +366,11 @@ class Connection(BaseProtocol):
     def _parser_for(self, *, for_head: bool) -> Any:
         if for_head:
             # Made anew: whether an answer to HEAD left bytes behind is not worth knowing.
-            self._for_head = self._new_parser(with_body=False)
+            self._for_head = new_parser(self, self._loop, with_body=False)
             return self._for_head
         if self._for_others is None:
-            self._for_others = self._new_parser(with_body=True)
+            self._for_others = new_parser(self, self._loop, with_body=True)
         return self._for_others
-
-    def _new_parser(self, *, with_body: bool) -> Any:
-        return HttpResponseParser(
-            self,
-            self._loop,
-            _BUFFER,
-            max_line_size=MAX_HEAD,
-            max_field_size=MAX_HEAD,
-            max_headers=MAX_LINES,
-            response_with_body=with_body,
-            read_until_eof=True,
-            auto_decompress=False,
-        )
-
-
-def _has_leftover(parser: Any) -> bool:
-    """True when the parser holds the beginning of an answer that nobody asked for.
-
-    Such bytes would become the head of the next person's answer. The C parser tells by ``feed_eof``, which does nothing
-    between two messages; the one in Python by what it keeps.
-    """
-    if getattr(parser, "_lines", None) or getattr(parser, "_tail", None):
-        return True
-    try:
-        return parser.feed_eof() is not None
-    except Exception:  # noqa: BLE001 - an unfinished head that cannot be parsed either
-        return True
 
 
 def _lost() -> Unavailable:

@@ -12,7 +12,7 @@ from aiohttp.http import HttpProcessingError, HttpVersion11
 
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
-from sidecar.upstream.answer import Answer, bad_answer, head_bytes, judge, judge_switch
+from sidecar.upstream.answer import Answer, bad_answer, head_bytes, interim_bytes, judge, judge_switch
 from sidecar.upstream.head import Framing, Line, Outgoing
 from sidecar.upstream.response import ClientGone, RelayedResponse, gone, reset
 from sidecar.upstream.tunnel import Tunnel, check_accept
@@ -194,6 +194,7 @@ class Exchange:
             connection.begin(for_head=self._method == hdrs.METH_HEAD)
             self._send(connection)
         self._has_departed = False
+        connection.watch_interim(self._pass_on)
         message = await connection.message()
         self._patience = self._times.idle
         if message.code == _SWITCHING:
@@ -276,6 +277,12 @@ class Exchange:
             self._patience = self._times.answer
 
     # Downwards
+
+    def _pass_on(self, message: RawResponseMessage) -> None:
+        """Give the client an interim answer (RFC 9110, section 15.2), which HTTP/1.0 has none of."""
+        transport = self._request.transport
+        if self._request.version >= HttpVersion11 and transport is not None:
+            transport.write(interim_bytes(message))
 
     async def _relay(self, connection: Connection, answer: Answer) -> None:
         payload = connection.payload
