@@ -134,7 +134,7 @@ class _Connection(RequestHandler):
         Whoever shares a connection of a front proxy with others could plant cookies into their requests.
         """
         for number, (message, payload) in enumerate(self._messages):
-            if isinstance(message, RawRequestMessage) and message.chunked and not message.should_close:
+            if isinstance(message, RawRequestMessage) and message.chunked:
                 self._messages[number] = message._replace(should_close=True), payload
 
     def _stop_waiting(self) -> None:

@@ -179,7 +179,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
     async with raw_application(talk) as application, a_world(tmp_path_factory.mktemp("world")) as world:
         # An application that answers nonsense is asked on.
         app = {"upstream": application.url, "circuit": {"failures": 100}}
-        running = await world({"app": app, "access": RULES})
+        # One of the lines that vary is managed.
+        headers = {"X-Correlation-ID": "{{ user.username }}"}
+        running = await world({"app": app, "access": RULES, "headers": headers})
         sessions = []
         for person in PEOPLE:
             async with running.browser() as browser:
@@ -202,9 +204,9 @@ TARGETS = [
 ]
 VARYING = [
     name + b": " + value
-    for name in (b"Referer", b"X-Request-ID", b"if-none-match", b"RANGE", b"traceparent")
+    for name in (b"Referer", b"X-Request-ID", b"if-none-match", b"RANGE", b"X-Correlation-ID")
     for value in (
-        *(b"", b"one", b"two", b"a b", b" a", b"a ", b"a\tb", b"\xe4", b"\xc3\xa4", b"x" * 3000),
+        *(b"", b"one", b"two", b"a b", b" a", b"a ", b"a\tb", b"\xe4", b"\xc3\xa4", b"x" * 3000, b"\0"),
         *(b'W/"x", "y"', b"bytes=0-1", b"a: b", b"a,b;c=d"),
     )
 ]
@@ -224,8 +226,11 @@ def habits(draw: st.DrawFn) -> list[bytes]:
     """Lines that a client sends with each request, some of which vary from one to the next."""
     lines = [b"Host: localhost:{port}", b"User-Agent: x", b"accept: */*", b"X-Twice: one", b"X-Twice: two"]
     lines += draw(st.sampled_from([[COOKIE[0]]] * 4 + [[COOKIE[1]], []]))
-    for line in draw(st.lists(st.sampled_from(VARYING), max_size=2)):
-        lines.insert(draw(st.integers(0, len(lines))), line)
+    more = draw(st.lists(st.sampled_from(VARYING), max_size=2))
+    if draw(st.sampled_from([False, False, True])):
+        more.append(draw(st.sampled_from(ODD)))
+    for line in more:
+        lines.insert(draw(st.integers(1, len(lines))), line)
     return lines
 
 
@@ -292,8 +297,8 @@ async def test_t60_requests_reach_the_application_alike(stage: Stage, steps: lis
 
 async def test_many_of_them_took_the_shortest_way(stage: Stage) -> None:
     departed, came_again = stage.went
-    assert departed > 200
-    assert came_again > 100
+    assert departed > 150
+    assert came_again > 60
 
 
 # Answers

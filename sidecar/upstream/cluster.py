@@ -35,11 +35,16 @@ class Cluster:
         server = self.choose(affinity, tried, now=now)
         if server is None:
             raise Unavailable(Reason.UPSTREAM_DOWN, "no server is available", 503)
-        server.enter(now)
+        self.begin(server, now)
         return server
 
+    def begin(self, server: Server, now: float) -> None:
+        """Note that a request goes to *server*: the next one is another's turn. *now* is the event loop's time."""
+        self._turn += 1
+        server.enter(now)
+
     def choose(self, affinity: str, tried: Collection[Server] = (), *, now: float) -> Server | None:
-        """Choose a server, or None when there is none; say ``enter`` to it once a request goes there.
+        """Choose a server, or None when there is none; ``begin`` once a request goes there.
 
         *now* is the event loop's time.
         """
@@ -60,7 +65,6 @@ class Cluster:
             # Rendezvous hashing: all workers and replicas agree without a word, and only the sessions of a server that
             # is gone move.
             return max(able, key=lambda one: _draw(affinity, one.name))
-        self._turn += 1
         start = self._turn % len(able)
         return min(able[start:] + able[:start], key=lambda one: one.load)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.exchange import Alter, Arrived, Exchange
-from sidecar.upstream.response import ClientGone
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -141,8 +140,6 @@ class Departure:
 
     def abandon(self) -> None:
         """Forget about it: the client has gone."""
-        self.connection.tell(None)
-        self.give_up(ClientGone())
         self._carrier.leave(self, self.server, self.connection, may_be_shared=False)
         self.server.leave()
 

@@ -153,7 +153,7 @@ class Upstream:
         except Unavailable:
             server.pool.give_back(connection, may_be_shared=False)
             return None
-        server.enter(now)
+        self._cluster.begin(server, now)
         self._budget.note()
         self._enter(departure, server)
         return departure
@@ -194,14 +194,16 @@ class Upstream:
     async def _once(self, exchange: Exchange, server: Server, connection: Connection) -> RelayedResponse:
         """Carry *exchange* over *connection*, and once more over a new one when the kept one had been closed."""
         try:
-            return await self._run(exchange, server, connection)
-        except Stale as stale:
-            if not self._may_repeat(server):
-                raise _cause(stale) from stale
-            return await self._run(exchange, server, await server.pool.take(fresh=True))
+            try:
+                return await self._run(exchange, server, connection)
+            except Stale as stale:
+                if not self._may_repeat(server):
+                    raise _cause(stale) from stale
+                connection = await server.pool.take(fresh=True)
+                return await self._run(exchange, server, connection)
         except Unavailable as fault:
-            is_untouched = fault.reason is Reason.UPSTREAM_DOWN and not connection.has_received
-            if is_untouched and exchange.is_repeatable:
+            is_lost = fault.reason is Reason.UPSTREAM_DOWN and not isinstance(fault, NoConnectionError)
+            if is_lost and not connection.has_received and exchange.is_repeatable:
                 raise UntouchedError(fault) from fault
             raise
 
@@ -345,10 +347,7 @@ class Upstream:
             exchange.give_way()
 
     async def probe(self, number: int = 0) -> str:
-        """Connect once to the server of that *number*, check its health if told how; a sentence for operators.
-
-        Raises Unavailable.
-        """
+        """Connect to the server of that *number*, check its health if told how; a sentence. Raises Unavailable."""
         server = self.servers[number]
         connection = await server.pool.connect()
         tls = connection.transport and connection.transport.get_extra_info("ssl_object")
