@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -26,15 +27,21 @@ RULES = [
     {"path": "/only/**", "allow": {"role": "editor"}},
     {"path": "/**", "allow": {"role": ["admin", "editor", "reader"]}, "methods": ["GET", "HEAD", "POST"]},
 ]
-CLOSING = (b"Connection: close", b"Transfer-Encoding: chunked", b" HTTP/1.0\r\n")
+# What may end the connection, and with it what comes behind, or came in the same piece.
+CLOSING = re.compile(
+    rb"^get |^[A-Z]+ (?:\*|\S*[#\x7f-\xff]\S*|\S{2000,}) | HTTP/1\.0\r|\r\nHost:.*\r\nHost:|Connection: (?:close|x)"
+    rb"|Transfer-Encoding|[\0\x7f]|\r[^\n]|[^\r]\n|\n[^\r:]* :|\n ",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
 class Send:
-    """Requests that leave at once, in pieces that end at *cuts*."""
+    """Requests that leave at once: in pieces that end at *cuts*, or each in a piece of its own when it *is_apart*."""
 
     requests: tuple[bytes, ...]
     cuts: tuple[int, ...] = ()
+    is_apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Outcome:
     audit: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(repr=False)
 class Stage:
     """A sidecar, people who have signed in, and an application that answers what it is told."""
 
@@ -74,6 +81,9 @@ class Stage:
             length = re.search(rb"Content-Length: (\d+)", head)
             self.heads.append(head + (await caller.reader.readexactly(int(length[1])) if length else b""))
             pieces = self.says.pop(0) if self.says else (LENGTH,)
+            if len(self.heads) % 3 == 0:
+                # What comes meanwhile is held.
+                await asyncio.sleep(0.003)
             for piece in pieces:
                 await caller.say(piece)
                 await asyncio.sleep(0.001 if len(pieces) > 1 else 0)
@@ -150,8 +160,11 @@ class Stage:
         return outcome
 
     async def _send(self, writer: asyncio.StreamWriter, step: Send) -> None:
-        data = b"".join(self.sent(request) for request in step.requests)
+        parts = [self.sent(request) for request in step.requests]
+        data = b"".join(parts)
         ends = sorted({1 + cut % len(data) for cut in step.cuts} | {len(data)})
+        if step.is_apart:
+            ends = list(accumulate(map(len, parts)))
         for begin, end in zip([0, *ends], ends, strict=False):
             writer.write(data[begin:end])
             if end < len(data):
@@ -221,6 +234,9 @@ ODD = [
 ]
 
 
+SWALLOWING = b"GET /first HTTP/1.1\r\nX-Swallowed: "
+
+
 @st.composite
 def habits(draw: st.DrawFn) -> list[bytes]:
     """Lines that a client sends with each request, some of which vary from one to the next."""
@@ -265,30 +281,29 @@ def requests(draw: st.DrawFn, habit: list[bytes]) -> bytes:
     return b"\r\n".join([start, *lines, b"", b""])
 
 
-def may_be_followed(request: bytes) -> bool:
-    """False for what may end the connection, with it what comes behind, and so the answer."""
-    return not any(part in request for part in CLOSING) and not re.search(rb"[\0\x7f]|\r[^\n]|[^\r]\n| : |\n ", request)
-
-
 @st.composite
 def stories(draw: st.DrawFn) -> list[Step]:
     """What one client does: often the same, alone, whole and again."""
     habit = draw(habits())
     steps: list[Step] = []
     for _ in range(draw(st.integers(3, 9))):
-        how = draw(st.sampled_from(["alone"] * 6 + ["behind one another", "in pieces", "change"]))
+        how = draw(st.sampled_from(["alone"] * 6 + ["behind one another", "one by one", "in pieces", "change"]))
         if how == "change":
             steps.append(Change(draw(st.sampled_from([0, 0, 1])), draw(st.sampled_from([None, ("wiki-editors",), ()]))))
             continue
-        several = [draw(requests(habit)) for _ in range(draw(st.integers(2, 3)) if how == "behind one another" else 1)]
-        if not all(map(may_be_followed, several)):
+        many = draw(st.integers(2, 3)) if how in ("behind one another", "one by one") else 1
+        several = [draw(requests(habit)) for _ in range(many)]
+        if any(map(CLOSING.search, several)):
             del several[1:]
-        cuts = () if how == "alone" else tuple(draw(st.lists(st.integers(0, 4000), max_size=2)))
-        steps.append(Send(tuple(several), cuts))
+        cuts = draw(st.lists(st.integers(0, 4000), max_size=2)) if how in ("behind one another", "in pieces") else []
+        if how == "in pieces" and not cuts:
+            # The whole of a request, as it came before, ends an unfinished head.
+            several[0], cuts = SWALLOWING + several[0], [len(SWALLOWING) - 1]
+        steps.append(Send(tuple(several), tuple(cuts), is_apart=how == "one by one"))
     return steps
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(steps=stories())
 async def test_t60_requests_reach_the_application_alike(stage: Stage, steps: list[Step]) -> None:
     shortest, general = await stage.both_ways(steps)
@@ -297,8 +312,8 @@ async def test_t60_requests_reach_the_application_alike(stage: Stage, steps: lis
 
 async def test_many_of_them_took_the_shortest_way(stage: Stage) -> None:
     departed, came_again = stage.went
-    assert departed > 150
-    assert came_again > 60
+    assert departed > 60
+    assert came_again > 25
 
 
 # Answers
@@ -384,7 +399,7 @@ def answers(draw: st.DrawFn) -> Sequence[bytes]:
     return (data,)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(says=st.lists(answers(), min_size=1, max_size=4))
 async def test_t60_answers_reach_the_client_alike(stage: Stage, says: list[Sequence[bytes]]) -> None:
     steps = [Send((ORDINARY,))] * (len(says) + 1)
@@ -395,4 +410,4 @@ async def test_t60_answers_reach_the_client_alike(stage: Stage, says: list[Seque
 
 
 async def test_many_of_them_came_the_shortest_way(stage: Stage) -> None:
-    assert stage.went[1] > 500
+    assert stage.went[1] > 250

@@ -139,6 +139,24 @@ async def test_an_answer_tells_that_the_server_is_well(station: Any) -> None:
             assert upstream(here).servers[0]._circuit._in_a_row == 0
 
 
+async def test_t61_a_connection_that_an_answer_binds_to_somebody_is_nobody_elses(station: Any) -> None:
+    bound = b"HTTP/1.1 401 Sign In\r\nWWW-Authenticate: Negotiate\r\nContent-Length: 2\r\n\r\nno"
+    async with station() as here, here.regular() as link:
+        here.says = [bound]
+        assert (await asked(here, link, 1))[0].endswith(b"no")
+        assert upstream(here).servers[0].pool.idle == 0
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+async def test_an_answer_without_a_body_takes_no_task(station: Any, status: bytes) -> None:
+    async with station() as here, here.regular() as link:
+        here.says = [b"HTTP/1.1 " + status + b"\r\nETag: x\r\n\r\n"] * 2
+        carried: list[int] = []
+        upstream(here).resume = lambda *_: carried.append(1)
+        assert (await asked(here, link, 2))[0].startswith(b"HTTP/1.1 " + status + b"\r\nETag: x\r\n")
+        assert carried == []
+
+
 async def test_all_servers_take_part(station: Any) -> None:
     seen: list[str] = []
 

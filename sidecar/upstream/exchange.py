@@ -152,13 +152,11 @@ class Exchange:
 
     def arrive(self, connection: Connection) -> Arrived | None:
         """Give the client the answer if all of it is there and it is an ordinary one; None when ``over`` has to."""
-        message, transport = connection.at_hand, self._request.transport
-        if message is None or transport is None or transport.is_closing():
+        message = connection.at_hand
+        if message is None:
             return None
         try:
             answer = judge(message, self._method)
-            if answer.is_event_stream or not answer.has_body:
-                return None
             response = self._begin(connection, answer)
         except (Unavailable, ClientGone):
             # ``over`` meets the same, and says what has to be said.
