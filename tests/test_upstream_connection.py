@@ -17,6 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+BARE_SWITCH = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 FAULT = Unavailable(Reason.STOPPING)
 
 
@@ -76,6 +77,7 @@ async def test_it_serves_another_request_once_an_answer_is_whole(connection: Con
         CHUNKED[:-2],
         CHUNKED + OK,
         SWITCH,
+        BARE_SWITCH,
         OK + SWITCH,
     ],
 )
@@ -122,7 +124,7 @@ async def test_an_answer_that_must_not_be_taken_is_not_at_hand(connection: Conne
     assert connection.at_hand is None
 
 
-@pytest.mark.parametrize("came", [OK[:-1], OK + OK, SWITCH, HINTS + OK, HINTS])
+@pytest.mark.parametrize("came", [OK[:-1], OK + OK, SWITCH, BARE_SWITCH, HINTS + OK, HINTS])
 async def test_only_a_whole_answer_that_is_alone_is_at_hand(connection: Connection, came: bytes) -> None:
     connection.data_received(came)
     assert connection.at_hand is None
@@ -252,3 +254,20 @@ async def test_many_requests_may_have_interim_answers_and_heads_in_pieces() -> N
         for _ in range(20):
             assert (await place.get()).endswith(b"ok")
         assert len(application.callers) == 1
+
+
+async def test_what_is_not_taken_does_not_keep_it_open() -> None:
+    async def deaf(_caller: Caller) -> None:
+        await asyncio.Event().wait()
+
+    lost: list[Connection] = []
+    loop = asyncio.get_running_loop()
+    async with raw_application(deaf) as application:
+        _, connection = await loop.create_connection(
+            lambda: Connection(loop, lost.append), "127.0.0.1", application.port
+        )
+        connection.begin(for_head=False)
+        connection.send(b"x" * 50_000_000)
+        assert not connection.finish(may_be_shared=True)
+        async with asyncio.timeout(2):
+            await until(lambda: lost)

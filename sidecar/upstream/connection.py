@@ -179,7 +179,7 @@ class Connection(BaseProtocol):
         self.plain = self._parser = None
         self._is_at_work = False
         self.has_served = True
-        if may_be_shared and self._error is None and self.is_open:
+        if may_be_shared and self.is_open:
             return True
         self.close()
         return False
@@ -188,7 +188,6 @@ class Connection(BaseProtocol):
         message = self._message
         return (
             self._is_spoilt
-            or self._error is not None
             or message is None
             or bool(message.should_close)
             or bool(message.upgrade)

@@ -1,0 +1,189 @@
+"""One client's connection keeps its order and its bounds, whichever way its requests take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from sidecar import front as front_module
+from sidecar.serving import HttpServer, _Connection
+from tests.services.upstream import until
+from tests.station import ASKED, Link, Station, station_of, whole
+from tests.world import World
+
+SLOWLY = b"|pause||pause|HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab|pause|cd"
+
+
+@pytest.fixture
+def station(world: World) -> Callable[..., Any]:
+    """Make a station; *changes* are those of the configuration."""
+    return partial(station_of, world)
+
+
+def get(here: Station, target: str, *more: str) -> bytes:
+    return here.request(f"GET {target} HTTP/1.1", *ASKED[1:], *more)
+
+
+def targets(here: Station) -> list[bytes]:
+    return [head.split()[1] for head in here.heads]
+
+
+def only_connection(here: Station) -> _Connection:
+    """Of the one client that is there."""
+    servers: list[HttpServer] = here.running.sidecar._listener._servers  # type: ignore[union-attr]
+    (connection,) = servers[0].connections
+    assert isinstance(connection, _Connection)
+    return connection
+
+
+async def test_t60_the_beginning_of_a_head_behind_a_request_is_not_forgotten(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        # With a line that is new, so that a parser reads it.
+        link.writer.write(get(here, "/1", "X-New: 1") + b"GET /2 HTTP/1.1\r\nX-Swallowed: ")
+        await whole(link.reader)
+        here.again.clear()
+        await link.ask(get(here, "/3"))
+        assert targets(here) == [b"/1", b"/2"]
+        assert True not in here.again
+
+
+async def test_what_was_held_is_answered_after_an_answer_that_takes_a_task(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        here.says = [SLOWLY]
+        link.writer.write(get(here, "/1"))
+        await until(lambda: here.heads)
+        link.writer.write(get(here, "/2"))
+        assert (await whole(link.reader)).endswith(b"abcd")
+        assert (await whole(link.reader)).endswith(b"ok")
+        assert targets(here) == [b"/1", b"/2"]
+        assert here.again[0]
+
+
+async def test_what_comes_during_a_task_waits_for_its_end(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        here.says = [b"wait"]
+        link.writer.write(here.request("POST /1 HTTP/1.1", *ASKED[1:], "Content-Length: 0"))
+        await until(lambda: here.heads)
+        link.writer.write(get(here, "/2"))
+        await asyncio.sleep(0.05)
+        assert targets(here) == [b"/1"]
+        here.waits.set()
+        for _ in range(2):
+            assert (await whole(link.reader)).endswith(b"ok")
+        assert targets(here) == [b"/1", b"/2"]
+
+
+async def test_a_task_gets_the_request_that_it_carries_on(station: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    carry_on = front_module.Trip.carry_on
+
+    async def noted(trip: front_module.Trip, request: Any) -> Any:
+        seen.append(request.raw_path)
+        return await carry_on(trip, request)
+
+    monkeypatch.setattr(front_module.Trip, "carry_on", noted)
+    async with station() as here, here.regular() as link:
+        await link.ask(get(here, "/parsed", "X-New: 1"))
+        await link.ask(get(here, "/parsed", "X-New: 2"))
+        here.says = [SLOWLY]
+        await link.ask(get(here, "/not-parsed"))
+        assert here.again[-1]
+        assert seen == ["/not-parsed"]
+
+
+async def test_a_connection_serves_any_number_of_new_heads(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        for number in range(150):
+            assert b"200 OK" in await link.ask(get(here, "/a", f"X-New: {number}"))
+        assert here.taken.count(True) == 150
+
+
+async def test_heads_in_pieces_are_bounded_one_by_one(station: Any) -> None:
+    async with station({"server": {"max_header": "2KiB"}}) as here, here.regular() as link:
+        for number in range(8):
+            data = get(here, "/a", f"X-New: {number}", f"X-Long: {'x' * 1000}")
+            link.writer.write(data[:-5])
+            await asyncio.sleep(0.01)
+            assert b"200 OK" in await link.ask(data[-5:])
+
+
+async def test_the_time_for_a_head_ends_with_it(station: Any) -> None:
+    async with station({"server": {"head_timeout": "1s"}}) as here, here.regular() as link:
+        data = get(here, "/a", "X-New: 1")
+        link.writer.write(data[:-5])
+        await asyncio.sleep(0.01)
+        assert b"200 OK" in await link.ask(data[-5:])
+        await asyncio.sleep(1.2)
+        assert b"200 OK" in await link.ask(data)
+
+
+async def test_a_client_that_is_in_use_is_not_idle(station: Any) -> None:
+    async with station({"server": {"client_idle": "1s"}}) as here, here.regular() as link:
+        for _ in range(6):
+            await asyncio.sleep(0.3)
+            assert b"200 OK" in await link.ask(here.request())
+        assert here.again == [True] * 6
+
+
+async def test_a_client_that_waits_is_not_idle_and_is_so_afterwards(station: Any) -> None:
+    async with station({"server": {"client_idle": "1s"}}) as here, here.regular() as link:
+        here.says = [b"wait"]
+        link.writer.write(here.request())
+        await until(lambda: here.heads)
+        await asyncio.sleep(1.3)
+        here.waits.set()
+        assert (await whole(link.reader)).endswith(b"ok")
+        assert here.again == [True]
+        async with asyncio.timeout(3):
+            assert await link.reader.read() == b""
+
+
+async def test_what_is_held_is_bounded_and_nothing_of_it_is_lost(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        here.says = [b"wait"]
+        link.writer.write(get(here, "/1"))
+        await until(lambda: here.heads)
+        one = get(here, "/2", f"X-Long: {'x' * 3000}")
+        many = 2000
+        link.writer.write(one * many)
+        await asyncio.sleep(0.2)
+        assert len(only_connection(here)._held) < 1_000_000
+        here.waits.set()
+        for _ in range(1 + 200):
+            assert (await whole(link.reader)).endswith(b"ok")
+
+
+async def test_leaving_ends_with_the_last_answer(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        here.says = [b"wait"]
+        link.writer.write(here.request())
+        await until(lambda: here.heads)
+        sidecar = here.running.sidecar
+        stopping = asyncio.create_task(sidecar._listener.drain(60, sidecar.upstream.close))  # type: ignore[union-attr]
+        await asyncio.sleep(2.3)
+        here.waits.set()
+        async with asyncio.timeout(10):
+            await stopping
+        assert (await whole(link.reader)).endswith(b"ok")
+
+
+async def test_a_stream_ends_with_the_session_though_its_lines_began_on_a_public_page(station: Any) -> None:
+    rules = [{"path": "/public/**", "allow": "anyone"}, {"path": "/**", "allow": "signed_in"}]
+    async with station({"access": rules, "headers": None}) as here:
+        link = Link(*await here.dial())
+        for _ in range(3):
+            await link.ask(get(here, "/public/x"))
+        assert here.again[-1]
+        here.says = [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsecret|pause|" + b"|pause|" * 500]
+        link.writer.write(get(here, "/mine"))
+        await link.reader.readuntil(b"secret")
+        assert here.again[-1]
+        await here.running.sidecar.front.gate.keeper.end(here.token)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await link.reader.readexactly(3)
+        link.writer.close()
+        await until(lambda: here.is_quiet)
