@@ -32,6 +32,17 @@ def targets(here: Station) -> list[bytes]:
     return [head.split()[1] for head in here.heads]
 
 
+async def have_two_idle(here: Station) -> None:
+    """Have two connections to the application that a request could take."""
+    here.says = [b"wait", b"wait"]
+    asking = [asyncio.create_task(here.ask(here.request())) for _ in range(2)]
+    await until(lambda: len(here.heads) == 2)
+    here.waits.set()
+    await asyncio.gather(*asking)
+    here.waits.clear()
+    here.forget()
+
+
 def only_connection(here: Station) -> _Connection:
     """Of the one client that is there."""
     servers: list[HttpServer] = here.running.sidecar._listener._servers  # type: ignore[union-attr]
@@ -53,6 +64,7 @@ async def test_t60_the_beginning_of_a_head_behind_a_request_is_not_forgotten(sta
 
 async def test_what_was_held_is_answered_after_an_answer_that_takes_a_task(station: Any) -> None:
     async with station() as here, here.regular() as link:
+        await have_two_idle(here)
         here.says = [SLOWLY]
         link.writer.write(get(here, "/1"))
         await until(lambda: here.heads)
@@ -65,6 +77,7 @@ async def test_what_was_held_is_answered_after_an_answer_that_takes_a_task(stati
 
 async def test_what_comes_during_a_task_waits_for_its_end(station: Any) -> None:
     async with station() as here, here.regular() as link:
+        await have_two_idle(here)
         here.says = [b"wait"]
         link.writer.write(here.request("POST /1 HTTP/1.1", *ASKED[1:], "Content-Length: 0"))
         await until(lambda: here.heads)
@@ -97,9 +110,13 @@ async def test_a_task_gets_the_request_that_it_carries_on(station: Any, monkeypa
 
 async def test_a_connection_serves_any_number_of_new_heads(station: Any) -> None:
     async with station() as here, here.regular() as link:
-        for number in range(150):
+        for number in range(50):
             assert b"200 OK" in await link.ask(get(here, "/a", f"X-New: {number}"))
-        assert here.taken.count(True) == 150
+        assert here.taken.count(True) == 50
+        # The parser has let go of each of them: it takes several at once.
+        link.writer.write(get(here, "/a", "X-New: a") * 3)
+        for _ in range(3):
+            assert b"200 OK" in await whole(link.reader)
 
 
 async def test_heads_in_pieces_are_bounded_one_by_one(station: Any) -> None:
@@ -187,3 +204,34 @@ async def test_a_stream_ends_with_the_session_though_its_lines_began_on_a_public
             await link.reader.readexactly(3)
         link.writer.close()
         await until(lambda: here.is_quiet)
+
+
+async def trickle(link: Link, piece: bytes, pause: float) -> int:
+    """Send *piece* again and again, or wait, until the connection has ended; bytes that were sent."""
+    sent = 0
+    try:
+        while piece and sent < 100_000:
+            link.writer.write(piece)
+            await link.writer.drain()
+            sent += len(piece)
+            await asyncio.sleep(pause)
+        assert await link.reader.read() == b""
+    except ConnectionError:
+        pass
+    return sent
+
+
+@pytest.mark.parametrize("piece", [b"X-Slow: 1\r\n", b""])
+async def test_a_head_without_an_end_ends_the_connection(station: Any, piece: bytes) -> None:
+    async with station({"server": {"head_timeout": "1s"}}) as here, here.regular() as link:
+        link.writer.write(b"GET / HTTP/1.1\r\n")
+        async with asyncio.timeout(4):
+            await trickle(link, piece, 0.05)
+        assert here.heads == []
+
+
+async def test_a_head_that_grows_is_cut_off_long_before_its_time(station: Any) -> None:
+    async with station({"server": {"max_header": "2KiB"}}) as here, here.regular() as link:
+        link.writer.write(b"GET / HTTP/1.1\r\n")
+        async with asyncio.timeout(8):
+            assert await trickle(link, b"X-More: " + b"x" * 490 + b"\r\n", 0.005) < 50_000

@@ -1,0 +1,99 @@
+"""Listeners bind what they were told and no more, and leave nothing bound that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar import listening
+from sidecar.config.service import Server
+from sidecar.doorway import Doorway
+from sidecar.listening import Listener, bound
+from tests.services.certificates import make_certificates
+from tests.services.process import free_port
+
+
+class Nobody:
+    """A door that is never reached."""
+
+    async def handle(self, request: Any) -> Any:
+        raise AssertionError(request)
+
+    def depart(self, *_: Any) -> None:
+        raise AssertionError
+
+    def again(self, *_: Any) -> None:
+        raise AssertionError
+
+
+def server(listen: str, **settings: Any) -> Server:
+    return Server.model_validate({"listen": listen, "public_url": "https://wiki.example", **settings})
+
+
+async def no_metrics(request: Any) -> Any:
+    raise AssertionError(request)
+
+
+async def test_an_address_of_ipv6_is_of_ipv6_alone() -> None:
+    try:
+        (one,) = await bound("server.listen", "[::]:0")
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    with one:
+        assert one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+
+
+async def test_nothing_stays_bound_when_one_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    class Noted(socket.socket):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", free_port()))
+        other.listen()
+        monkeypatch.setattr(listening.socket, "socket", Noted)
+        with pytest.raises(OSError, match=r"^server\.listen: cannot listen on "):
+            await bound("server.listen", f"127.0.0.1:{other.getsockname()[1]}")
+    assert made
+    assert [one.fileno() for one in made] == [-1] * len(made)
+
+
+async def test_other_proxies_are_trusted_from_one_configuration_to_the_next() -> None:
+    section = server(f"127.0.0.1:{free_port()}", proxy_protocol="true", trusted_proxies=["10.0.0.0/8"])
+    listener = Listener(section, Nobody(), no_metrics)
+    await listener.start()
+    listener.serve(
+        section.model_copy(update={"trusted_proxies": (ip_network("192.0.2.0/24"),)}), Nobody(), no_metrics, None
+    )
+    doors = [door for door in listener._doors if isinstance(door, Doorway)]
+    assert [list(door.trusted) for door in doors] == [[ip_network("192.0.2.0/24")]]
+    await listener.drain(1, _nothing)
+
+
+async def _nothing() -> None:
+    return
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_a_handshake_takes_no_longer_than_a_head(tmp_path: Path, kind: str) -> None:
+    made = make_certificates(tmp_path)
+    where = f"unix:{tmp_path}/socket" if kind == "unix" else f"127.0.0.1:{free_port()}"
+    tls = {"certificate": str(made.certificate), "key": str(made.key)}
+    listener = Listener(server(where, tls=tls, head_timeout="1s"), Nobody(), no_metrics)
+    await listener.start()
+    if kind == "unix":
+        reader, writer = await asyncio.open_unix_connection(f"{tmp_path}/socket")
+    else:
+        reader, writer = await asyncio.open_connection(*where.split(":"))
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+    await listener.drain(1, _nothing)
