@@ -336,7 +336,7 @@ def test_a_sink_gets_the_events_that_it_is_for() -> None:
     log = AuditLog([few, rest], Ticking(), None, None, [frozenset([Event.LOGIN_FAILED]), EVERY - {Event.LOGIN_FAILED}])
     form = log.form(Event.DECISION, {"effect": "allow"}, "path")
     assert form is not None
-    log.fill(form, "/a")
+    log.fill(form, 1.5, "/a")
     log.record(Event.LOGIN_FAILED, {"reason": "x"})
     log.record(Event.TOKEN_REFUSED, {"reason": "y"})
     log.close()

@@ -49,6 +49,17 @@ def linked(line: bytes, chain: str, number: int, last: bytes, sign: Sign | None 
     return b'%s,"hash":"%s"}\n' % (body, digest.hex().encode()), digest
 
 
+def linked_all(lines: Iterable[bytes], chain: str, number: int, last: bytes) -> tuple[list[bytes], bytes]:
+    """*lines* as ``linked`` would have each, from *number* on after the hash *last*; and the hash of the last one."""
+    sealed, between = [], f',"chain":"{chain}","n":'.encode()
+    for line in lines:
+        body = b"%b%b%d" % (line[:-2], between, number)
+        last = hashlib.sha256(last + body).digest()
+        sealed.append(b'%b,"hash":"%b"}\n' % (body, last.hex().encode()))
+        number += 1
+    return sealed, last
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Which line of which chain, and its hash in hexadecimal."""

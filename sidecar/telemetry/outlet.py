@@ -9,6 +9,7 @@ from collections import deque
 import structlog
 
 from sidecar.telemetry.chaining import Chain
+from sidecar.telemetry.lines import Line, Stamp, size_of, written
 from sidecar.telemetry.sinks import Sink
 
 _log = structlog.get_logger("audit")
@@ -26,7 +27,8 @@ class Outlet:
         """Write to *sink*, as links of *chain*; the thread begins with the first line."""
         self._sink = sink
         self._chain = chain
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[Line] = deque()
+        self._stamp = Stamp()
         self._rest = b""
         self._lines_in_rest = 0
         self._put = 0
@@ -40,19 +42,25 @@ class Outlet:
         self.is_failing = False
         self.dropped = 0
 
-    def put(self, line: bytes) -> None:
+    def put(self, line: Line) -> None:
         """Take a line to be written soon; the oldest is dropped when far too many wait."""
-        while self._waiting and not self._has_room_for(line):
-            with contextlib.suppress(IndexError):
-                self._bytes_dropped += len(self._waiting.popleft())
-                self.dropped += 1
+        waiting, size = self._waiting, size_of(line)
+        held = self._bytes_put - self._bytes_dropped - self._bytes_taken
+        if len(waiting) >= _MOST_WAITING or held + size > _MOST_BYTES:
+            self._make_room(size)
         self._put += 1
-        self._bytes_put += len(line)
-        self._waiting.append(line)
+        self._bytes_put += size
+        waiting.append(line)
 
-    def _has_room_for(self, line: bytes) -> bool:
-        waiting = self._bytes_put - self._bytes_dropped - self._bytes_taken
-        return len(self._waiting) < _MOST_WAITING and waiting + len(line) <= _MOST_BYTES
+    def _make_room(self, size: int) -> None:
+        while self._waiting and not self._has_room_for(size):
+            with contextlib.suppress(IndexError):
+                self._bytes_dropped += size_of(self._waiting.popleft())
+                self.dropped += 1
+
+    def _has_room_for(self, size: int) -> bool:
+        held = self._bytes_put - self._bytes_dropped - self._bytes_taken
+        return len(self._waiting) < _MOST_WAITING and held + size <= _MOST_BYTES
 
     def wake(self) -> None:
         """Begin to write what waits."""
@@ -114,16 +122,17 @@ class Outlet:
                 self._told.notify_all()
 
     def _take(self) -> None:
-        lines: list[bytes] = []
+        lines: list[Line] = []
         with contextlib.suppress(IndexError):
             while len(lines) < _MOST_AT_ONCE:
                 lines.append(self._waiting.popleft())
+        texts = written(lines, self._stamp)
         try:
-            self._rest = b"".join(lines) if self._chain is None else self._chain.seal(lines, self.dropped)
+            self._rest = b"".join(texts) if self._chain is None else self._chain.seal(texts, self.dropped)
         except OSError:
             self._waiting.extendleft(reversed(lines))
             raise
-        self._bytes_taken += sum(map(len, lines))
+        self._bytes_taken += sum(map(size_of, lines))
         self._lines_in_rest = len(lines)
 
     def _pause(self) -> float | None:
