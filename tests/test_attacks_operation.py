@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from urllib.parse import quote
 
+import pytest
+import yarl
+from click.testing import CliRunner
+
+from sidecar.cli import main
+from sidecar.cli.audit import told
+from sidecar.cli.saying import complain, say, say_json
+from sidecar.core.audit_export import COLUMNS, cef, csv_row
 from tests.test_reloading import reloadable
 from tests.world import World, until
 
@@ -29,3 +39,49 @@ async def test_t59_audit_lines_that_move_away_say_where_they_went(world: World, 
 
 async def _told(one) -> bool:
     return bool(one.events("configuration-loaded"))
+
+
+# What a path may hold: the first is the beginning of a command for a terminal, the second turns text around.
+ESCAPES = "\x9b2Jowned\u202e"
+
+
+def is_harmless(text: str) -> bool:
+    """Whether a terminal only shows *text*: no controls but line ends and tabs, none of those that turn text around."""
+    return not any(
+        unicodedata.category(sign) in {"Cc", "Cf"} and sign not in "\n\t" and sign not in "\u00ad\u200d"
+        for sign in text
+    )
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+async def test_t59_what_a_stranger_asks_for_does_nothing_to_an_operators_terminal(
+    world: World, options: tuple[str, ...]
+) -> None:
+    running = await world()
+    async with running.browser() as browser:
+        await browser.http.get(yarl.URL(f"{running.url}/x{quote(ESCAPES)}/y", encoded=True))
+    lines = [line for line in running.audit() if line["event"] == "decision"]
+    reference = next(line["reference"] for line in lines if "owned" in line["path"])
+    for words in (["why", reference], ["audit", "search"]):
+        told = CliRunner().invoke(main, [*words, "--file", str(running.audit_file), *options])
+        assert told.exit_code == 0, told.output
+        assert "owned" in told.output
+        assert is_harmless(told.output), repr(told.output)
+
+
+def test_what_is_said_on_a_terminal_obeys_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b]52;c;cm0=\x07b\rc\x9b2J\u202ed\x00\n\te")
+    assert capsys.readouterr().out == "a\\x1b]52;c;cm0=\\x07b\\x0dc\\u009b2J\\u202ed\\x00\n        e\n"
+    complain("\x1b[2J")
+    assert capsys.readouterr().err == "\\x1b[2J\n"
+    say_json({"\x1b": "\x9b\u2066\x7f"})
+    assert capsys.readouterr().out == '{\n  "\\u001b": "\\u009b\\u2066\\u007f"\n}\n'
+
+
+def test_no_field_begins_a_line_of_its_own_or_a_formula() -> None:
+    line = {"event": "decision", "path": "/\x85CEF:0|x|\u2028", "username": "\n=1+1", "person": "＝1+1"}  # noqa: RUF001
+    assert len(cef(line, "1").splitlines()) == 1
+    assert len(told(line | {"detail": "a\n2026-01-01 forged"}).splitlines()) == 1
+    cells = dict(zip(COLUMNS, csv_row(line), strict=True))
+    assert (cells["username"], cells["person"]) == ("'\n=1+1", "'＝1+1")  # noqa: RUF001
+    assert cells["path"] == "/\\u0085CEF:0|x|\\u2028"

@@ -11,16 +11,12 @@ from json.encoder import encode_basestring
 from typing import NamedTuple
 
 from sidecar.core.audit import EVERY, Event
+from sidecar.core.audit_export import DECEIVING
 from sidecar.telemetry.chaining import Anchoring, Chain
 from sidecar.telemetry.outlet import Outlet
 from sidecar.telemetry.personal import Policy, Treat
 from sidecar.telemetry.sinks import Sink
 
-# What terminals obey and what some readers take for the end of a line; JSON itself only escapes the first 32.
-_DECEIVING = {
-    code: f"\\u{code:04x}"
-    for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
 _FLUSH_AFTER = 0.05
 # Made once: json.dumps with options makes one for every line.
 _HOLE = secrets.token_hex(16)
@@ -127,7 +123,7 @@ class AuditLog:
             )
         text = form.text % (f'"{self._time()}"', *map(encode_basestring, values))
         if not text.isascii() or "\x7f" in text:
-            text = text.translate(_DECEIVING)
+            text = text.translate(DECEIVING)
         self._put(text.encode(errors="backslashreplace"), form.outlets)
 
     def _put(self, text: bytes, outlets: tuple[Outlet, ...]) -> None:
@@ -189,5 +185,5 @@ def _written(line: Mapping[str, object]) -> bytes:
     """One line of JSON, whatever strangers put into it: bytes that are no UTF-8 come out as escapes."""
     text = _encode(line)
     if not text.isascii() or "\x7f" in text:
-        text = text.translate(_DECEIVING)
+        text = text.translate(DECEIVING)
     return text.encode(errors="backslashreplace") + b"\n"
