@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
+import resource
+import socket
+import threading
 import unicodedata
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -12,9 +21,12 @@ from click.testing import CliRunner
 
 from sidecar.cli import main
 from sidecar.cli.audit import told
+from sidecar.cli.control import control
+from sidecar.cli.levels import asked_of
 from sidecar.cli.saying import complain, say, say_json
+from sidecar.config import bounded
 from sidecar.core.audit_export import COLUMNS, cef, csv_row
-from tests.test_reloading import reloadable
+from tests.test_reloading import Reloadable, reloadable
 from tests.world import World, until
 
 
@@ -27,7 +39,7 @@ async def test_t59_the_change_that_silences_the_audit_is_itself_in_the_audit_tha
     assert any("audit.events" in change for change in line["changes"])
 
 
-async def test_t59_audit_lines_that_move_away_say_where_they_went(world: World, tmp_path) -> None:
+async def test_t59_audit_lines_that_move_away_say_where_they_went(world: World, tmp_path: Path) -> None:
     one = await reloadable(world)
     other = tmp_path / "other.jsonl"
     assert (await one.change({"audit": {"file": str(other)}})).is_loaded
@@ -37,7 +49,7 @@ async def test_t59_audit_lines_that_move_away_say_where_they_went(world: World, 
     assert any(json.loads(line)["event"] == "configuration-loaded" for line in other.read_text().splitlines())
 
 
-async def _told(one) -> bool:
+async def _told(one: Reloadable) -> bool:
     return bool(one.events("configuration-loaded"))
 
 
@@ -79,9 +91,104 @@ def test_what_is_said_on_a_terminal_obeys_nobody(capsys: pytest.CaptureFixture[s
 
 
 def test_no_field_begins_a_line_of_its_own_or_a_formula() -> None:
-    line = {"event": "decision", "path": "/\x85CEF:0|x|\u2028", "username": "\n=1+1", "person": "＝1+1"}  # noqa: RUF001
+    line = {"event": "decision", "path": "/\x85CEF:0|x|\u2028", "username": "\n=1+1", "person": "＝1+1"}
     assert len(cef(line, "1").splitlines()) == 1
     assert len(told(line | {"detail": "a\n2026-01-01 forged"}).splitlines()) == 1
     cells = dict(zip(COLUMNS, csv_row(line), strict=True))
-    assert (cells["username"], cells["person"]) == ("'\n=1+1", "'＝1+1")  # noqa: RUF001
+    assert (cells["username"], cells["person"]) == ("'\n=1+1", "'＝1+1")
     assert cells["path"] == "/\\u0085CEF:0|x|\\u2028"
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Path]:
+    """A control socket that gives back what it is asked."""
+
+    async def serve(message: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "seconds" in message:
+            asked_of(message)
+        return {"do": message.get("do")}
+
+    async with control(tmp_path / "control", serve):
+        yield tmp_path / "control"
+
+
+async def said(door: Path, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(door)
+    writer.write(data)
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * 60_000 + b"\n",
+        b'{"do": "log-level", "seconds": 1' + b"0" * 400 + b"}\n",
+        b'{"do": "log-level", "seconds": {}}\n',
+        b"[]\n",
+        b"null\n",
+        b"\xff\n",
+        b"x" * 200_000,
+    ],
+)
+async def test_t58_no_command_ends_the_control_socket(door: Path, data: bytes) -> None:
+    with contextlib.suppress(ConnectionError):
+        assert await said(door, data) == b""
+    assert await said(door, b'{"do": "x"}\n') == b'{"do": "x"}\n'
+
+
+async def test_t58_a_moment_without_descriptors_does_not_end_the_control_socket(door: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    with socket.socket(socket.AF_UNIX) as one:
+        one.setblocking(False)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (one.fileno() + 20, before[1]))
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.dup(0))
+            # The kernel connects it; nobody can accept it.
+            one.connect(str(door))
+            await asyncio.sleep(0.3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            for number in held:
+                os.close(number)
+    await until(lambda: _answers(door))
+
+
+async def _answers(door: Path) -> bool:
+    return await said(door, b'{"do": "x"}\n') == b'{"do": "x"}\n'
+
+
+async def test_t63_a_named_pipe_among_the_files_keeps_nobody_waiting(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "_PATIENCE", 100)
+    secret = tmp_path / "secret"
+    secret.write_text("a client secret")
+    one = await reloadable(world, {"logins": {"corp": {"client_secret": {"file": str(secret)}}}})
+    secret.unlink()
+    os.mkfifo(secret)
+    async with asyncio.timeout(5):
+        outcome = await one.reloading.reload("signal")
+    assert not outcome.is_loaded
+    assert "it is no file" in str(outcome.problems)
+    one.file.unlink()
+    os.mkfifo(one.file)
+    async with asyncio.timeout(5):
+        assert not (await one.reloading.reload("signal")).is_loaded
+
+
+def test_a_pipe_that_somebody_writes_to_is_read_to_its_end(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(b"x" * 200_000))
+    writer.start()
+    assert bounded.read_at_most(pipe, 300_000) == b"x" * 200_000
+    writer.join()
+    assert bounded.read_at_most(Path("/dev/zero"), 100_000) == bytes(100_000)
+    with pytest.raises(IsADirectoryError):
+        bounded.read_at_most(tmp_path, 10)

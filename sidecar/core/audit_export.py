@@ -11,8 +11,8 @@ COLUMNS = (
     "time", "event", "effect", "reason", "rule", "method", "host", "path", "client", "person", "username", "subject",
     "provider", "account", "session", "reference", "detail",
 )  # fmt: skip
-# What a spreadsheet takes for the beginning of a formula; the last four are wide forms that some take for the plain ones.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - as it says
+# What a spreadsheet takes for the beginning of a formula; the last four are wide forms of the first.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _CEF = {
     "client": "src", "host": "dhost", "path": "request", "method": "requestMethod", "username": "suser",
     "person": "suser", "subject": "suid", "session": "cs1", "rule": "cs2", "reference": "externalId",
