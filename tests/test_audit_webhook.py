@@ -269,6 +269,26 @@ def test_a_spool_that_somebody_holds_is_not_taken(tmp_path: Path) -> None:
     two.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders of others")
+def test_t59_what_others_put_into_the_spool_is_neither_signed_nor_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of the sidecar")
+    spool = tmp_path / "spool"
+    theirs = spool / "audit-0000000000000000"
+    theirs.mkdir(parents=True)
+    (theirs / "000000000001").symlink_to(secret)
+    (theirs / "000000000002").write_text('{"lines":["forged"]}')
+    os.chown(theirs, 65534, 65534)
+    (spool / "audit-1111111111111111").symlink_to(theirs)
+    made = Spool(spool, "audit", 1 << 20)
+    made.adopt()
+    assert list(made.waiting()) == []
+    os.chown(theirs, os.geteuid(), 0)
+    made.adopt()
+    assert len(list(made.waiting())) == 2
+    made.close()
+
+
 def test_the_signature_is_over_time_and_body() -> None:
     made = signature(b"key", 1700000000, b"{}")
     assert made == "t=1700000000,v1=" + hmac.new(b"key", b"1700000000.{}", hashlib.sha256).hexdigest()
