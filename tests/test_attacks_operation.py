@@ -25,7 +25,9 @@ from sidecar.cli.control import control
 from sidecar.cli.levels import asked_of
 from sidecar.cli.saying import complain, say, say_json
 from sidecar.config import bounded
+from sidecar.config.redaction import redacted
 from sidecar.core.audit_export import COLUMNS, cef, csv_row
+from tests.configurations import loaded, text_of
 from tests.test_reloading import Reloadable, reloadable
 from tests.world import World, until
 
@@ -180,6 +182,19 @@ async def test_t63_a_named_pipe_among_the_files_keeps_nobody_waiting(
     os.mkfifo(one.file)
     async with asyncio.timeout(5):
         assert not (await one.reloading.reload("signal")).is_loaded
+
+
+@pytest.mark.parametrize("parameter", ["token", "api_key", "access-key", "sig"])
+def test_t59_what_a_receivers_address_carries_is_shown_nowhere(tmp_path: Path, parameter: str) -> None:
+    url = f"https://siem.example.com/hook?{parameter}=hunter2&source=wiki"
+    webhook = f"{{url: '{url}', secret: {{env: SESSION_SECRET}}, spool: spool}}"
+    text = text_of(audit=f"audit: {{webhook: {webhook}}}", insights=f"insights: {{webhook: {webhook}}}")
+    config = loaded(tmp_path, text).config
+    assert config.audit.webhook is not None
+    assert config.audit.webhook.url.reveal() == url
+    shown = json.dumps(redacted(config)) + repr(config)
+    assert "hunter2" not in shown
+    assert f"siem.example.com/hook?{parameter}=***&source=wiki" in shown
 
 
 def test_a_pipe_that_somebody_writes_to_is_read_to_its_end(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.config.audit import Audit, Webhook
-from sidecar.config.secret import Secret
+from sidecar.config.secret import Dsn, Secret
 from sidecar.core.audit import Event
 from sidecar.telemetry import webhook as webhooks
 from sidecar.telemetry.opening import open_audit
@@ -111,7 +111,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def section(receiver: Receiver, folder: Path, **settings: Any) -> Webhook:
     url = f"http://127.0.0.1:{receiver.port}/hook"
     kept = {"timeout": "1s", "spool_size": 1 << 20} | settings
-    return Webhook(url=url, secret=Secret(SECRET), spool=folder / "spool", insecure=True, **kept)
+    return Webhook(url=Dsn(url), secret=Secret(SECRET), spool=folder / "spool", insecure=True, **kept)
 
 
 async def until(claim: Callable[[], bool], seconds: float = 10) -> None:
@@ -222,9 +222,9 @@ async def test_what_a_killed_process_left_is_delivered_by_the_next_one(receiver:
 import sys, time
 from pathlib import Path
 from sidecar.config.audit import Webhook
-from sidecar.config.secret import Secret
+from sidecar.config.secret import Dsn, Secret
 from sidecar.telemetry.webhook import Sender, WebhookSink
-section = Webhook(url=sys.argv[1], secret=Secret(sys.argv[2]), spool=Path(sys.argv[3]), insecure=True)
+section = Webhook(url=Dsn(sys.argv[1]), secret=Secret(sys.argv[2]), spool=Path(sys.argv[3]), insecure=True)
 sink = WebhookSink(Sender(section, "audit"))
 for number in range(30):
     sink.write(b'{"path":"/%d"}\\n' % number)

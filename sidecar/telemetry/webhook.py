@@ -42,7 +42,7 @@ class Sender:
         self, section: Webhook, purpose: str, clock: Callable[[], float] = time.time, setting: str = "webhook"
     ) -> None:
         """Send by *section*; *purpose* tells its spool from others. Raises OSError that names the *setting*."""
-        self._url = section.url
+        self._url = section.url.reveal()
         self._secret = section.secret.reveal().encode()
         self._timeout = section.timeout.total_seconds()
         self._clock = clock

@@ -74,10 +74,10 @@ def _unwritten(section: Audit, kept: frozenset[str], document: Document) -> Iter
 def webhook(section: Webhook, place: tuple[str, ...], document: Document) -> Iterator[Problem]:
     """What is posted names people, so it is sealed on its way, and signed by something that cannot be guessed."""
     try:
-        parts = urlsplit(section.url)
+        parts = urlsplit(section.url.reveal())
         _ = parts.port
     except ValueError:
-        yield document.error((*place, "url"), f"{section.url} is no address", "Write https://…")
+        yield document.error((*place, "url"), f"{section.url.redacted} is no address", "Write https://…")
         return
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment:
         yield document.error((*place, "url"), "must begin with https:// and name a host", "Write https://host/path")
