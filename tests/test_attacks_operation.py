@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import resource
 import socket
@@ -12,10 +13,11 @@ import threading
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import pytest
+import structlog
 import yarl
 from click.testing import CliRunner
 
@@ -27,6 +29,7 @@ from sidecar.cli.saying import complain, say, say_json
 from sidecar.config import bounded
 from sidecar.config.redaction import redacted
 from sidecar.core.audit_export import COLUMNS, cef, csv_row
+from sidecar.telemetry.log import set_up
 from tests.configurations import loaded, text_of
 from tests.test_reloading import Reloadable, reloadable
 from tests.world import World, until
@@ -182,6 +185,19 @@ async def test_t63_a_named_pipe_among_the_files_keeps_nobody_waiting(
     os.mkfifo(one.file)
     async with asyncio.timeout(5):
         assert not (await one.reloading.reload("signal")).is_loaded
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_t59_the_log_obeys_nobody_either(capsys: pytest.CaptureFixture[str], style: Literal["text", "json"]) -> None:
+    try:
+        set_up("info", style)
+        structlog.get_logger("front").warning("odd", path="/\x9b2J\x1b[2J", host="a\n2026-01-01 [info] forged")
+        logging.getLogger("asyncio").warning("odd %s", "\x9b2J\nforged")
+        written = capsys.readouterr().err
+    finally:
+        set_up("info", "auto")
+    assert len(written.splitlines()) == 2
+    assert is_harmless(written)
 
 
 @pytest.mark.parametrize("parameter", ["token", "api_key", "access-key", "sig"])
