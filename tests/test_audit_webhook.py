@@ -40,6 +40,7 @@ class Receiver:
         self.status = 200
         self.hangs = False
         self.tries = 0
+        self.guard = 0
         self.asked: set[str] = set()
         self.port = 0
         self._runner: web.AppRunner | None = None
@@ -77,6 +78,9 @@ class Receiver:
             self._note(request, body)
             while True:
                 await answer.write(b"x" * 65536)
+        if b"<script" in body and self.guard:
+            # A firewall in front of it that takes what a log tells of for an attack.
+            return web.Response(status=self.guard)
         if self.status == 200:
             self._note(request, body)
         return web.Response(status=self.status)
@@ -199,6 +203,37 @@ async def test_what_is_refused_for_good_is_put_aside(receiver: Receiver, tmp_pat
     receiver.status = 200
     sink.write(lines("/good"))
     await until(lambda: receiver.paths == ["/good"])
+    await asyncio.to_thread(sink.close)
+
+
+@pytest.mark.parametrize("guard", [403, 406])
+async def test_t63_no_stranger_stops_the_messages_by_what_a_firewall_does_not_let_pass(
+    receiver: Receiver, tmp_path: Path, guard: int
+) -> None:
+    receiver.guard = guard
+    sink = WebhookSink(Sender(section(receiver, tmp_path), "audit"))
+    sink.write(lines("/before"))
+    await until(lambda: receiver.paths == ["/before"])
+    sink.write(lines("/<script>"))
+    await until(lambda: receiver.tries > 8)
+    sink.write(lines("/after"))
+    sink.write(lines("/later"))
+    await until(lambda: receiver.paths == ["/before", "/after", "/later"])
+    assert len(list((tmp_path / "spool").glob("*/*.refused"))) == 1
+    await asyncio.to_thread(sink.close)
+
+
+async def test_a_receiver_that_lets_nothing_pass_gets_everything_once_it_does(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.status = 403
+    sink = WebhookSink(Sender(section(receiver, tmp_path), "audit"))
+    for name in ("/one", "/two", "/three"):
+        sink.write(lines(name))
+    await until(lambda: receiver.tries > 20)
+    receiver.status = 200
+    await until(lambda: receiver.paths == ["/one", "/two", "/three"])
+    assert not list((tmp_path / "spool").glob("*/*.refused"))
     await asyncio.to_thread(sink.close)
 
 

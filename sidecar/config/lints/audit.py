@@ -122,7 +122,7 @@ def _syslog(section: Syslog, document: Document) -> Iterator[Problem]:
         parts = urlsplit(section.url)
         _ = parts.port
     except ValueError:
-        yield document.error(place, f"{section.url} is no address", "Write tls://host:6514")
+        yield document.error(place, f"{document.quoted(place, section.url)} is no address", "Write tls://host:6514")
         return
     if parts.scheme not in _SCHEMES:
         yield document.error(place, "must begin with tls://, tcp://, udp:// or unix://", "Write tls://host:6514")
