@@ -10,6 +10,7 @@ import os
 import resource
 import socket
 import threading
+import time
 import unicodedata
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -28,8 +29,14 @@ from sidecar.cli.levels import asked_of
 from sidecar.cli.saying import complain, say, say_json
 from sidecar.config import bounded
 from sidecar.config.redaction import redacted
+from sidecar.core.audit import Event
 from sidecar.core.audit_export import COLUMNS, cef, csv_row
+from sidecar.telemetry import outlet
+from sidecar.telemetry.audit import AuditLog
+from sidecar.telemetry.chaining import Anchoring
 from sidecar.telemetry.log import set_up
+from sidecar.telemetry.personal import Policy
+from sidecar.telemetry.sinks import FileSink
 from tests.configurations import loaded, text_of
 from tests.test_reloading import Reloadable, reloadable
 from tests.world import World, until
@@ -223,3 +230,50 @@ def test_a_pipe_that_somebody_writes_to_is_read_to_its_end(tmp_path: Path) -> No
     assert bounded.read_at_most(Path("/dev/zero"), 100_000) == bytes(100_000)
     with pytest.raises(IsADirectoryError):
         bounded.read_at_most(tmp_path, 10)
+
+
+def test_what_is_said_of_people_is_treated_under_every_name_that_it_has() -> None:
+    policy = Policy({"person": "pseudonym", "client": "drop"}, b"key")
+    said = {"asked_person": "ada", "person": "ada", "address": "192.0.2.1", "asked_client": "192.0.2.1", "event": "x"}
+    treated = policy.applied(said)
+    assert treated["asked_person"] == treated["person"] != "ada"
+    assert (treated["address"], treated["asked_client"], treated["event"]) == ("", "", "x")
+
+
+async def test_t58_a_sink_that_hangs_is_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlet, "_HANGS_AFTER", 0.3)
+    pipe = tmp_path / "audit"
+    os.mkfifo(pipe)
+    log = AuditLog([FileSink(pipe)], time.time)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for number in range(40):
+        log.record(Event.DECISION, {"path": f"/{number}/{'x' * 4000}"})
+    # The pipe is full, nobody reads: somebody who may only be served while it is written must hear of that.
+    await until(lambda: _claims(log.is_failing))
+    assert await asyncio.to_thread(_drained, reader, 40) == 40
+    await until(lambda: _claims(not log.is_failing))
+    log.close()
+    os.close(reader)
+
+
+async def _claims(claim: bool) -> bool:
+    return claim
+
+
+def _drained(reader: int, number: int) -> int:
+    read = 0
+    end = time.monotonic() + 5
+    while read < number and time.monotonic() < end:
+        with contextlib.suppress(BlockingIOError):
+            read += os.read(reader, 1 << 20).count(b"\n")
+    return read
+
+
+def test_t58_copies_of_anchors_hold_up_nobody(tmp_path: Path) -> None:
+    copies = tmp_path / "anchors"
+    os.mkfifo(copies)
+    log = AuditLog([FileSink(tmp_path / "audit")], time.time, Anchoring(60, copies=copies))
+    log.record(Event.DECISION, {"path": "/x"})
+    log.flush()
+    assert '"path":"/x"' in (tmp_path / "audit").read_text()
+    log.close()
