@@ -38,6 +38,7 @@ from sidecar.telemetry.log import set_up
 from sidecar.telemetry.personal import Policy
 from sidecar.telemetry.sinks import FileSink
 from tests.configurations import loaded, text_of
+from tests.console_world import a_console, act
 from tests.test_reloading import Reloadable, reloadable
 from tests.world import World, until
 
@@ -277,3 +278,21 @@ def test_t58_copies_of_anchors_hold_up_nobody(tmp_path: Path) -> None:
     log.flush()
     assert '"path":"/x"' in (tmp_path / "audit").read_text()
     log.close()
+
+
+async def test_t58_no_address_makes_the_console_say_that_the_directory_is_down(
+    world: World, tmp_path: Path, database_url: str
+) -> None:
+    console = await a_console(world, tmp_path, {"directory": {"url": database_url}, "tokens": {}})
+    async with await console.operator("ada") as browser:
+        asked = [
+            "/people?q=%00",
+            "/people?after=a%00",
+            "/people/%00",
+            "/owed?after=nan",
+            "/tokens?after=1e400",
+            "/tokens?q=%00",
+        ]
+        answers = [(await browser.page(path)).status for path in asked]
+        assert answers == [400, 400, 400, 404, 404, 400]
+        assert (await act(browser, "disable", "a\x00b")).status == 400
