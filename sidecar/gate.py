@@ -123,7 +123,7 @@ class Gate:
     audit: AuditLog
     _callers: dict[str, tuple[Session, Identity, Caller]] = field(default_factory=dict)
     _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
-    _forms: dict[tuple[str, str, str, str], tuple[Caller | None, OpenForm | None]] = field(default_factory=dict)
+    _forms: dict[tuple[str, str, str, str, str], tuple[Caller | None, OpenForm | None]] = field(default_factory=dict)
     _tokens: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     async def handle(self, request: web.BaseRequest, visit: Visit, target: Target, now: float) -> web.StreamResponse:
@@ -277,7 +277,8 @@ class Gate:
     def form_of(self, admission: Admission, visit: Visit) -> OpenForm | None:
         """The line that ``say_again`` writes each time; None where it writes none."""
         caller = admission.caller
-        key = (admission.decision.rule, caller.session.id if caller else "", visit.host, visit.client)
+        # With all that ``_told`` reads of a visit: a front proxy asks about any method.
+        key = (admission.decision.rule, caller.session.id if caller else "", visit.method, visit.host, visit.client)
         known = self._forms.get(key)
         if known is None or known[0] is not caller:
             if len(self._forms) >= _REMEMBERED:

@@ -45,12 +45,16 @@ class Refused(Exception):  # noqa: N818 - the domain's word
 class Unavailable(Exception):  # noqa: N818 - the domain's word
     """Something that we need is down, slow or answers nonsense: 502/503/504, never read as "signed out"."""
 
-    def __init__(self, reason: Reason, detail: str = "", status: int = 503) -> None:
-        """Give up because of *reason*; *status* is the HTTP status, 500..599."""
+    def __init__(self, reason: Reason, detail: str = "", status: int = 503, *, is_answer: bool = False) -> None:
+        """Give up because of *reason*; *status* is the HTTP status, 500..599.
+
+        *is_answer* says that somebody is there, and answered this one question in a way that is of no use.
+        """
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.reason = reason
         self.status = status
         self.detail = detail
+        self.is_answer = is_answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,22 @@ async def test_bursts_of_refusals_are_told_by_client_person_and_all_together(sto
     assert len(await replicas[1].told()) <= 1
 
 
+async def test_t75_whoever_has_many_addresses_or_guesses_at_scim_or_break_glass_is_noticed_too(
+    store: Store, clock: Ticking
+) -> None:
+    few = Refusals(client=Burst(count=10, within="5m"), person=None, everybody=None)
+    one = Replica(Insights(refusals=few), store, clock)
+    for number in range(5):
+        # What is wrong with a SCIM token is written with the client's name, and with an address besides.
+        one.audit.record(Event.SCIM_REFUSED, {"client": "", "address": f"2001:db8::{number}"})
+        one.audit.record(Event.BREAK_GLASS_FAILED, {"subject": "unknown", "client": f"2001:db8::1:{number}"})
+        one.audit.record(Event.SCIM_REFUSED, {"client": "okta", "address": f"192.0.2.{number}"})
+        one.audit.record(Event.DECISION, {"effect": "deny", "client": "2001:db8:0:1::1"})
+    assert [(line["insight"], line["client"], line["count"]) for line in await one.told()] == [
+        ("refusals-client", "2001:db8::0", 10)
+    ]
+
+
 async def test_after_the_cooldown_it_is_told_again(clock: Ticking) -> None:
     one = Replica(Insights(new_accounts=Burst(count=3, within="1h")), MemoryStore(clock), clock)
     for _ in range(2):
@@ -208,7 +224,7 @@ async def test_memory_is_bounded_whatever_an_attack_sends(clock: Ticking, monkey
     monkeypatch.setattr("sidecar.insights.alerts._MOST_REMEMBERED", 100)
     one = Replica(Insights(most=10_000), MemoryStore(clock), clock)
     for number in range(1000):
-        one.audit.record(Event.LOGIN_FAILED, {"client": f"2001:db8::{number:x}"})
+        one.audit.record(Event.LOGIN_FAILED, {"client": f"2001:db8:{number:x}::1"})
         one.signs_in("192.0.2.1", subject=str(number))
     assert len(one.watch._counts) == len(one.watch._waiting) == 100
     assert one.watch.overlooked > 1000

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from aiohttp import web
 
 from sidecar.core.audit import Event
@@ -215,3 +217,68 @@ async def test_the_chooser_says_which_provider_is_away(world: World) -> None:
             text = await (await stranger.page("/-/login")).text()
     assert text.count("cannot be reached") == 1
     assert text.index("Company account") < text.index("cannot be reached") < text.index("Partners")
+
+
+class Picky(Switched):
+    """A provider that answers everybody, but not the refresh tokens in ``odd`` as it should."""
+
+    def __init__(self, provider: DemoProvider, world: World) -> None:
+        super().__init__(provider, world)
+        self.last = ""
+        self.odd: dict[str, tuple[int, dict[str, str]]] = {}
+        self.asked_by: list[str] = []
+
+    async def on(self) -> None:
+        @web.middleware
+        async def picky(request: web.Request, handler: Any) -> Any:
+            token = str((await request.post()).get("refresh_token", "")) if request.path.endswith("/token") else ""
+            if token:
+                self.asked_by.append(token)
+            if token in self.odd:
+                status, body = self.odd[token]
+                return web.json_response(body, status=status)
+            answer = await handler(request)
+            if request.path.endswith("/token") and answer.status == 200 and not token:
+                self.last = json.loads(answer.body)["refresh_token"]
+            return answer
+
+        app = self.provider.app()
+        app.middlewares.append(picky)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", urlsplit(self.provider.issuer).port).start()
+        self._world._closers.append(runner.cleanup)
+        self._stop = runner.cleanup
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (403, {"error": "access_denied"}),
+        (400, {"error": "interaction_required"}),
+        (429, {}),
+        (200, {"access_token": "a", "token_type": "Bearer", "id_token": "x" * 2_000_000}),
+        (200, {"access_token": "a" * 100_000, "token_type": "Bearer"}),
+    ],
+)
+async def test_t56_one_person_whom_the_provider_answers_oddly_keeps_nobody_elses_claims_old(
+    world: World, odd: tuple[int, dict[str, str]]
+) -> None:
+    port = free_port()
+    picky = Picky(await world.provider(f"http://localhost:{port}"), world)
+    await picky.off()
+    await picky.on()
+    running = await world({"sessions": {"outage": "1h"}}, provider=picky.provider, port=port)
+    async with running.browser() as mallory, running.browser() as ada:
+        await mallory.sign_in("grace", "/x")
+        hers = picky.last
+        picky.odd[hers] = odd
+        await ada.sign_in("ada", "/x")
+        world.clock.ahead = DUE
+        for _ in range(5):
+            assert (await mallory.page("/x")).status == 200
+        assert (await ada.page("/x")).status == 200
+    assert count(running, "provider-outage-began") == 0
+    assert [line["person"] for line in running.audit() if line["event"] == "session-refreshed"] == ["ada"]
+    # Nor is the provider asked with every request.
+    assert picky.asked_by.count(hers) == 1

@@ -12,6 +12,7 @@ import structlog
 
 from sidecar.config.insights import Burst, Insights
 from sidecar.core.audit import Event
+from sidecar.core.limits import client_of
 from sidecar.insights.alerts import Alert, Alerts, key_of
 from sidecar.model import Unavailable
 from sidecar.sessions.store import Store
@@ -23,7 +24,9 @@ _DAY = 86400.0
 # What waits in memory between two looks; an attack must not fill it.
 _MOST_WAITING, _MOST_COUNTED = 5000, 10_000
 _MOST_NETWORKS = 64
-_REFUSALS = frozenset([Event.LOGIN_FAILED, Event.TOKEN_REFUSED, Event.SCIM_REFUSED, Event.CONSOLE_REFUSED])
+_REFUSALS = frozenset(
+    [Event.LOGIN_FAILED, Event.BREAK_GLASS_FAILED, Event.TOKEN_REFUSED, Event.SCIM_REFUSED, Event.CONSOLE_REFUSED]
+)
 _FAILURES = frozenset([Event.PROVISIONING_FAILED, Event.ACCOUNT_REFUSED])
 _GRANTS = frozenset([Event.ROLES_CHANGED, Event.ACCOUNT_CREATED, Event.TOKEN_CREATED])
 _PERSON = ("person", "username", "subject", "provider", "account")
@@ -88,8 +91,9 @@ class Watch:
 
     def _refused(self, fields: Mapping[str, object]) -> None:
         self._count("refusals-everybody", "", {})
-        if client := str(fields.get("client", "")):
-            self._count("refusals-client", client, {"client": client})
+        # Lines about SCIM name the program, and its address besides; IPv6 gives everybody addresses without number.
+        if client := str(fields.get("address") or fields.get("client", "")):
+            self._count("refusals-client", client_of(client), {"client": client})
         if who := str(fields.get("subject") or fields.get("person") or ""):
             self._count("refusals-person", who, {name: fields.get(name, "") for name in ("person", "subject")})
 

@@ -134,7 +134,7 @@ class ProviderHttp:
         async for chunk in response.content.iter_any():
             content += chunk
             if len(content) > self._limit:
-                raise self._unavailable(f"an answer of more than {self._limit} bytes", url)
+                raise self._unavailable(f"an answer of more than {self._limit} bytes", url, is_answer=True)
         return bytes(content)
 
     def _open(self) -> aiohttp.ClientSession:
@@ -152,8 +152,8 @@ class ProviderHttp:
     def _place(self, url: str) -> str:
         return f"{self._name}, {url.partition('?')[0][:200]!a}"
 
-    def _unavailable(self, what: str, url: str) -> Unavailable:
-        return Unavailable(Reason.PROVIDER_DOWN, f"{self._place(url)}: {what}")
+    def _unavailable(self, what: str, url: str, *, is_answer: bool = False) -> Unavailable:
+        return Unavailable(Reason.PROVIDER_DOWN, f"{self._place(url)}: {what}", is_answer=is_answer)
 
 
 def _tls(ca: Path | None) -> ssl.SSLContext:

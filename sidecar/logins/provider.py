@@ -123,15 +123,18 @@ def _failure(answer: Answer, refusal: Reason) -> Refused | Unavailable:
         code = error_code(answer.json_object().get("error"))
         if code == "invalid_grant":
             return Refused(refusal, detail=code)
-        return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: the provider says {code}")
-    return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: status {answer.status}")
+        # RFC 6749, section 4.1.2.1: these two are about itself; all others are about what was asked.
+        is_answer = code not in ("server_error", "temporarily_unavailable")
+        return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: the provider says {code}", is_answer=is_answer)
+    is_answer = answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: status {answer.status}", is_answer=is_answer)
 
 
 def _tokens(answer: Answer) -> Tokens:
     fields = answer.json_object()
     kind = fields.get("token_type")
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: token_type is not Bearer")
+        raise Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: token_type is not Bearer", is_answer=True)
     return Tokens(
         access_token=_token(fields, "access_token", answer.place) or _missing("access_token", answer.place),
         id_token=_token(fields, "id_token", answer.place),
@@ -144,12 +147,12 @@ def _token(fields: Mapping[str, Any], name: str, place: str) -> str:
     value = fields.get(name, "")
     is_token = isinstance(value, str) and len(value) <= _TOKEN_LIMIT and value.isascii() and value.isprintable()
     if not is_token:
-        raise Unavailable(Reason.PROVIDER_DOWN, f"{place}: {name} is not a token, or too long")
+        raise Unavailable(Reason.PROVIDER_DOWN, f"{place}: {name} is not a token, or too long", is_answer=True)
     return str(value)
 
 
 def _missing(name: str, place: str) -> str:
-    raise Unavailable(Reason.PROVIDER_DOWN, f"{place}: no {name} in the answer")
+    raise Unavailable(Reason.PROVIDER_DOWN, f"{place}: no {name} in the answer", is_answer=True)
 
 
 def _lifetime(value: object) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 15.0, 120.0
 _SPREAD = 30.0
 # Longer than any pause, so that an outage is forgotten only when nobody asks for that provider any more.
 _REMEMBERED = 3600.0
+_MOST_PUT_OFF = 10_000
 Record = Callable[[Event, Mapping[str, object]], None]
 
 
@@ -45,6 +47,8 @@ class Outages:
         self._away: dict[str, _Outage] = {}
         self._back: dict[str, float] = {}
         self._sure: set[str] = set()
+        # Until when sessions that their provider answers in a way that is of no use are not to be asked for again.
+        self._put_off: OrderedDict[str, float] = OrderedDict()
         # No secret depends on it.
         self._chance = random.Random()  # noqa: S311
 
@@ -66,6 +70,8 @@ class Outages:
         """True when it is time to ask the provider of *session*. Raises Unavailable when the store is down."""
         name = session.provider
         known = self._away.get(name)
+        if now < self._put_off.get(session.id, 0.0):
+            return False
         if known is None:
             return self._is_over(session, now) or now >= self._back.get(name, 0.0) + self._turn(session)
         if now < known.until:
@@ -87,6 +93,13 @@ class Outages:
     def _pause(self, faults: int) -> float:
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(faults, 10))
         return longest * self._chance.uniform(0.5, 1.0)
+
+    def put_off(self, session: Session, detail: str, now: float) -> None:
+        """Note that the provider answered, but that nothing can be done with its answer about *session*."""
+        _log.warning("a session cannot be refreshed", provider=session.provider, session=session.id, detail=detail)
+        self._put_off[session.id] = now + _LONGEST_PAUSE * self._chance.uniform(0.5, 1.0)
+        if len(self._put_off) > _MOST_PUT_OFF:
+            self._put_off.popitem(last=False)
 
     async def failed(self, name: str, detail: str, now: float) -> None:
         """Note that the provider *name* did not answer."""

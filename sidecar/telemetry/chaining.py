@@ -83,7 +83,9 @@ class Chain:
             return
         # The chain holds without its copies: a full disk there shall not keep audit lines from being written.
         with suppress(OSError):
-            descriptor = os.open(self._anchoring.copies, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            # Nor shall a pipe that somebody put there, and nobody reads.
+            how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(self._anchoring.copies, how, 0o640)
             try:
                 os.write(descriptor, anchor)
             finally:

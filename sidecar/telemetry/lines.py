@@ -9,13 +9,9 @@ from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
+from sidecar.core.audit_export import DECEIVING
 from sidecar.telemetry.personal import Treat
 
-# What terminals obey and what some readers take for the end of a line; JSON itself only escapes the first 32.
-_DECEIVING = {
-    code: f"\\u{code:04x}"
-    for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
 _HOLE, _TIME = secrets.token_hex(16), secrets.token_hex(16)
 # Made once: json.dumps with options makes one for every line.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
@@ -101,4 +97,4 @@ def _object(time: str, event: str, fields: Mapping[str, object]) -> dict[str, ob
 
 
 def _sealed(text: str) -> bytes:
-    return text.translate(_DECEIVING).encode(errors="backslashreplace")
+    return text.translate(DECEIVING).encode(errors="backslashreplace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 
 import structlog
@@ -18,6 +19,8 @@ _MOST_WAITING = 100_000
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_AT_ONCE = 1000
 _RETRY_AFTER = 1.0
+# Longer than any sink that has a patience of its own takes for its first word.
+_HANGS_AFTER = 20.0
 
 
 class Outlet:
@@ -39,8 +42,16 @@ class Outlet:
         self._told = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_closing = False
-        self.is_failing = False
+        self._fails = False
+        # When the piece of writing that is under way began, by the monotonic clock.
+        self._began: float | None = None
         self.dropped = 0
+
+    @property
+    def is_failing(self) -> bool:
+        """True while the sink takes no lines: it said so, or says nothing for too long."""
+        began = self._began
+        return self._fails or (began is not None and time.monotonic() - began > _HANGS_AFTER)
 
     def put(self, line: Line) -> None:
         """Take a line to be written soon; the oldest is dropped when far too many wait."""
@@ -76,9 +87,9 @@ class Outlet:
         with self._told:
             if self._done >= until:
                 return
-            self.is_failing = False
+            self._fails = False
             self.wake()
-            self._told.wait_for(lambda: self.is_failing or self._done >= until, patience)
+            self._told.wait_for(lambda: self._fails or self._done >= until, patience)
 
     @property
     def _done(self) -> int:
@@ -109,7 +120,7 @@ class Outlet:
     def _work(self) -> None:
         is_said = False
         while not self._is_closing:
-            self._wake.wait(_RETRY_AFTER if self.is_failing else self._pause())
+            self._wake.wait(_RETRY_AFTER if self._fails else self._pause())
             self._wake.clear()
             fault = self._write_all()
             if fault is not None and not is_said:
@@ -118,7 +129,7 @@ class Outlet:
                 _log.info("audit lines are written again", dropped=self.dropped)
             is_said = fault is not None
             with self._told:
-                self.is_failing = is_said
+                self._fails = is_said
                 self._told.notify_all()
 
     def _take(self) -> None:
@@ -141,6 +152,7 @@ class Outlet:
     def _write_all(self) -> OSError | None:
         """Write everything that waits; what the sink did not take is first the next time."""
         while self._waiting or self._rest or self._pause() == 0:
+            self._began = time.monotonic()
             try:
                 if not self._rest:
                     # Only then: what is taken out of the queue is not counted any more, nor dropped.
@@ -148,6 +160,8 @@ class Outlet:
                 self._rest = self._rest[self._sink.write(self._rest) :]
             except OSError as error:
                 return error
+            finally:
+                self._began = None
             if not self._rest:
                 self._written += self._lines_in_rest
                 self._lines_in_rest = 0

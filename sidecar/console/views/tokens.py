@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,6 +106,9 @@ def _after(asked: Asked) -> tuple[float, str] | None:
     if "after" not in asked.query:
         return None
     try:
-        return float(asked.query["after"]), asked.query.get("id", "")
+        after = float(asked.query["after"])
     except ValueError:
-        raise Refused(Reason.NOT_FOUND, 404, "no such place") from None
+        after = math.nan
+    if not math.isfinite(after):
+        raise Refused(Reason.NOT_FOUND, 404, "no such place")
+    return after, asked.query.get("id", "")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
+from sidecar.config.bounded import read_at_most
 from sidecar.config.saml import SamlLogin
 from sidecar.logins.http import ProviderHttp
 from sidecar.logins.saml.metadata_document import LARGEST, bad
@@ -85,12 +85,11 @@ class FilePlace:
 
     def _read(self) -> bytes | None:
         try:
-            with self._path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                mark = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if mark == self._seen:
-                    return None
-                content = file.read(LARGEST + 1)
+            status = self._path.stat()
+            mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if mark == self._seen:
+                return None
+            content = read_at_most(self._path, LARGEST + 1)
         except OSError as error:
             raise bad(f"{self.name}: {error.strerror or error}") from None
         self._seen = mark
