@@ -84,7 +84,13 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
         parts.add(login)
     saml = saml_logins_of(logins, chosen)
     name = config.app.name or site_of(config.server, config.sessions).host
-    answers = Answers(app_name=f"{name} · console", prefix=site.prefix, support="", overrides=None)
+    answers = Answers(
+        app_name=f"{name} · console",
+        prefix=site.prefix,
+        support="",
+        overrides=None,
+        titles={login: one.title for login, one in logins.items()},
+    )
     needs = _ask(section)
     entrance = Entrance(
         site=site,

@@ -16,7 +16,7 @@ from sidecar.logins.client_auth import ClientCredentials
 from sidecar.logins.discovery import Discovery, Metadata, discovery_address, metadata_from
 from sidecar.logins.http import Answer, ProviderHttp
 from sidecar.logins.keys import Keys
-from sidecar.model import Refused, Unavailable
+from sidecar.model import Refused, Unavailable, Unreached
 from sidecar.reason import Reason
 
 _DEFAULT_LIFETIME = 3600.0
@@ -52,9 +52,11 @@ class Provider:
         self.name = name
         self.issuer = section.issuer
         self.http = ProviderHttp(name, section.timeout.total_seconds(), section.ca)
-        address = section.discovery or discovery_address(section.issuer)
-        self.discovery = Discovery(self.http, section.issuer, address, metadata_from, clock)
-        self.keys = Keys(self.http, self.discovery, clock)
+        # Connections of their own: a crowd of sign-ins that waits for the others must not look like an outage.
+        self._about = ProviderHttp(name, section.timeout.total_seconds(), section.ca)
+        self.place = section.discovery or discovery_address(section.issuer)
+        self.discovery = Discovery(self._about, section.issuer, self.place, metadata_from, clock)
+        self.keys = Keys(self._about, self.discovery, clock)
         self._credentials = ClientCredentials(section)
 
     async def metadata(self) -> Metadata:
@@ -110,10 +112,27 @@ class Provider:
         algorithms = sorted(frozenset().union(*(key.algorithms for key in keys)))
         return f"{self.issuer}: {len(keys)} signing keys for {', '.join(algorithms)}"
 
+    async def reach(self) -> None:
+        """See Login. Sign-ins need the token endpoint and keys; the document alone may live somewhere else."""
+        try:
+            metadata = await self.discovery.fetch()
+        except Unreached:
+            known = self.discovery.known
+            if (
+                known is None
+                or (await self._about.get(known.token_endpoint)).status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            ):
+                raise
+        else:
+            # What it answers to a GET says nothing: any answer will do.
+            await self._about.get(metadata.token_endpoint)
+        await self.keys.usable()
+
     async def close(self) -> None:
         """Let go of connections and background work."""
         await self.discovery.close()
         await self.keys.close()
+        await self._about.close()
         await self.http.close()
 
 
@@ -124,7 +143,7 @@ def _failure(answer: Answer, refusal: Reason) -> Refused | Unavailable:
         if code == "invalid_grant":
             return Refused(refusal, detail=code)
         return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: the provider says {code}")
-    return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: status {answer.status}")
+    return answer.failure()
 
 
 def _tokens(answer: Answer) -> Tokens:
