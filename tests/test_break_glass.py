@@ -390,6 +390,16 @@ async def test_what_was_reached_is_remembered_by_the_store_for_that_address_alon
     again = await world(changes, provider=switch.provider, port=ports[1])
     async with again.browser() as browser:
         assert (await browser.page("/-/break-glass")).status == 200
+    await again.sidecar.stop()
+
+    async def lost(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=404)
+
+    switch.trouble = lost
+    await switch.on()
+    anew = await world(changes, provider=switch.provider, port=ports[1])
+    async with anew.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
     elsewhere = await world(changes, issuer="http://localhost:9/id")
     async with elsewhere.browser() as browser:
         assert (await browser.page("/-/break-glass")).status == 403

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from html import unescape
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
@@ -14,14 +14,17 @@ from aiohttp import web
 
 from sidecar.core.audit import Event
 from sidecar.demo.provider import DemoProvider
-from sidecar.model import Identity, Session, Unreached
-from sidecar.portal.lookout import Sight
+from sidecar.model import Identity, Session, Unavailable, Unreached
+from sidecar.portal.lookout import Lookout, Sight
 from sidecar.portal.outages import Outages
 from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from sidecar.telemetry.metrics import Metrics
 from tests.services.process import free_port
 from tests.world import Running, World, until
+
+if TYPE_CHECKING:
+    from sidecar.logins.login import Login
 
 # The demo's tokens last 300 seconds and are refreshed after four fifths of that.
 DUE = 245
@@ -358,12 +361,14 @@ async def test_replicas_hear_of_what_a_sign_in_found_out(world: World, redis_url
     other = await world(sessions, provider=switch.provider, port=ports[1])
     async with one.browser() as browser:
         await browser.sign_in("ada", "/x")
-        await switch.off()
         async with other.browser() as stranger:
             headers = {"Host": f"localhost:{ports[0]}"}
+            # It remembers what the provider says of itself, and would send people there for an hour.
+            assert (await stranger.page("/-/login?to=/x", headers=headers)).status == 302
+            await switch.off()
+            await asyncio.sleep(0.1)
             lookout = one.sidecar.front.portal.sign_in.lookout
             assert lookout is not None
-            await asyncio.sleep(0.1)
             await lookout.sight("corp")
             assert count(one, "provider-outage-began") == 1
             assert (await stranger.page("/-/login?to=/x", headers=headers)).status == 503
@@ -488,3 +493,53 @@ async def test_t19_the_page_offers_other_ways_that_keep_where_one_wanted_to_go(
         assert not any("evil" in link for link in links if not link.startswith("/-/login?with=corp"))
         follow = await browser.follow(await browser.page(f"/-/login?to={kept}&with=other"))
         assert follow.status == 200
+
+
+class Reachable:
+    """A login as far as looking goes, with a fault to make."""
+
+    name, place, calls_provider = "corp", "https://id.example.com", True
+
+    def __init__(self) -> None:
+        self.fault: Exception | None = None
+        self.looks = 0
+
+    async def reach(self) -> None:
+        self.looks += 1
+        if self.fault is not None:
+            raise self.fault
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_refreshes_found_out_keeps_nobody_from_a_provider_that_answers() -> None:
+    said: list[Event] = []
+    store, login = MemoryStore(lambda: 1000.0), Reachable()
+    now = [1000.0]
+    known = Outages(store, None, lambda event, _: said.append(event), Metrics())
+    lookout = Lookout({"corp": cast("Login", login)}, known, store, lambda: now[0])
+    await known.failed("corp", DOWN, 1000.0)
+    await lookout.before("corp")
+    # It is no end yet: else refreshes that still fail would make it begin and end all day.
+    assert (known.is_away("corp"), said) == (True, [Event.OUTAGE_BEGAN])
+    login.fault = DOWN
+    await asyncio.sleep(0.1)
+    with pytest.raises(Unreached):
+        await lookout.before("corp")
+    login.fault = Unavailable(Reason.PROVIDER_DOWN, "another issuer")
+    now[0] += 400
+    await asyncio.sleep(0.1)
+    await lookout.before("corp")
+    assert (known.is_away("corp"), said) == (False, [Event.OUTAGE_BEGAN, Event.OUTAGE_ENDED])
+    await lookout.close()
+
+
+async def test_many_doubts_make_one_look() -> None:
+    store, login = MemoryStore(lambda: 1000.0), Reachable()
+    known = Outages(store, None, lambda *_: None, Metrics())
+    lookout = Lookout({"corp": cast("Login", login)}, known, store, lambda: 1000.0)
+    await lookout.sight("corp")
+    for _ in range(1000):
+        lookout.doubt("corp", DOWN)
+        await asyncio.sleep(0)
+    assert login.looks == 1
+    await lookout.close()
