@@ -91,10 +91,11 @@ async def test_what_goes_on_is_shown_whether_or_not_it_is_worth_an_alert(world: 
     async with browser:
         text = re.sub(r"\s+", " ", await (await browser.page("/insights")).text())
         assert "<b>3</b> made today" in text
-        assert "<b>7</b> in the last 10" in text
+        assert "<b>7</b> in the last 10 minutes" in text
         assert "<b>0</b> dormant for 90 days" in text
         assert "<b>0</b> tokens silent for 30 days" in text
         assert "&lt;b&gt;hostile" in text
+        assert text.count('<rect class="bad" x="9.1"') == 1
         assert '<td>create</td><td>2</td><td>3.5 s</td><td>6.5 s</td><td class="alarm">1</td>' in text
         # The directory is away: the rest is shown.
         page = console.running.sidecar.console.views["insights"].__self__  # type: ignore[union-attr, attr-defined]

@@ -109,4 +109,4 @@ def span(seconds: float) -> str:
 
 def seconds(value: float) -> str:
     """How long something took: "340 ms", "2.5 s"."""
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f}".removesuffix(".0") + " s"

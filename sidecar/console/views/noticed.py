@@ -91,7 +91,9 @@ class InsightsPage:
             unused = Unused()
         minutes = state.by_minute(now)
         # The minute before this one: the last that is over.
-        plot = stacked("Refusals by the minute", [(number,) for number in minutes], [Series("", "bad", "", all)], 1)
+        plot = stacked(
+            "Refusals by the minute", [(number,) for number in minutes], [Series("", "bad", "", all)], MINUTES
+        )
         return {
             "accounts": state.accounts,
             "refusals": minutes[-2],
@@ -113,5 +115,9 @@ def _days(silence: Silence | None) -> int:
 
 def _parts(alert: Mapping[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
     """(time, kind, the rest by name)."""
-    rest = [(name, str(value)) for name, value in alert.items() if name not in ("time", "insight", "event")]
+    rest = [(name, _text(value)) for name, value in alert.items() if name not in ("time", "insight", "event")]
     return str(alert.get("time", "")), str(alert.get("insight", "")), rest
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
