@@ -116,6 +116,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
     outages = Outages(store, outage.total_seconds() if outage is not None else None, audit.record, metrics)
     lookout = parts.add(Lookout(logins, outages, store, clock))
     doorplate = doorplate_of(config.break_glass, site, logins, lookout)
+    parts.add(doorplate.reach)
     answers = Answers(
         app_name=config.app.name or site.host,
         prefix=site.prefix,

@@ -22,7 +22,7 @@ from sidecar.portal.vetting import Vetting, hashed
 from tests.services.process import free_port
 from tests.services.redis import RedisServers
 from tests.test_outages import switched
-from tests.world import Browser, Running, World
+from tests.world import Browser, Running, World, until
 
 PASSWORD = "correct horse battery staple 42"
 HASH = hashed(PASSWORD)
@@ -451,6 +451,29 @@ async def test_t19_the_link_to_the_door_keeps_where_one_wanted_to_go(world: Worl
             answer = await send(browser, fields(await shown.text()))
             assert (answer.status, answer.headers["Location"]) == (303, kept)
             await browser.page("/-/logout", "POST")
+
+
+async def test_who_is_kept_out_by_a_long_outage_is_shown_the_door_and_comes_back_to_the_page(world: World) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    changes = {**glass(offered="true", **{"while": "outage"}), "sessions": {"outage": "1m"}}
+    running = await world(changes, provider=switch.provider, port=port)
+    async with running.browser() as browser:
+        await browser.sign_in("ada", "/x")
+        assert (await browser.page("/-/break-glass")).status == 403
+        await switch.off()
+        world.clock.ahead = 400
+        await forget_looks(running)
+
+        async def is_shown() -> bool:
+            page = await browser.page("/notes?a=1&b=2")
+            assert page.status == 503
+            text = await page.text()
+            assert "Company account cannot be reached" in text
+            found = re.search(r'href="(/-/break-glass[^"]*)"', text)
+            return found is not None and parse_qs(urlsplit(unescape(found[1])).query) == {"to": ["/notes?a=1&b=2"]}
+
+        await until(is_shown)
 
 
 async def test_the_link_is_shown_to_those_alone_who_find_the_door_open(world: World) -> None:

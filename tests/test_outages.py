@@ -365,6 +365,10 @@ async def test_replicas_hear_of_what_a_sign_in_found_out(world: World, redis_url
             headers = {"Host": f"localhost:{ports[0]}"}
             # It remembers what the provider says of itself, and would send people there for an hour.
             assert (await stranger.page("/-/login?to=/x", headers=headers)).status == 302
+            # Its own look, which the sign-in began, is over.
+            own = other.sidecar.front.portal.sign_in.lookout
+            assert own is not None
+            assert await own.sight("corp") is Sight.WELL
             await switch.off()
             await asyncio.sleep(0.1)
             lookout = one.sidecar.front.portal.sign_in.lookout

@@ -184,6 +184,9 @@ class Outages:
                 self._metrics.outage.labels(name).set(1)
             elif not is_noted and self.is_away(name):
                 self._is_back(name, now)
+            elif name not in self._away:
+                # What is shown may be from before a reload.
+                self._metrics.outage.labels(name).set(0)
         return self.is_away(name)
 
 

@@ -33,6 +33,7 @@ class Reach:
         self._turn = asyncio.Lock()
         self._asked = float("-inf")
         self._is_outage = False
+        self._wondering: asyncio.Task[None] | None = None
 
     async def is_outage(self) -> bool:
         """True when it is one, as of a moment ago. Raises Unavailable when the store is down."""
@@ -52,6 +53,24 @@ class Reach:
     def seems_outage(self) -> bool:
         """What was found out within the last minute; False when nobody asked."""
         return self._is_outage and self._age() < _KNOWN_FOR
+
+    def wonder(self) -> None:
+        """Find it out for whoever comes next: nobody waits."""
+        if self._age() >= _PROBE_HOLDS and self._wondering is None:
+            self._wondering = asyncio.create_task(self._wonder())
+
+    async def _wonder(self) -> None:
+        try:
+            with contextlib.suppress(Unavailable):
+                await self.is_outage()
+        finally:
+            self._wondering = None
+
+    async def close(self) -> None:
+        """Stop finding out."""
+        if self._wondering is not None:
+            self._wondering.cancel()
+            await asyncio.wait([self._wondering])
 
     def _age(self) -> float:
         return asyncio.get_running_loop().time() - self._asked
@@ -81,8 +100,11 @@ class Doorplate:
             or (section.networks and not is_within(visit.client, section.networks))
         ):
             return ""
-        if section.while_ == "outage" and not self.reach.seems_outage():
-            return ""
+        if section.while_ == "outage":
+            # Who is shown no link now may be shown one after trying again.
+            self.reach.wonder()
+            if not self.reach.seems_outage():
+                return ""
         return f"{self.path}?to={quote(to or '/', safe='/')}"
 
     @property
