@@ -7,10 +7,14 @@ import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from sidecar.core.audit import Event
-from sidecar.directory.database import Database
 from sidecar.insights.alerts import remember
 from sidecar.insights.present import Present
+from sidecar.insights.unused import Unused, UnusedCount
+from sidecar.model import Unavailable
+from sidecar.reason import Reason
 from tests.console_world import a_console
 from tests.test_console import HOSTILE
 from tests.world import World
@@ -75,7 +79,9 @@ async def test_alerts_are_shown_and_names_are_text(world: World, tmp_path: Path)
         assert "Nothing in" in await (await browser.page("/insights?kind=other")).text()
 
 
-async def test_what_goes_on_is_shown_whether_or_not_it_is_worth_an_alert(world: World, tmp_path: Path) -> None:
+async def test_what_goes_on_is_shown_whether_or_not_it_is_worth_an_alert(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     console = await a_console(world, tmp_path, {"insights": {}, "tokens": {}})
     store = console.running.sidecar.lasting.lender.lend()
     counts = Present(world.clock)
@@ -100,7 +106,11 @@ async def test_what_goes_on_is_shown_whether_or_not_it_is_worth_an_alert(world: 
         # The directory is away: the rest is shown.
         page = console.running.sidecar.console.views["insights"].__self__  # type: ignore[union-attr, attr-defined]
         page.unused._counted = (0.0, page.unused._counted[1])
-        page.unused.database = Database("sqlite+aiosqlite:////nonexistent/x.db", 1)
+
+        async def away(*_: object) -> Unused:
+            raise Unavailable(Reason.DIRECTORY_DOWN)
+
+        monkeypatch.setattr(UnusedCount, "_ask", away)
         text = await (await browser.page("/insights")).text()
         assert "dormant for" not in text
         assert "made today" in text
