@@ -202,6 +202,7 @@ CASES = [
     (glass(rest="networks: 10.0.0.0/8, lifetime: 9h"), "error", "break_glass.lifetime", "at most 8h"),
     ({**glass(rest="networks: 10.0.0.0/8, while: outage"), **saml(base="type: saml, metadata: idp.xml")}, "error",
      "break_glass.while", "in a file"),
+    (glass(rest="networks: 10.0.0.0/8, while: outage"), "warning", "break_glass.while", "after a restart"),
     ({**glass(), **logins("title: x", "break-glass")}, "error", "logins.break-glass", "emergency"),
     (glass(rest="networks: 10.0.0.0/8, provision: true"), "error", "break_glass.provision", "without the section"),
     ({**glass("account: x", "networks: 10.0.0.0/8, provision: true"), **accounts()}, "error",

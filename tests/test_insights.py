@@ -15,7 +15,8 @@ from sidecar.config.service import Sessions
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
-from sidecar.directory.dormant import dormant
+from sidecar.directory.dormant import dormant, silent
+from sidecar.directory.tokens import ApiToken, Kind
 from sidecar.insights import Alert, Alerts, Watch
 from sidecar.insights.alerts import recent
 from sidecar.insights.opening import open_insights
@@ -269,7 +270,7 @@ async def test_personal_data_are_treated_wherever_an_alert_goes(
     assert (receiver.messages[0]["kind"], alert["insight"]) == ("insight", "new-network")
     assert alert["client"] == "198.51.100.0/24"
     assert alert["person"].startswith("~")
-    remembered = await recent(store, 5)
+    remembered = await recent(store, 5, time.time())
     assert [one["insight"] for one in remembered] == ["new-network"]
     for text in (json.dumps(receiver.messages), json.dumps(sink.lines), json.dumps(remembered)):
         assert "ada" not in text
@@ -295,6 +296,18 @@ async def test_dormant_accounts_are_found(database_url: str, clock: Ticking) -> 
     count, some = await dormant(database, "wiki", 5000, 1)
     assert (count, len(some)) == (2, 1)
     assert await dormant(database, "other", 5000, 9) == (0, [])
+    made = ApiToken("t", Kind.SERVICE, "ci", None, "ci", (), (), 1000.0, "ada", 9e9)
+    for name, changes in {
+        "never": {},
+        "long": {"last_used": 2000.0},
+        "lately": {"last_used": 8000.0},
+        "new": {"created": 8000.0},
+        "over": {"expires": 6000.0},
+        "ended": {"revoked": 5000.0},
+    }.items():
+        await directory.tokens.add(replace(made, id=name, **changes), f"hash of {name}")  # type: ignore[arg-type]
+    assert await silent(database, "wiki", 5000, 7000) == 2
+    assert await silent(database, "other", 5000, 7000) == 0
     how = Insights(dormant=Silence(after="90d"))
     audit = AuditLog([sink := Kept()], clock)
     insight = open_insights(how, MemoryStore(clock), audit, Metrics(), clock, database, "wiki")

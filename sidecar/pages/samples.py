@@ -27,6 +27,7 @@ _SAID = {
     "action": "",
     "is_for_others": True,
     "emergency": "",
+    "others": (),
 }
 
 # Several for one template where it branches: a mistake in either branch must be found at load.
@@ -41,7 +42,8 @@ SAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         _SAID,
         {
             **_SAID,
-            "emergency": "/-/break-glass",
+            "emergency": "/-/break-glass?to=/notes",
+            "others": ({"title": "Partners", "href": "/-/login?to=/notes&with=partners"},),
             "retry": "/-/login?to=/",
             "action": "Try again",
             "is_for_others": False,

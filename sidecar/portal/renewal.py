@@ -58,7 +58,7 @@ class Renewal:
                 self._outages.put_off(session, fault.detail, now)
                 await self._outages.answered(session.provider, now)
             else:
-                await self._outages.failed(session.provider, fault.detail, now)
+                await self._outages.failed(session.provider, fault, now)
             return self._outages.bear(session, now)
         await self._outages.answered(session.provider, now)
         renewed = await self._keeper.renew(token, session, signed_in, now)

@@ -54,6 +54,8 @@ class WebPlace:
         answer = await self._http.get_again(self.name, _TYPES, *self._validators)
         if answer.status == HTTPStatus.NOT_MODIFIED and any(self._validators):
             return None
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise answer.failure()
         if answer.status != HTTPStatus.OK:
             raise bad(f"{answer.place}: status {answer.status}")
         self._validators = (answer.etag, answer.modified)
