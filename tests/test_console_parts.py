@@ -13,11 +13,11 @@ from sidecar.console.history import REQUESTS, History, plot_of
 from sidecar.console.operators import Level
 from sidecar.console.page import span
 from sidecar.console.seal import Seal
-from sidecar.console.trail import look_back, place_of
 from sidecar.console.views.people import parts_of
 from sidecar.directory import Directory
 from sidecar.model import Identity, Refused, identity_key
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.trail import look_back, place_of
 
 
 def written(file: Path, numbers: range, size: int = 0) -> None:
