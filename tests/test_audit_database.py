@@ -161,8 +161,8 @@ async def test_bare_lines_go_by_their_age(book: AuditBook, database_url: str) ->
 async def test_a_reference_is_looked_up_and_what_is_around_it_sorted_out_there(
     book: AuditBook, database_url: str
 ) -> None:
-    write(database_url, Ticking(), 3, reference="one", session="a")
-    write(database_url, Ticking(), 3, reference="other", session="b")
+    write(database_url, Ticking(), 3, reference="one", session="session-a")
+    write(database_url, Ticking(), 3, reference="other", session="session-b")
     seen = []
 
     def is_seen(line: Line) -> bool:
@@ -172,7 +172,7 @@ async def test_a_reference_is_looked_up_and_what_is_around_it_sorted_out_there(
     looked = await look_back_in(book, is_seen, reference="one")
     assert [line["path"] for line in looked.lines] == ["/2", "/1", "/0"]
     assert set(seen) == {"one"}
-    near = Query(any_of=frozenset([("session", "b"), ("client", "10.0.0.1")]))
+    near = Query(any_of=frozenset([("session", "session-b"), ("client", "10.0.0.1")]))
     seen.clear()
     assert len((await look_back_in(book, lambda line: is_seen(line) and near.fits(line), some=near.some)).lines) == 3
     assert set(seen) == {"other"}
