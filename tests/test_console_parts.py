@@ -13,12 +13,12 @@ from sidecar.console.history import REQUESTS, History, level_of, plot_of
 from sidecar.console.operators import Level
 from sidecar.console.page import span
 from sidecar.console.seal import Seal
-from sidecar.console.trail import look_back, place_of
 from sidecar.console.views.people import parts_of
 from sidecar.directory import Directory
 from sidecar.model import Identity, Refused, Unavailable, identity_key
 from sidecar.reason import Reason
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.trail import look_back, place_of
 
 
 def written(file: Path, numbers: range, size: int = 0) -> None:

@@ -104,7 +104,7 @@ def test_t60_a_line_that_came_empty_is_another_than_one_with_a_value() -> None:
 
 
 def test_nothing_that_varies_means_anything_here() -> None:
-    arrival = Arrival(trusted=(), hosts=frozenset(["h"]), is_secure=True, largest_head=9999)
+    arrival = Arrival(trusted=(), hosts=frozenset(["h"]), is_secure=True, largest_head=9999, clock=lambda: 0.0)
     plan = HeaderPlan(frozenset())
 
     def visit(value: str) -> object:

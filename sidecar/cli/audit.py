@@ -86,7 +86,7 @@ def source_of(config: Path, file: Path | None, *, database: bool) -> tuple[Sourc
 
 def query_of(asked: dict[str, Any]) -> Query:
     """The query that the options *asked* make."""
-    texts = {name: asked[name] or "" for name in _BRIEF if name != "event"}
+    texts: dict[str, Any] = {name: asked[name] or "" for name in _BRIEF if name != "event"}
     since = _instant(asked["since"], "--since", 0.0)
     return Query(
         event=frozenset(asked["event"]), **texts, since=since, until=_instant(asked["until"], "--until", float("inf"))

@@ -22,7 +22,7 @@ _SAID = {
     "happened": "You are signed in, but this page is not open to you.",
     "advice": "If you need access, ask the people who run this application.",
     "reason": "role-missing",
-    "reference": "5f2c9ad01b7e",
+    "reference": "6928f01c5f2c9ad0",
     "retry": "",
     "action": "",
     "is_for_others": True,

@@ -13,13 +13,13 @@ from typing import Any
 from sidecar.condition import Accounts
 from sidecar.config.models import Config
 from sidecar.console.page import Asked, Page
-from sidecar.console.trail import look_back
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.tokens import Standing, standing_of
 from sidecar.model import Refused
 from sidecar.reason import Reason
 from sidecar.telemetry.reading import Line
+from sidecar.telemetry.trail import look_back
 
 PAGE = 50
 _ID = re.compile(r"[0-9a-f]{32}")
