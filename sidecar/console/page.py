@@ -53,6 +53,7 @@ class Page:
 
     template: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
 
 
 class Pages:
@@ -82,7 +83,7 @@ class Pages:
             "done": asked.query.get("done", ""),
         }
         text = self._environment.get_template(f"{page.template}.html").render({**own, **page.values})
-        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+        return web.Response(text=text, status=page.status, content_type="text/html", headers=_HEADERS)
 
     def go(self, path: str) -> web.Response:
         """Redirect to a page of ours, by GET."""
