@@ -333,3 +333,16 @@ async def test_work_that_takes_long_goes_on_while_its_page_is_answered(
         await until(is_noted)
         assert [line["result"] for line in console.audited("console-act")] == ["begun", "done"]
         assert "What grace asked for ended: done" in await (await operator.page("/drift")).text()
+
+
+async def test_without_a_source_of_people_roles_are_put_right_with_the_next_request(
+    world: World, tmp_path: Path
+) -> None:
+    console = await a_console(world, tmp_path, {"drift": DRIFT})
+    async with console.running.browser() as person, await console.operator("grace") as operator:
+        await person.sign_in("alan")
+        change(console, "UPDATE users SET role = 'admin' WHERE login = 'alan'")
+        assert (await act(operator, "drift-fix", "drift")).status == 303
+        world.clock.ahead = 120.0
+        assert (await person.page("/x")).status == 200
+        assert roles(console)["alan"] == "reader"
