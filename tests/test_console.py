@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from sidecar.console.acts import NEEDS, Act
 from sidecar.console.operators import Level
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
-from sidecar.insights.alerts import SEEN
+from sidecar.insights.alerts import remember
 from sidecar.model import Duty, Refused, identity_key
 from sidecar.people import Changes
 from sidecar.tokens import Issuer, Order
@@ -306,8 +307,9 @@ async def test_t74_names_neither_turn_the_page_around_nor_end_a_header(world: Wo
         found = {"finding": "orphan", "account": name, "username": name, "person_id": "", "there": name, "here": name}
         item = PlannedItem(0, "orphan", "h", "", json.dumps({**found, "seen": None}))
         await directory.sync.add_items(made.id, [item])
-        alert = json.dumps({"time": "2026-11-26T01:02:03", "insight": "silent-token", "token": name, "person": name})
-        await store.put(f"{SEEN}{number}", alert.encode(), 60)
+        said = datetime.fromtimestamp(console.clock(), UTC).isoformat(timespec="milliseconds")
+        alert = {"time": said, "insight": "silent-token", "token": name, "person": name}
+        await remember(store, alert, console.clock())
         with suppress(Refused, ValueError):
             order = Order(name=name, lifetime=60.0, subject="robot", roles=("editor",))
             await issuer.issue(order, name, console.clock())

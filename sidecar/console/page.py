@@ -34,8 +34,8 @@ _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
 }
-# Controls but tab and line feed, marks and overrides of direction, breaks and marks without a width, lone surrogates. Not
-# the joiners: some scripts need them.
+# Controls but tab and line feed, marks and overrides of direction, breaks and marks without a width, lone surrogates.
+# Not the joiners: some scripts need them.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e0fff]"
@@ -85,7 +85,7 @@ class Pages:
         style = (_FOLDER / STYLE).read_text("utf-8")
         self._style = style
         self._environment = strict_environment(jinja2.FileSystemLoader(_FOLDER))
-        self._environment.filters |= {"moment": moment, "span": span, "exact": Exact}
+        self._environment.filters |= {"moment": moment, "span": span, "exact": Exact, "seconds": seconds}
         # Everything that is written, so that nobody need remember: a name must not turn the words around it.
         self._environment.finalize = visible
         version = hashlib.sha256(style.encode()).hexdigest()[:12]
@@ -129,3 +129,8 @@ def span(seconds: float) -> str:
         if abs(seconds) >= length:
             return f"{int(abs(seconds) // length)} {unit}"
     return "0 s"
+
+
+def seconds(value: float) -> str:
+    """How long something took: "340 ms", "2.5 s"."""
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f}".removesuffix(".0") + " s"
