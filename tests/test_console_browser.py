@@ -231,8 +231,8 @@ async def test_what_goes_on_is_drawn_and_fits(
     assert running.console is not None
     running.console.history.sessions.extend([120, 150, None, 90, 130])
     counts = Present(world.clock)
-    for change in ("create", "deactivate", "set_roles"):
-        counts.took(change, 12.25, is_slow=True)
+    for order in ("create", "deactivate", "set_roles"):
+        counts.took(order, 12.25, is_slow=True)
     for _ in range(12):
         counts.refused()
     await counts.post(running.lasting.lender.lend())
