@@ -16,7 +16,7 @@ from sidecar.console.operators import Level
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.sync_runs import RunRecord
-from sidecar.directory.tables import digest, identity
+from sidecar.directory.tables import digest, identity, person
 from sidecar.model import Identity, identity_key
 from sidecar.sync.lease import alone
 from tests.console_world import Consoled, a_console, act
@@ -55,8 +55,8 @@ async def newest(console: Consoled) -> RunRecord:
 async def with_accounts(console: Consoled, *logins: str) -> None:
     """Let people sign in at the application, so that they have accounts."""
     for login in logins:
-        async with console.running.browser() as person:
-            assert (await person.sign_in(login)).status == 200
+        async with console.running.browser() as browser:
+            assert (await browser.sign_in(login)).status == 200
 
 
 def change(console: Consoled, statement: str, *values: object) -> None:
@@ -227,15 +227,21 @@ async def sign_in_with(console: Consoled, name: str, login: str) -> Browser:
 async def belongs_to(console: Consoled, login: str, owner: str) -> None:
     """Let the sign-in of *login* at the other provider be *owner*'s."""
     directory = directory_of(console)
-    (person,) = await directory.find(owner)
+    (own,) = await directory.find(owner)
     opened = [one for one in console.audited("login-succeeded") if one["provider"] == "other"]
     (line,) = [one for one in opened if one["person"] == login][:1]
     key = identity_key(line["issuer"], line["subject"])
     stray = await directory.person_by_identity(key)
     if stray is None:
         stray = await directory.admit(Identity("other", line["issuer"], line["subject"], login), 1.0)
-    moved = update(identity).where(identity.c.key_hash == digest(key)).values(person_id=person.id)
+    moved = update(identity).where(identity.c.key_hash == digest(key)).values(person_id=own.id)
     await directory.sync.transact(lambda connection: connection.execute(moved))
+
+
+async def is_called(console: Consoled, before: str, after: str) -> None:
+    """Let somebody be called otherwise from now on."""
+    renamed = update(person).where(person.c.username == before).values(username=after)
+    await directory_of(console).sync.transact(lambda connection: connection.execute(renamed))
 
 
 @pytest.mark.parametrize("is_known_before", [True, False])
@@ -260,8 +266,10 @@ async def test_another_login_of_the_same_person_is_no_second_person(
             # Who asked was known by their sign-in alone; that both are one turns out before the approval.
             await with_accounts_by(console, "corp", "ada")
             await belongs_to(console, "grace", "ada")
+        await is_called(console, "ada", "countess")
         answer = await act(theirs, "drift-approve", run.id)
         assert answer.status == 409
+        assert "Countess asked for this repair" in await answer.text()
         assert (await newest(console)).state == "quarantined"
         assert "Approve this repair" not in await (await theirs.page(f"/drift/{run.id}")).text()
         assert (await act(grace, "drift-approve", run.id)).status == 303
@@ -270,8 +278,8 @@ async def test_another_login_of_the_same_person_is_no_second_person(
 
 async def with_accounts_by(console: Consoled, name: str, *logins: str) -> None:
     for login in logins:
-        async with console.running.browser() as person:
-            assert (await person.sign_in(login, f"/-/login?to=/&with={name}")).status == 200
+        async with console.running.browser() as browser:
+            assert (await browser.sign_in(login, f"/-/login?to=/&with={name}")).status == 200
 
 
 async def test_while_somebody_else_looks_it_is_said_and_decisions_are_still_taken(world: World, tmp_path: Path) -> None:
@@ -339,10 +347,10 @@ async def test_without_a_source_of_people_roles_are_put_right_with_the_next_requ
     world: World, tmp_path: Path
 ) -> None:
     console = await a_console(world, tmp_path, {"drift": DRIFT})
-    async with console.running.browser() as person, await console.operator("grace") as operator:
-        await person.sign_in("alan")
+    async with console.running.browser() as browser, await console.operator("grace") as operator:
+        await browser.sign_in("alan")
         change(console, "UPDATE users SET role = 'admin' WHERE login = 'alan'")
         assert (await act(operator, "drift-fix", "drift")).status == 303
         world.clock.ahead = 120.0
-        assert (await person.page("/x")).status == 200
+        assert (await browser.page("/x")).status == 200
         assert roles(console)["alan"] == "reader"
