@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,16 @@ import pytest
 
 from sidecar.console.acts import NEEDS, Act
 from sidecar.console.operators import Level
-from sidecar.model import Duty, identity_key
+from sidecar.directory.sync_runs import PlannedItem, RunRecord
+from sidecar.insights.alerts import remember
+from sidecar.model import Duty, Refused, identity_key
+from sidecar.people import Changes
+from sidecar.tokens import Issuer, Order
 from tests.console_world import a_console, act, seal_of
+from tests.scim_world import TOKEN, ScimClient, client_section
 from tests.world import World, until
 
+DRIFT = {"list": {"csv": "accounts.csv"}, "account": {"key": "{{ row.login }}"}}
 HOSTILE = "<script>alert(1)</script>\"'></textarea><img src=x onerror=alert(2)>"
 PAGES = ("/", "/people", "/owed", "/sessions", "/access", "/audit", "/why", "/health", "/configuration")
 
@@ -243,6 +252,87 @@ async def test_an_operator_who_is_switched_off_is_out_at_once(world: World, tmp_
         assert (await operator.page("/")).status == 200
     lines = [(line["act"], line["username"], line["person"]) for line in console.audited("console-act")]
     assert lines == [("disable", "grace", "ada"), ("enable", "grace", "ada")]
+
+
+async def test_t56_an_operator_whose_role_is_taken_away_is_out_with_the_next_request(
+    world: World, tmp_path: Path
+) -> None:
+    client = client_section(groups="replace", join={"corp": "{{ claims.preferred_username }}"}, on="userName")
+    changes = {"scim": {"clients": {"okta": client}}}
+    console = await a_console(world, tmp_path, changes, environment={"SCIM_TOKEN": TOKEN})
+    async with ScimClient(console.running) as scim:
+        grace = await scim.make("grace")
+        admins = await scim.group("wiki-admins", grace["id"])
+        readers = await scim.group("wiki-readers", grace["id"])
+        async with await console.operator("grace") as operator:
+            assert "<em>administer</em>" in await (await operator.page("/")).text()
+            seal = await seal_of(operator)
+            none = {"op": "remove", "path": "members"}
+            assert (await scim.patch(f"/Groups/{admins['id']}", none)).status == 200
+            data = {"seal": seal, "act": "disable", "target": "0" * 32}
+            assert (await operator.page("/act", "POST", data=data)).status == 403
+            assert "<em>view</em>" in await (await operator.page("/")).text()
+            assert (await scim.patch(f"/Groups/{readers['id']}", none)).status == 200
+            for page in PAGES:
+                assert (await operator.page(page)).status == 403, page
+            for one in Act:
+                assert (await operator.page("/act", "POST", data={**data, "act": one.value})).status == 403, one
+    assert {line["act"] for line in console.audited("console-act")} == set()
+
+
+# What could end a header, leave an attribute, or turn the words around it.
+STRANGE = (
+    HOSTILE,
+    "a\r\nSet-Cookie: x=1",
+    "ada\u202eecarg",
+    "a\u200bda",
+    "\u2066x",
+    "{{ 7 * 7 }}",
+    "' onclick='x",
+    "&quot;",
+)
+
+
+async def test_t74_names_neither_turn_the_page_around_nor_end_a_header(world: World, tmp_path: Path) -> None:
+    changes = {"drift": DRIFT, "insights": {}, "tokens": {}}
+    console = await a_console(world, tmp_path, changes)
+    directory = console.running.sidecar.condition.accounts.directory
+    assert directory is not None
+    store = console.running.sidecar.lasting.lender.lend()
+    changed = Changes(console.running.sidecar.condition.store)
+    issuer = Issuer(directory, changed, console.running.sidecar.audit.record, ("all",), ("editor",))
+    for number, name in enumerate(STRANGE):
+        made = RunRecord(f"{number:032x}", "drift", name, "quarantined", number, 1.0, name, name, {"why": name})
+        await directory.sync.begin(made)
+        found = {"finding": "orphan", "account": name, "username": name, "person_id": "", "there": name, "here": name}
+        item = PlannedItem(0, "orphan", "h", "", json.dumps({**found, "seen": None}))
+        await directory.sync.add_items(made.id, [item])
+        said = datetime.fromtimestamp(console.clock(), UTC).isoformat(timespec="milliseconds")
+        alert = {"time": said, "insight": "silent-token", "token": name, "person": name}
+        await remember(store, alert, console.clock())
+        with suppress(Refused, ValueError):
+            order = Order(name=name, lifetime=60.0, subject="robot", roles=("editor",))
+            await issuer.issue(order, name, console.clock())
+    async with await console.operator("ada") as admin:
+        runs = [f"/drift/{number:032x}" for number in range(len(STRANGE))]
+        for path in ("/drift", *runs, "/insights", "/tokens"):
+            answer = await admin.page(path)
+            assert answer.status == 200, path
+            text = await answer.text()
+            assert not re.search("[\r\u200b\u202e\u2066]", text), path
+            assert "<script" not in text, path
+            assert "<img" not in text, path
+            assert "' onclick='x" not in text, path
+            assert "49" not in re.findall(r"<td[^>]*>([^<]*)</td>", text), path
+        assert "ada⟨U+202E⟩ecarg" in await (await admin.page(runs[2])).text()
+        for one in Act:
+            for name in STRANGE:
+                answer = await act(admin, one.value, name, data={"back": f"/people?q={name}"})
+                assert "Set-Cookie" not in answer.headers, (one, name)
+                assert not re.search("[\r\n]", answer.headers.get("Location", "")), (one, name)
+                text = await answer.text()
+                assert "<script" not in text, (one, name)
+                assert "\u202e" not in re.sub(r'href="[^"]*"', "", text), (one, name)
 
 
 async def test_nobody_switches_themselves_off(world: World, tmp_path: Path) -> None:

@@ -8,15 +8,23 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from sidecar.directory import Owed
 from sidecar.insights.present import Present
+from sidecar.model import Duty
+from sidecar.sync.lease import alone
 from tests.console_world import a_console
 from tests.sync_world import person
+from tests.test_break_glass import PASSWORD, glass
 from tests.test_console import PAGES
+from tests.test_console_drift import ENVIRONMENT as DRIFT_ENVIRONMENT
+from tests.test_console_drift import TWO as DRIFT_OF_TWO
+from tests.test_console_drift import change, directory_of, roles, with_accounts
+from tests.test_console_drift import newest as drift_newest
 from tests.test_console_sync import a_world as a_world_with_sync
 from tests.test_console_sync import act, listed, newest
 from tests.test_console_tokens import a_world as a_world_with_tokens
 from tests.test_console_tokens import issued
-from tests.world import World
+from tests.world import World, until
 
 
 async def test_an_operator_finds_somebody_and_ends_their_session_and_switches_them_off(
@@ -122,6 +130,93 @@ async def test_an_administrator_revokes_a_token_after_a_second_thought(
     await expect(page.locator("h1 .tag")).to_have_text("revoked")
 
 
+async def test_a_second_person_lets_a_repair_pass_and_another_one_rejects(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    console = await a_console(world, tmp_path, DRIFT_OF_TWO, environment=DRIFT_ENVIRONMENT)
+    async with await console.operator("grace") as grace:
+        await with_accounts(console, "alan", "grace")
+        change(console, "UPDATE users SET role = 'admin' WHERE login IN ('alan', 'grace')")
+        await page.goto(f"{console.url}/drift")
+        await page.get_by_role("button", name="Ada Lovelace").click()
+        await page.wait_for_url(f"{console.url}/drift")
+        await page.get_by_role("button", name="Look now").press("Enter")
+        await expect(page.get_by_role("status")).to_contain_text("looked at")
+        await page.locator("summary", has_text="Put right").press("Enter")
+        await page.get_by_role("button", name="Put it right now").press("Enter")
+        await expect(page.get_by_role("listitem").get_by_text("change: 2, and 1 are allowed")).to_be_visible()
+        await expect(page.get_by_text("You asked for this repair: somebody else has to approve it.")).to_be_visible()
+        run = await drift_newest(console)
+        assert (await act(grace, "drift-approve", run.id)).status == 303
+        await page.reload()
+        await page.locator("summary", has_text="Put right").press("Enter")
+        await page.get_by_role("button", name="Put it right now").press("Enter")
+        await expect(page.get_by_text("2 settle")).to_be_visible()
+
+        async def are_right() -> bool:
+            return (roles(console)["alan"], roles(console)["grace"]) == ("reader", "editor")
+
+        await until(are_right)
+        change(console, "UPDATE users SET role = 'editor' WHERE login IN ('alan', 'root')")
+        change(console, "UPDATE users SET role = 'admin' WHERE login = 'grace'")
+        assert (await act(grace, "drift-fix", "drift")).status == 303
+        await page.goto(f"{console.url}/drift/{(await drift_newest(console)).id}")
+        await page.get_by_text("Reject", exact=True).press("Enter")
+        await page.get_by_role("button", name="Reject this repair").press("Enter")
+        await expect(page.get_by_role("status")).to_contain_text("rejected")
+        await expect(page.locator("h1 .tag")).to_have_text("rejected")
+        # From a page that somebody left open.
+        answer = await act(grace, "drift-approve", run.id)
+        assert "only a quarantined one can be approved" in await answer.text()
+        async with alone(directory_of(console).sync, "drift", console.clock, "busy"):
+            await page.goto(f"{console.url}/drift")
+            await page.get_by_role("button", name="Look now").press("Enter")
+            await expect(page.get_by_role("alert")).to_contain_text("being looked at already")
+            await page.get_by_role("link", name="Back").click()
+            await page.wait_for_url(f"{console.url}/drift")
+
+
+async def test_what_is_owed_is_tried_again_and_cancelled_and_a_plan_is_rejected(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    console = await a_world_with_sync(world, tmp_path)
+    await with_accounts(console, "alan", "grace")
+    directory = directory_of(console)
+    for login, once in (("alan", "a"), ("grace", "b")):
+        (someone,) = await directory.find(login)
+        await directory.outbox.enqueue(Owed(someone.id, Duty.DEACTIVATE, 9e9, once))
+    await page.goto(f"{console.url}/owed")
+    await page.get_by_role("button", name="Ada Lovelace").click()
+    await page.wait_for_url(f"{console.url}/owed")
+    alan = page.locator("tr", has_text="alan")
+    await alan.get_by_role("button", name="Try now").press("Enter")
+    await expect(page.get_by_role("status")).to_contain_text("tried again")
+    grace = page.locator("tr", has_text="grace")
+    await grace.locator("summary").press("Enter")
+    await grace.get_by_role("button", name="Owe it no longer").press("Enter")
+    await expect(page.get_by_role("status")).to_contain_text("owed no longer")
+
+    await page.goto(f"{console.url}/sync/hr")
+    await page.get_by_role("button", name="Make a plan now").press("Enter")
+    await page.locator("tbody a").first.press("Enter")
+    await page.get_by_text("Reject", exact=True).press("Enter")
+    await page.get_by_role("button", name="Reject this plan").press("Enter")
+    await expect(page.locator("h1 .tag")).to_have_text("rejected")
+
+
+async def test_the_emergency_page_signs_somebody_in_after_a_wrong_password(world: World, page: Page) -> None:
+    running = await world(glass())
+    await page.goto(f"{running.url}/-/break-glass?to=/x")
+    await page.get_by_label("Account").fill("ops")
+    await page.get_by_label("Password").fill("wrong")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("Name, password or code is wrong.")).to_be_visible()
+    await page.get_by_label("Account").fill("ops")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(f"{running.url}/x")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("wide", [1200, 360])
 async def test_what_goes_on_is_drawn_and_fits(
@@ -136,8 +231,8 @@ async def test_what_goes_on_is_drawn_and_fits(
     assert running.console is not None
     running.console.history.sessions.extend([120, 150, None, 90, 130])
     counts = Present(world.clock)
-    for change in ("create", "deactivate", "set_roles"):
-        counts.took(change, 12.25, is_slow=True)
+    for order in ("create", "deactivate", "set_roles"):
+        counts.took(order, 12.25, is_slow=True)
     for _ in range(12):
         counts.refused()
     await counts.post(running.lasting.lender.lend())

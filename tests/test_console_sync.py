@@ -15,7 +15,8 @@ from sidecar.console.acts import NEEDS, Act
 from sidecar.console.operators import Level
 from sidecar.directory.sync_runs import RunRecord
 from sidecar.model import Refused
-from sidecar.sync.runs import Wish, is_asker
+from sidecar.sync.consent import is_asker
+from sidecar.sync.runs import Wish
 from tests.console_world import Consoled, a_console, act
 from tests.sync_world import COLUMNS, Company, person
 from tests.test_console import HOSTILE
@@ -154,7 +155,7 @@ async def test_a_plan_is_not_applied_when_the_source_has_changed_since(world: Wo
 async def test_work_that_takes_long_goes_on_while_its_page_is_answered(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.console.syncs._PATIENCE", 0.0)
+    monkeypatch.setattr("sidecar.console.errands._PATIENCE", 0.0)
     console = await a_world(world, tmp_path)
     async with await console.operator("ada") as admin:
         assert (await act(admin, "sync-plan", "hr")).status == 303
@@ -169,20 +170,20 @@ async def test_work_that_takes_long_goes_on_while_its_page_is_answered(
 
 
 async def test_one_human_with_two_sign_ins_or_another_spelling_is_one(tmp_path: Path) -> None:
-    run = RunRecord("i", "sync:hr", "h", "quarantined", 1.0, 1.0, "Ada", "", {"asked_key": "person-1"})
-    assert is_asker(run, "ada", "")
-    assert is_asker(run, "somebody", "person-1")
-    assert not is_asker(run, "grace", "person-2")
-    assert not is_asker(RunRecord("i", "s", "h", "q", 1.0, 1.0, "Ada", "", {}), "grace", "")
+    run = RunRecord("i", "sync:hr", "h", "quarantined", 1.0, 1.0, "Ada", "", {"asked_keys": ["person-1"]})
+    assert is_asker(run, "ada", ())
+    assert is_asker(run, "somebody", ["other", "person-1"])
+    assert not is_asker(run, "grace", ["person-2"])
+    assert not is_asker(RunRecord("i", "s", "h", "q", 1.0, 1.0, "Ada", "", {}), "grace", [""])
     company = Company(tmp_path, {"sync": {"hr": {"limits": {"invalid": {"count": 0}}}}})
     company.list([person(1, login=""), person(2)])
-    made = await company.do(lambda one: one.plan(Wish("ada", key="person-1")))
+    made = await company.do(lambda one: one.plan(Wish("ada", keys=("person-1",))))
     assert made.state == "quarantined"
     with pytest.raises(Refused):
-        await company.do(lambda one: one.approve(made.id, "Countess", "person-1"))
+        await company.do(lambda one: one.approve(made.id, "Countess", ["person-1"]))
     with pytest.raises(Refused):
         await company.do(lambda one: one.approve(made.id, "ADA"))
-    approved = await company.do(lambda one: one.approve(made.id, "grace", "person-2"))
+    approved = await company.do(lambda one: one.approve(made.id, "grace", ["person-2"]))
     assert approved.state == "approved"
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from sidecar.cli import main
 from sidecar.core.drift import Comparison, Finding, Held, Listed, Reader, Standards
 from sidecar.core.template import Compiler, TemplateError
+from sidecar.directory.sync_runs import RunRecord
 from sidecar.drift.schedule import DriftSchedule
 from sidecar.drift.watch import Report
 from sidecar.model import Refused, Unavailable
@@ -214,8 +215,75 @@ async def test_a_repair_beyond_its_limit_waits_for_somebody_else(company: Compan
     assert (done.run.state, done.run.approved_by) == ("done", "grace")
     assert admins(company) == 3
     # It was let pass once.
+    company.pass_time(1)
     broken(company, 3)
     assert (await fix(company)).run.state == "quarantined"
+
+
+async def waiting(company: Company, keys: tuple[str, ...] = ()) -> RunRecord:
+    """A repair that ada asked for, and that is more than one may do."""
+    company.configure({"drift": {**DRIFT, "limits": {"change": {"count": "2"}}}})
+    broken(company, 3)
+    async with company.opened() as syncing:
+        assert syncing.drift is not None
+        held = await syncing.drift.fix("ada", keys=keys)
+    assert held.run.state == "quarantined"
+    return held.run
+
+
+async def test_one_human_with_two_sign_ins_is_not_a_second_person(company: Company) -> None:
+    held = await waiting(company, ("person-1", "corp|ada"))
+    async with company.opened() as syncing:
+        assert syncing.drift is not None
+        for by, keys in (("ADA ", ()), ("ａｄａ", ()), ("countess", ("person-1",)), ("lovelace", ("x", "corp|ada"))):
+            with pytest.raises(Refused, match="somebody else has to approve"):
+                await syncing.drift.approve(held.id, by, keys)
+        approved = await syncing.drift.approve(held.id, "grace", ("person-2", "corp|grace"))
+    assert (approved.state, approved.approved_by) == ("approved", "grace")
+    lines = [json.loads(line) for line in (company.folder / "audit.jsonl").read_text().splitlines()]
+    [line] = [line for line in lines if line["event"] == "drift-approved"]
+    assert (line["by"], line["asked_by"], line["run"], line["plan"]) == ("grace", "ada", held.id, held.hash)
+
+
+async def test_a_repair_that_was_rejected_is_never_done(company: Company) -> None:
+    held = await waiting(company)
+    async with company.opened() as syncing:
+        assert syncing.drift is not None
+        # An approval can be taken back by anybody.
+        await syncing.drift.approve(held.id, "grace")
+        assert (await syncing.drift.reject(held.id, "ada")).state == "rejected"
+        for decide in (syncing.drift.approve, syncing.drift.reject):
+            with pytest.raises(Refused, match="the repair is rejected"):
+                await decide(held.id, "grace")
+        with pytest.raises(Refused, match="there is no repair"):
+            await syncing.drift.reject(held.id[:7], "grace")
+    company.pass_time(1)
+    assert (await fix(company)).run.state == "quarantined"
+    assert admins(company) == 6
+
+
+async def test_an_approval_does_not_outlive_what_it_was_for(company: Company) -> None:
+    held = await waiting(company)
+    async with company.opened() as syncing:
+        assert syncing.drift is not None
+        await syncing.drift.approve(held.id, "grace")
+    act(company, "UPDATE users SET role = NULL WHERE login > 'p00003'")
+    company.pass_time(1)
+    assert (await fix(company)).found == []
+    broken(company, 3)
+    company.pass_time(1)
+    assert (await fix(company)).run.state == "quarantined"
+    assert admins(company) == 6
+
+
+async def test_whoever_was_killed_while_looking_is_noted_by_the_next(company: Company) -> None:
+    async with company.opened() as syncing:
+        assert syncing.drift is not None
+        killed = RunRecord("0" * 32, "drift", "", "reading", company.now, company.now, "ada", "", {})
+        await syncing.drift._book.begin(killed)
+        company.pass_time(1)
+        await syncing.drift.look("ada")
+        assert [run.state for run in await syncing.drift.runs()] == ["done", "failed"]
 
 
 async def test_an_approval_is_for_what_was_seen(company: Company) -> None:
@@ -351,13 +419,14 @@ async def test_an_api_may_list_the_accounts_too(company: Company) -> None:
 
 async def test_it_is_looked_for_when_it_is_time_by_one_replica(company: Company) -> None:
     company.configure({"drift": {**DRIFT, "every": "1h", "repair": "true"}})
-    told_counts: list[Mapping[str, int]] = []
+    told_counts: list[list[Mapping[str, int]]] = [[], []]
     broken(company, 1)
     async with company.opened() as one, company.opened() as other:
         assert one.drift is not None
         assert other.drift is not None
         replicas = [
-            DriftSchedule(watch, lambda: 0.5, told_counts.append, repairs=True) for watch in (one.drift, other.drift)
+            DriftSchedule(watch, lambda: 0.5, counts.append, repairs=True)
+            for watch, counts in zip((one.drift, other.drift), told_counts, strict=True)
         ]
         assert [await replica.look() for replica in replicas] == [True, False]
         await one.settle(lambda _done: None)
@@ -366,7 +435,15 @@ async def test_it_is_looked_for_when_it_is_time_by_one_replica(company: Company)
         assert [await replica.look() for replica in replicas] == [False, False]
         company.pass_time(0.2)
         assert [await replica.look() for replica in reversed(replicas)] == [True, False]
-    assert [counts["roles"] for counts in told_counts] == [1, 0]
+        # A look by hand counts as well, and each replica tells each look once.
+        company.pass_time(0.1)
+        await one.drift.look("ada")
+        broken(company, 2)
+        company.pass_time(0.1)
+        await other.drift.look("ada")
+        for replica in replicas * 2:
+            assert not await replica.look()
+    assert [[counts["roles"] for counts in told] for told in told_counts] == [[1, 0, 2], [1, 0, 2]]
 
 
 async def test_what_waits_or_went_wrong_is_complained_of(company: Company) -> None:
@@ -383,6 +460,14 @@ async def test_what_waits_or_went_wrong_is_complained_of(company: Company) -> No
         with pytest.raises(Unavailable):
             await schedule.look()
         assert "could not be read" in schedule.complaints()["drift"]
+        act(company, "ALTER TABLE elsewhere RENAME TO users")
+        company.pass_time(0.1)
+        held = await syncing.drift.fix("ada")
+        assert not await schedule.look()
+        assert "waits for approval" in schedule.complaints()["drift"]
+        await syncing.drift.reject(held.run.id, "ada")
+        await schedule.look()
+        assert schedule.complaints() == {}
 
 
 # What a row says
@@ -509,6 +594,11 @@ def test_the_command_leaves_with_other_codes(company: Company) -> None:
     assert held.exit_code == 4
     name = json.loads(command(company, "--fix", "--by", "ada", "--json").stdout)["plan"]
     assert command(company, "--approve", name, "--by", "ada").exit_code == 1
+    assert command(company, "--approve", name, "--reject", name).exit_code == 2
+    assert command(company, "--fix", "--reject", name).exit_code == 2
+    assert command(company, "--reject", name, "--by", "ada").exit_code == 0
+    assert command(company, "--approve", name, "--by", "grace").exit_code == 1
+    name = json.loads(command(company, "--fix", "--by", "ada", "--json").stdout)["run"]
     assert command(company, "--approve", name, "--by", "grace").exit_code == 0
     assert command(company, "--fix", "--by", "ada").exit_code == 0
     company.configure({"drift": {**DRIFT, "most": "1"}})

@@ -54,6 +54,9 @@ class _Period(click.ParamType[timedelta]):
 @click.option("--fix", is_flag=True, help="Put right what may be put right: lingering and roles.")
 @click.option("--dry-run", is_flag=True, help="With --fix: say what would be put right.")
 @click.option("--approve", metavar="HASH", default="", help="Let a repair that is beyond a limit be done, once.")
+@click.option(
+    "--reject", metavar="HASH", default="", help="Never do a repair that waits. The next one may want the same."
+)
 @click.option("--leave", is_flag=True, help="With --fix: leave the accounts to the running sidecar.")
 @BY
 def drift(  # noqa: PLR0913 - the options of a command
@@ -66,6 +69,7 @@ def drift(  # noqa: PLR0913 - the options of a command
     fix: bool,
     dry_run: bool,
     approve: str,
+    reject: str,
     leave: bool,
     by: str,
 ) -> None:
@@ -80,11 +84,12 @@ def drift(  # noqa: PLR0913 - the options of a command
     if dry_run and not fix:
         give_up("--dry-run is for --fix; without it nothing is changed anyway", EXIT_USAGE)
 
+    if sum(map(bool, (approve, reject, fix))) > 1:
+        give_up("--approve, --reject and --fix are one at a time", EXIT_USAGE)
+
     async def work(syncing: Syncing, watch: DriftWatch, bar: Bar) -> int:
-        if approve:
-            run = await watch.approve(approve, who(by))
-            say(f"Approved by {run.approved_by}. The next repair does it:  sidecar drift --fix", "green")
-            return 0
+        if approve or reject:
+            return await _decide(watch, approve, reject, who(by))
         seconds = idle.total_seconds() if idle is not None else None
         if fix and not dry_run:
             report = await watch.fix(who(by), bar)
@@ -100,6 +105,16 @@ def drift(  # noqa: PLR0913 - the options of a command
         return _code(report, fix=fix)
 
     raise SystemExit(_run(settings, work))
+
+
+async def _decide(watch: DriftWatch, approve: str, reject: str, by: str) -> int:
+    if approve:
+        run = await watch.approve(approve, by)
+        say(f"Approved by {run.approved_by}. The next repair does it:  sidecar drift --fix", "green")
+    else:
+        run = await watch.reject(reject, by)
+        say(f"Rejected: the repair {run.hash[:12]} is never done.")
+    return 0
 
 
 def _run(settings: Config, work: Callable[[Syncing, DriftWatch, Bar], Awaitable[int]]) -> int:

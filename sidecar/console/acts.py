@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from sidecar.condition import Accounts
+from sidecar.console.drifts import Drifts
 from sidecar.console.operators import Level, Operator
 from sidecar.console.page import Asked
 from sidecar.console.syncs import Syncs
@@ -39,6 +41,10 @@ class Act(Enum):
     APPLY = "sync-apply"
     APPROVE = "sync-approve"
     REJECT = "sync-reject"
+    DRIFT_LOOK = "drift-look"
+    DRIFT_FIX = "drift-fix"
+    DRIFT_APPROVE = "drift-approve"
+    DRIFT_REJECT = "drift-reject"
     RELOAD = "reload"
 
 
@@ -54,11 +60,16 @@ NEEDS: Mapping[Act, Level] = {
     Act.APPLY: Level.OPERATE,
     Act.APPROVE: Level.ADMINISTER,
     Act.REJECT: Level.OPERATE,
+    Act.DRIFT_LOOK: Level.OPERATE,
+    Act.DRIFT_FIX: Level.OPERATE,
+    Act.DRIFT_APPROVE: Level.ADMINISTER,
+    Act.DRIFT_REJECT: Level.OPERATE,
     Act.RELOAD: Level.ADMINISTER,
 }
 
 
 _SYNC = frozenset([Act.PLAN, Act.APPLY, Act.APPROVE, Act.REJECT])
+_DRIFT = frozenset([Act.DRIFT_LOOK, Act.DRIFT_FIX, Act.DRIFT_APPROVE, Act.DRIFT_REJECT])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,6 +83,7 @@ class Acts:
     lasting: Lasting
     issuer: Issuer | None = None
     syncs: Syncs | None = None
+    drifts: Drifts | None = None
 
     async def do(self, asked: Asked) -> None:
         """Do what the form of *asked* says. Raises Refused and Unavailable; each is audited."""
@@ -105,6 +117,8 @@ class Acts:
             return await self._revoke(target, operator, now)
         if act in _SYNC:
             return await self._synchronise(act, target, asked)
+        if act in _DRIFT:
+            return await self._put_right(act, target, asked)
         if act is Act.RELOAD:
             return await self._reload(operator)
         return await self._about_accounts(act, target, operator, now)
@@ -135,14 +149,23 @@ class Acts:
         if self.syncs is None:
             raise Refused(Reason.NOT_FOUND, 404, "no source is synchronised here")
 
-        def note(fields: Mapping[str, object]) -> None:
-            self._note(Event.CONSOLE_ACT, asked, act, target, fields)
-
+        note = partial(self._note, Event.CONSOLE_ACT, asked, act, target)
         if act is Act.PLAN:
             return await self.syncs.plan(target, asked.operator, note)
         if act is Act.APPLY:
             return await self.syncs.apply(target, asked.operator, note)
         change = self.syncs.approve if act is Act.APPROVE else self.syncs.reject
+        return await change(target, asked.operator)
+
+    async def _put_right(self, act: Act, target: str, asked: Asked) -> Mapping[str, object]:
+        if self.drifts is None:
+            raise Refused(Reason.NOT_FOUND, 404, "no accounts are compared here")
+        note = partial(self._note, Event.CONSOLE_ACT, asked, act, target)
+        if act is Act.DRIFT_LOOK:
+            return await self.drifts.look(asked.operator, note)
+        if act is Act.DRIFT_FIX:
+            return await self.drifts.fix(asked.operator, note)
+        change = self.drifts.approve if act is Act.DRIFT_APPROVE else self.drifts.reject
         return await change(target, asked.operator)
 
     async def _reload(self, operator: Operator) -> Mapping[str, object]:

@@ -19,6 +19,7 @@ from sidecar.console.operators import Level, Operator, Operators
 from sidecar.console.page import STYLE, Asked, Page, Pages
 from sidecar.console.seal import Seal
 from sidecar.core.audit import Event
+from sidecar.core.reasons import EXPLANATIONS
 from sidecar.limits import Limits
 from sidecar.logins.login import Ask
 from sidecar.model import Refused, Unavailable, Visit
@@ -190,10 +191,29 @@ class Console:
         return form
 
     async def _act(self, asked: Asked) -> web.Response:
-        await self.acts.do(asked)
         back = self.portal.site.return_to(asked.form.get("back", ""))
+        try:
+            await self.acts.do(asked)
+        except (Refused, Unavailable) as fault:
+            if not asked.visit.wants_page:
+                raise
+            return self.pages.answer(_not_done(fault, asked, back), asked, self.seal.of(asked.operator.token))
         done = Act(asked.form["act"]).value
         return self.pages.go(f"{back}{'&' if '?' in back else '?'}done={done}")
+
+
+def _not_done(fault: Refused | Unavailable, asked: Asked, back: str) -> Page:
+    """Operators are told what the log is told."""
+    why = fault.detail or EXPLANATIONS[fault.reason].happened
+    values = {
+        "why": f"{why[:1].upper()}{why[1:]}",
+        "act": asked.form.get("act", ""),
+        "reason": fault.reason.value,
+        "reference": asked.visit.reference,
+        "is_fault": isinstance(fault, Unavailable),
+        "back": back,
+    }
+    return Page("not_done", values, fault.status)
 
 
 async def _watched(work: Callable[[], Awaitable[None]]) -> None:

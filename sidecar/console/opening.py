@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sidecar.accounts import open_sync
+from sidecar.accounts import open_drift, open_sync
 from sidecar.arrival import Arrival
 from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.console import Console as Section
@@ -17,6 +17,7 @@ from sidecar.console.acts import Acts
 from sidecar.console.apart import Apart
 from sidecar.console.behind import NoApplication
 from sidecar.console.console import Console, View
+from sidecar.console.drifts import Drifts
 from sidecar.console.history import History
 from sidecar.console.listening import ConsoleListener
 from sidecar.console.operators import Operators, rules_of
@@ -24,8 +25,9 @@ from sidecar.console.page import Pages
 from sidecar.console.seal import Seal
 from sidecar.console.syncs import Syncs
 from sidecar.console.views.access import AccessPage
+from sidecar.console.views.drift import DriftPage
 from sidecar.console.views.house import HousePages
-from sidecar.console.views.noticed import DriftPage, InsightsPage
+from sidecar.console.views.insights import InsightsPage
 from sidecar.console.views.owed import OwedPage
 from sidecar.console.views.people import PeoplePages
 from sidecar.console.views.sync import SyncPages
@@ -127,8 +129,9 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
         syncs = parts.add(Syncs(sources=open_sync(config, accounts, audit.record, clock), accounts=accounts))
         views["sync"] = SyncPages(config=config, syncs=syncs, audit=audit).show
         menu.append(("/sync", "Sync"))
-    if config.drift is not None and accounts.directory is not None:
-        views["drift"] = DriftPage(accounts=accounts, audit=audit).show
+    drifts = _drifts(config, accounts, audit, lasting, parts)
+    if config.drift is not None and drifts is not None:
+        views["drift"] = DriftPage(section=config.drift, drifts=drifts, audit=audit).show
         menu.append(("/drift", "Drift"))
     if config.insights is not None:
         unused = UnusedCount(
@@ -176,6 +179,7 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
             lasting=lasting,
             issuer=issuer,
             syncs=syncs,
+            drifts=drifts,
         ),
         pages=Pages(app_name=name, prefix=site.prefix, menu=tuple(menu)),
         answers=answers,
@@ -206,6 +210,12 @@ def _book(config: Config, parts: Parts) -> AuditBook | None:
 
     directory = config.directory
     return AuditBook(parts.add(Database(directory.url.reveal(), directory.timeout.total_seconds())))
+
+
+def _drifts(config: Config, accounts: Accounts, audit: AuditLog, lasting: Lasting, parts: Parts) -> Drifts | None:
+    """What compares the application's accounts, where they can be listed."""
+    watch = open_drift(config, accounts, audit.record, lasting.clock)
+    return parts.add(Drifts(watch=watch, accounts=accounts)) if watch is not None else None
 
 
 def _issuer(config: Config, accounts: Accounts, audit: AuditLog) -> Issuer | None:

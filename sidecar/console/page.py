@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 
 import jinja2
 from aiohttp import web
+from markupsafe import Markup
 
 from sidecar.console.operators import Operator
 from sidecar.console.seal import FIELD
@@ -32,6 +34,12 @@ _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
 }
+# Controls but tab and line feed, marks and overrides of direction, breaks and marks without a width, lone surrogates.
+# Not the joiners: some scripts need them.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e0fff]"
+)
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -53,6 +61,20 @@ class Page:
 
     template: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+
+
+class Exact(str):
+    """Text that goes back to us by a form: written as it is."""
+
+    __slots__ = ()
+
+
+def visible(value: Any) -> Any:
+    """*value* to be written; in text, characters that show nothing or change the direction of reading are named."""
+    if isinstance(value, str) and not isinstance(value, Markup | Exact):
+        return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", value)
+    return value
 
 
 class Pages:
@@ -63,7 +85,9 @@ class Pages:
         style = (_FOLDER / STYLE).read_text("utf-8")
         self._style = style
         self._environment = strict_environment(jinja2.FileSystemLoader(_FOLDER))
-        self._environment.filters |= {"moment": moment, "span": span, "seconds": seconds}
+        self._environment.filters |= {"moment": moment, "span": span, "exact": Exact, "seconds": seconds}
+        # Everything that is written, so that nobody need remember: a name must not turn the words around it.
+        self._environment.finalize = visible
         version = hashlib.sha256(style.encode()).hexdigest()[:12]
         shown = {"app_name": app_name, "prefix": prefix, "menu": menu, "stylesheet": f"/{STYLE}?v={version}"}
         self._environment.globals.update(shown)
@@ -82,7 +106,7 @@ class Pages:
             "done": asked.query.get("done", ""),
         }
         text = self._environment.get_template(f"{page.template}.html").render({**own, **page.values})
-        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+        return web.Response(text=text, status=page.status, content_type="text/html", headers=_HEADERS)
 
     def go(self, path: str) -> web.Response:
         """Redirect to a page of ours, by GET."""

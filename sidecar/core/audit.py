@@ -52,6 +52,7 @@ class Event(Enum):
     DRIFT_FOUND = "drift-found"
     DRIFT_QUARANTINED = "drift-quarantined"
     DRIFT_APPROVED = "drift-approved"
+    DRIFT_REJECTED = "drift-rejected"
     DRIFT_FIXED = "drift-fixed"
     SIGNAL_RECEIVED = "signal-received"
     SIGNAL_REFUSED = "signal-refused"

@@ -38,6 +38,7 @@ class DriftSchedule:
         self._tell = tell
         self._repairs = repairs
         self._complaint = ""
+        self._told = ""
 
     def complaints(self) -> Mapping[str, str]:
         """What is wrong with the last look, if anything is. People may sign in all the same."""
@@ -54,16 +55,20 @@ class DriftSchedule:
 
     async def look(self) -> bool:
         """Look if it is time; True when it was. Raises Unavailable and Refused."""
-        if not await self._watch.is_due(self._chance()):
-            return False
         try:
-            report = await (self._watch.fix(_BY) if self._repairs else self._watch.look(_BY))
+            if not await self._watch.is_due(self._chance()):
+                return False
+            await (self._watch.fix(_BY) if self._repairs else self._watch.look(_BY))
         finally:
             await self._note()
-        counts = report.run.head["counts"]
-        self._tell({one.value: counts.get(one.value, 0) for one in Finding})
         return True
 
     async def _note(self) -> None:
+        """Say how it stands, whoever looked: another replica, or somebody by command or console."""
         newest = await self._watch.newest()
         self._complaint = _COMPLAINTS.get(newest.state, "") if newest is not None else ""
+        if newest is None or newest.id == self._told or newest.state == "failed":
+            return
+        self._told = newest.id
+        counts = newest.head.get("counts", {})
+        self._tell({one.value: counts.get(one.value, 0) for one in Finding})

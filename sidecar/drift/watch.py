@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,23 +16,24 @@ from sidecar.core.drift import FIXABLE, Comparison, Finding, Found, Listed, Stan
 from sidecar.core.sync.guards import Breach
 from sidecar.core.template import TemplateError
 from sidecar.directory.holdings import Holdings
-from sidecar.directory.sync import SyncBook
+from sidecar.directory.sync import SourceState, SyncBook
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
 from sidecar.directory.tables import digest
 from sidecar.drift.rules import DriftRules
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
+from sidecar.sync.consent import ASKED_KEYS, WAITING, Consent
 from sidecar.sync.lease import alone, claim_turn
-from sidecar.sync.runs import is_asker
 from sidecar.sync.sources.source import Source
 
 SOURCE = "drift"
 _KEPT = 20
+_PAGE = 500
 # So many rows that cannot be read are a mistake in the templates.
 _MOST_UNREADABLE = 100
 # So much of a hash says which repair is meant.
 _SHORTEST = 8
-_WAITING = frozenset(["quarantined", "approved"])
+_BUSY = "the application's accounts are being looked at already: try again when that is over"
 
 Progress = Callable[[str, int, int], None]
 Record = Callable[[Event, dict[str, object]], None]
@@ -79,24 +80,34 @@ class DriftWatch:
         self._opened = opened
         self._ground = ground
         self._book = ground.book
+        events = Event.DRIFT_APPROVED, Event.DRIFT_REJECTED
+        self._consent = Consent(ground.book, "repair", *events, ground.record, ground.clock)
 
-    async def look(self, by: str, progress: Progress = _silent, idle: float | None = None) -> Report:
-        """Compare, and change nothing. *idle* seconds without a sign-in count as dormant, in place of the rules'."""
+    async def look(
+        self, by: str, progress: Progress = _silent, idle: float | None = None, keys: Sequence[str] = ()
+    ) -> Report:
+        """Compare, and change nothing. *idle* seconds without a sign-in count as dormant, in place of the rules'.
+
+        *keys* are all that *by* is known by, where somebody knows.
+        """
         async with self._alone():
-            return await self._looked(by, progress, idle)
+            return await self._looked(by, keys, progress, idle)
 
-    async def fix(self, by: str, progress: Progress = _silent) -> Report:
+    async def fix(self, by: str, progress: Progress = _silent, keys: Sequence[str] = ()) -> Report:
         """Look, and owe the application what it should be like already, unless that is more than one repair may do.
 
         Raises Refused(CONFLICT) when the listing was not complete: then nobody knows what is true.
         """
         async with self._alone():
             approved = await self._approved()
-            report = await self._looked(by, progress, None)
+            report = await self._looked(by, keys, progress, None)
             if not report.is_complete:
                 raise Refused(Reason.CONFLICT, 409, f"the listing is not complete: {report.run.head['why']}")
             fixable = report.fixable()
             if not fixable:
+                if approved is not None:
+                    # What comes back later is for somebody to look at again.
+                    await self._change(approved, "stale")
                 return report
             breaches = [str(one) for one in self._breaches(fixable, report.run.head["known"])]
             run = replace(report.run, hash=_hash(fixable), head={**report.run.head, "breaches": breaches})
@@ -115,39 +126,50 @@ class DriftWatch:
                 await self._change(approved, "stale")
             return Report(await self._carry_out(run, fixable, progress), report.found)
 
-    async def approve(self, name: str, by: str) -> RunRecord:
-        """Let a repair that was quarantined be done, once. Raises Refused: NOT_FOUND, CONFLICT."""
+    async def approve(self, name: str, by: str, keys: Iterable[str] = ()) -> RunRecord:
+        """Let a repair that was quarantined be done, once; see Consent. Raises Refused: NOT_FOUND, CONFLICT."""
+        return await self._consent.approve(await self._find(name), by, keys)
+
+    async def reject(self, name: str, by: str) -> RunRecord:
+        """Never do a repair that waits; the next one may want the same. Raises Refused: NOT_FOUND, CONFLICT."""
+        return await self._consent.reject(await self._find(name), by)
+
+    async def _find(self, name: str) -> RunRecord:
         found = await self._book.find(name, SOURCE) if len(name) >= _SHORTEST else []
         if not found:
             raise Refused(Reason.NOT_FOUND, 404, f"there is no repair {name}")
-        run = found[0]
-        if run.state != "quarantined":
-            raise Refused(Reason.CONFLICT, 409, f"the repair is {run.state}; only a quarantined one is approved")
-        if is_asker(run, by, ""):
-            raise Refused(Reason.CONFLICT, 409, f"{by} asked for this repair: somebody else has to approve it")
-        values = {"state": "approved", "approved_by": by, "updated": self._ground.clock()}
-        if not await self._book.change(run.id, ["quarantined"], **values):
-            raise Refused(Reason.CONFLICT, 409, "somebody else was faster")
-        approved = replace(run, state="approved", approved_by=by)
-        self._say(Event.DRIFT_APPROVED, approved)
-        return approved
+        return found[0]
+
+    async def runs(self) -> list[RunRecord]:
+        """The newest looks first."""
+        return await self._book.runs(SOURCE, _KEPT)
+
+    async def state(self) -> SourceState:
+        """Who looks now, and when it is due again."""
+        return await self._book.state(SOURCE)
 
     async def last(self) -> RunRecord | None:
         """The newest look that came to an end."""
-        runs = await self._book.runs(SOURCE, _KEPT)
-        return next((run for run in runs if run.state not in ("reading", "failed")), None)
+        return next((run for run in await self.runs() if run.state not in ("reading", "failed")), None)
 
     async def newest(self) -> RunRecord | None:
         """The newest look, however it ended."""
-        return next((run for run in await self._book.runs(SOURCE, _KEPT) if run.state != "reading"), None)
+        return next((run for run in await self.runs() if run.state != "reading"), None)
 
     async def findings(self, run: RunRecord) -> AsyncIterator[Found]:
         """What a look found, in its order."""
         last = -1
-        while page := await self._book.items(run.id, after=last):
-            for row in page:
-                yield read_found(row)
-            last = page[-1].number
+        while page := await self.page(run, last):
+            for number, found in page:
+                yield found
+                last = number
+
+    async def page(
+        self, run: RunRecord, after: int, limit: int = _PAGE, kinds: Iterable[Finding] = ()
+    ) -> list[tuple[int, Found]]:
+        """As many findings of a look, of *kinds* if any are named, after the number *after*, with their numbers."""
+        names = [one.value for one in kinds]
+        return [(row.number, _found(row)) for row in await self._book.items(run.id, after, limit, kinds=names)]
 
     async def is_due(self, chance: float) -> bool:
         """True when it is time for a look, for the one who asks first; it is due again later then."""
@@ -156,29 +178,31 @@ class DriftWatch:
     # The parts of it
 
     def _alone(self) -> AbstractAsyncContextManager[str]:
-        return alone(self._book, SOURCE, self._ground.clock, "somebody else is looking for drift")
+        return alone(self._book, SOURCE, self._ground.clock, _BUSY)
 
     async def _approved(self) -> RunRecord | None:
-        runs = await self._book.runs(SOURCE, _KEPT)
-        return next((run for run in runs if run.state == "approved"), None)
+        return next((run for run in await self.runs() if run.state == "approved"), None)
 
-    async def _looked(self, by: str, progress: Progress, idle: float | None) -> Report:
+    async def _looked(self, by: str, keys: Sequence[str], progress: Progress, idle: float | None) -> Report:
         now = self._ground.clock()
-        run = RunRecord(uuid.uuid4().hex, SOURCE, "", "reading", now, now, by, "", {})
+        asked = {ASKED_KEYS: list(keys)}
+        run = RunRecord(uuid.uuid4().hex, SOURCE, "", "reading", now, now, by, "", asked)
         await self._book.begin(run)
         try:
             found, head = await self._compared(now, progress, idle)
         except BaseException as error:
             why = str(error) if isinstance(error, Unavailable | Refused) else type(error).__name__
             with suppress(Unavailable):
-                await self._change(replace(run, head={"why": why}), "failed")
+                await self._change(replace(run, head={**asked, "why": why}), "failed")
             raise
         await self._book.add_items(run.id, [_item(number, one) for number, one in enumerate(found)])
-        run = await self._change(replace(run, head=head), "done" if head["is_complete"] else "incomplete")
-        for other in await self._book.runs(SOURCE, _KEPT):
+        run = await self._change(replace(run, head={**asked, **head}), "done" if head["is_complete"] else "incomplete")
+        for other in await self.runs():
             # What was true then need not be so now; one that was approved is looked at again by the repair.
-            if other.id != run.id and other.state == "quarantined":
-                await self._change(other, "stale")
+            if other.id != run.id and other.state in ("quarantined", "reading"):
+                # Whoever was reading was killed: nobody else looks while we do.
+                state = "stale" if other.state == "quarantined" else "failed"
+                await self._book.change(other.id, [other.state], state=state, updated=self._ground.clock())
         await self._book.prune(SOURCE, _KEPT)
         self._say(Event.DRIFT_FOUND, run)
         return Report(run, found)
@@ -275,7 +299,7 @@ class DriftWatch:
         changed = replace(run, state=state, updated=self._ground.clock())
         await self._book.change(
             run.id,
-            ["reading", "done", *_WAITING],
+            ["reading", "done", *WAITING],
             state=state,
             hash=changed.hash,
             approved_by=changed.approved_by,
@@ -294,8 +318,7 @@ class DriftWatch:
         self._ground.record(event, fields)
 
 
-def read_found(row: PlannedItem) -> Found:
-    """The finding that an item of a look keeps."""
+def _found(row: PlannedItem) -> Found:
     parts = json.loads(row.document)
     return Found(**{**parts, "finding": Finding(parts["finding"])})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 from sidecar.core.audit import Event
 from sidecar.core.sync.document import read
 from sidecar.core.sync.plan import Item
-from sidecar.core.wanted import folded
 from sidecar.directory.sync import SourceState, SyncBook
 from sidecar.directory.sync_apply import Desk, LeaseLost
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sync.applying import Accounts, Applier, Progress, Record
+from sidecar.sync.consent import ASKED_KEYS, WAITING, Consent
 from sidecar.sync.lease import LEASE, alone, claim_turn
 from sidecar.sync.planning import Planned, Planner, planned_of
 from sidecar.sync.rules import SourceRules
@@ -28,20 +28,19 @@ _KEPT = 20
 _OTHER_RULES = "the configuration has changed since the plan was made"
 # A run in one of these states may be applied.
 READY = frozenset(["planned", "approved"])
-WAITING = frozenset(["planned", "quarantined", "approved"])
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What is asked for: by whom, everything anew or not, and only about one person where ``only`` is their id.
 
-    ``key`` is who that really is, where somebody knows: one human may be called differently at two sign-ins.
+    ``keys`` are all that they are known by, where somebody knows: one human may be called differently at two sign-ins.
     """
 
     by: str
     full: bool = False
     only: str = ""
-    key: str = ""
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,6 @@ class Which:
     external: str = ""
 
 
-def is_asker(run: RunRecord, by: str, key: str) -> bool:
-    """True when *by*, or the one whom *key* names, asked for this run."""
-    asked_key = run.head.get("asked_key", "")
-    return folded(by.strip()) == folded(run.asked_by.strip()) or bool(key and key == asked_key)
-
-
 def _silent(_what: str, _done: int, _of: int) -> None:
     return
 
@@ -85,6 +78,8 @@ class Synchroniser:
         self._opened = opened
         self._room = room
         self._book = room.book
+        events = Event.SYNC_APPROVED, Event.SYNC_REJECTED
+        self._consent = Consent(room.book, "plan", *events, room.record, room.clock)
         self._token = ""
 
     # What people and schedules ask for
@@ -134,30 +129,13 @@ class Synchroniser:
             await self._refuse_stale(run, progress)
             return await self._carry_out(replace(run, asked_by=run.asked_by or by), progress)
 
-    async def approve(self, name: str, by: str, key: str = "") -> RunRecord:
-        """Let a run that was quarantined be applied, once. Raises Refused: NOT_FOUND, CONFLICT.
-
-        Never for who asked for it, by their name in any case or by their *key*.
-        """
-        run = await self.find(name)
-        if run.state != "quarantined":
-            raise Refused(Reason.CONFLICT, 409, f"the plan is {run.state}; only a quarantined one is approved")
-        if is_asker(run, by, key):
-            raise Refused(Reason.CONFLICT, 409, f"{by} asked for this run: somebody else has to approve it")
-        if not await self._book.change(run.id, ["quarantined"], state="approved", approved_by=by, updated=self._now):
-            raise Refused(Reason.CONFLICT, 409, "somebody else was faster")
-        fields = {"source": run.source, "run": run.id, "plan": run.hash, "by": by, "asked_by": run.asked_by}
-        self._room.record(Event.SYNC_APPROVED, dict(fields))
-        return await self.find(run.id)
+    async def approve(self, name: str, by: str, keys: Iterable[str] = ()) -> RunRecord:
+        """Let a run that was quarantined be applied, once; see Consent. Raises Refused: NOT_FOUND, CONFLICT."""
+        return await self._consent.approve(await self.find(name), by, keys)
 
     async def reject(self, name: str, by: str) -> RunRecord:
         """Never apply a run that waits. Raises Refused: NOT_FOUND, CONFLICT."""
-        run = await self.find(name)
-        if not await self._book.change(run.id, WAITING, state="rejected", updated=self._now):
-            raise Refused(Reason.CONFLICT, 409, f"the plan is {run.state}; only one that waits is rejected")
-        fields = {"source": run.source, "run": run.id, "plan": run.hash, "by": by, "asked_by": run.asked_by}
-        self._room.record(Event.SYNC_REJECTED, dict(fields))
-        return await self.find(run.id)
+        return await self._consent.reject(await self.find(name), by)
 
     async def find(self, name: str) -> RunRecord:
         """The newest run whose plan's hash, or id, begins with *name*. Raises Refused(NOT_FOUND)."""
@@ -247,10 +225,10 @@ class Synchroniser:
         except BaseException as error:
             why = str(error) if isinstance(error, Unavailable | Refused) else type(error).__name__
             with suppress(Unavailable):
-                await self._end(replace(run, head={"why": why, "only": wish.only, "asked_key": wish.key}), "failed")
+                await self._end(replace(run, head={"why": why, "only": wish.only, ASKED_KEYS: wish.keys}), "failed")
             raise
         head = {**planned.head(), "only": wish.only, "since": self._since(state, wish), "config": self.rules.digest}
-        head["asked_key"] = wish.key
+        head[ASKED_KEYS] = wish.keys
         run = replace(run, hash=planned.hash, state=self._verdict(planned), head=head, updated=self._now)
         is_known = await self._supersede(run)
         await self._book.change(

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sidecar.config.drift import Drift
 from sidecar.config.models import Config
 from sidecar.config.sync import Sync
 from sidecar.console.acts import operator_fields
+from sidecar.console.errands import asker_of
 from sidecar.console.page import Asked, Page, span
 from sidecar.console.syncs import Syncs
 from sidecar.core.audit import Event
@@ -19,8 +21,9 @@ from sidecar.directory.sync_runs import PlannedItem, RunRecord
 from sidecar.model import Refused
 from sidecar.reason import Reason
 from sidecar.sync import Synchroniser
+from sidecar.sync.consent import WAITING, is_asker
 from sidecar.sync.lease import process_of
-from sidecar.sync.runs import READY, WAITING, Which, is_asker
+from sidecar.sync.runs import READY, Which
 from sidecar.telemetry.audit import AuditLog
 
 PAGE = 50
@@ -43,7 +46,7 @@ _BESIDES = {
     "grant_privileged": "get a privileged role",
     "rename": "are renamed",
 }
-_TONES = {"done": "good", "approved": "good", "quarantined": "warn", "failed": "bad", "incomplete": "bad"}
+TONES = {"done": "good", "approved": "good", "quarantined": "warn", "failed": "bad", "incomplete": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class SyncPages:
         """All sources, one, or one run."""
         if not asked.rest:
             sources = [await self._standing(one) for one in self.syncs.sources.values()]
-            return Page("sync", {"sources": sources, "tones": _TONES})
+            return Page("sync", {"sources": sources, "tones": TONES})
         name, _, run_id = asked.rest.partition("/") if asked.rest not in self.syncs.sources else (asked.rest, "", "")
         one = self.syncs.sources.get(name)
         if one is None:
@@ -99,11 +102,11 @@ class SyncPages:
 
     async def _standing(self, one: Synchroniser) -> Standing:
         name, state = one.rules.name, await one.state()
-        return Standing(name, _schedule(self.config.sync[name]), state, process_of(state.lease), await one.runs())
+        return Standing(name, timetable_of(self.config.sync[name]), state, process_of(state.lease), await one.runs())
 
     async def _source(self, one: Synchroniser) -> Page:
         standing = await self._standing(one)
-        values = {"one": standing, "tones": _TONES, "late": self.syncs.late.get(standing.name)}
+        values = {"one": standing, "tones": TONES, "late": self.syncs.errands.late.get(standing.name)}
         return Page("source", {**values, "changes_of": changes_of})
 
     async def _run(self, asked: Asked, one: Synchroniser, run_id: str) -> Page:
@@ -115,7 +118,7 @@ class SyncPages:
         show, external = asked.query.get("show", "changes"), asked.query.get("q", "").strip()
         after = number_in(asked.query.get("after", "-1"))
         found = await one.page(run, after, PAGE + 1, _which(show, external))
-        asker = await self.syncs.asker(asked.operator)
+        asker = await asker_of(self.syncs.accounts, asked.operator)
         counts: Mapping[str, int] = run.head.get("counts", {})
         values: dict[str, Any] = {
             "run": run,
@@ -130,11 +133,11 @@ class SyncPages:
             + [(kind, words, counts[kind]) for kind, words in WORDS.items() if counts.get(kind)]
             + ([("dead", "could not be done", run.head["dead"])] if run.head.get("dead") else []),
             "besides": [(words, counts[name]) for name, words in _BESIDES.items() if counts.get(name)],
-            "tones": _TONES,
-            "is_own": is_asker(run, asker.by, asker.key),
+            "tones": TONES,
+            "is_own": is_asker(run, asker.by, asker.keys),
             "can_apply": run.state in READY or run.state == "applying",
             "can_reject": run.state in WAITING,
-            "late": self.syncs.late.get(one.rules.name),
+            "late": self.syncs.errands.late.get(one.rules.name),
         }
         return Page("run", values)
 
@@ -192,7 +195,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _schedule(section: Sync) -> str:
+def timetable_of(section: Sync | Drift) -> str:
+    """When a section's work is done, in words."""
     if section.cron is not None:
         return f"cron {section.cron} (UTC)"
     return f"every {span(section.every.total_seconds())}" if section.every is not None else "by hand"

@@ -1,4 +1,4 @@
-"""Pages about what was noticed: accounts that are not what they should be, and alerts."""
+"""The page about what goes on at present, and alerts."""
 
 from __future__ import annotations
 
@@ -6,60 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.condition import Accounts
 from sidecar.config.insights import Insights, Silence
 from sidecar.console.acts import operator_fields
 from sidecar.console.history import HEIGHT, Series, stacked
 from sidecar.console.page import Asked, Page
-from sidecar.console.views.sync import number_in
 from sidecar.core.audit import Event
-from sidecar.core.drift import FIXABLE, WORDS, Finding
-from sidecar.directory.sync_runs import RunRecord
-from sidecar.drift.watch import SOURCE, read_found
 from sidecar.insights.alerts import recent
 from sidecar.insights.present import MINUTES, present
 from sidecar.insights.unused import Unused, UnusedCount
-from sidecar.model import Refused, Unavailable
-from sidecar.reason import Reason
+from sidecar.model import Unavailable
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
 
-PAGE = 50
 _MOST_ALERTS = 100
-_TONES = {"done": "good", "approved": "good", "quarantined": "warn", "failed": "bad", "incomplete": "bad"}
-
-
-@dataclass(slots=True, kw_only=True)
-class DriftPage:
-    """``/drift``: the newest look at the application's accounts, and what it found."""
-
-    accounts: Accounts
-    audit: AuditLog
-
-    async def show(self, asked: Asked) -> Page:
-        """What is not as it should be, by kind."""
-        directory = self.accounts.directory
-        if directory is None:
-            raise Refused(Reason.NOT_FOUND, 404, "no accounts are kept here")
-        show, after = asked.query.get("show", ""), number_in(asked.query.get("after", "-1"))
-        if show and show not in {one.value for one in Finding}:
-            raise Refused(Reason.NOT_FOUND, 404, "no such findings")
-        looks = [run for run in await directory.sync.runs(SOURCE) if run.state != "reading"]
-        newest = next((run for run in looks if run.state != "failed"), None)
-        values: dict[str, Any] = {"looks": looks[:10], "newest": newest, "show": show, "tones": _TONES, "tabs": []}
-        values |= {"found": [], "more": None, "is_begun": after >= 0, "words": WORDS, "fixable": FIXABLE}
-        if newest is not None:
-            self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), "target": f"drift {newest.id}"})
-            kinds = (show,) if show else ()
-            rows = await directory.sync.items(newest.id, after, PAGE + 1, kinds=kinds)
-            values |= {"found": [read_found(row) for row in rows[:PAGE]], "tabs": _tabs(newest)}
-            values["more"] = rows[PAGE - 1].number if len(rows) > PAGE else None
-        return Page("drift", values)
-
-
-def _tabs(run: RunRecord) -> list[tuple[str, int]]:
-    counts: Mapping[str, int] = run.head.get("counts", {})
-    return [(one.value, counts[one.value]) for one in Finding if counts.get(one.value)]
 
 
 @dataclass(slots=True, kw_only=True)
