@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from sidecar.core.audit import Event
@@ -26,7 +27,7 @@ DRIFT = {
 
 async def test_drift_is_shown_by_kind_and_page_and_names_are_text(world: World, tmp_path: Path) -> None:
     console = await a_console(world, tmp_path, {"drift": DRIFT})
-    with sqlite3.connect(console.users) as users:
+    with closing(sqlite3.connect(console.users)) as users, users:
         users.executemany(
             "INSERT INTO users (login, email, role) VALUES (?, 'x@x', 'admin')",
             [(HOSTILE,), *((f"orphan{number:03}",) for number in range(60))],
