@@ -31,7 +31,8 @@ from sidecar.plans import asks_of, certificate_plan, forward_auth_of, gate_plan,
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.emergency import Emergency
 from sidecar.portal.invitation import nobody_invites
-from sidecar.portal.opening import Entrance, emergency_path, open_break_glass
+from sidecar.portal.lookout import Lookout
+from sidecar.portal.opening import Entrance, doorplate_of, open_break_glass
 from sidecar.portal.outages import Outages
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site, site_of
@@ -92,14 +93,6 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
     store = parts.add(lasting.lender.lend())
     keeper = parts.add(SessionKeeper(store, config.sessions, secrets, clock))
     await keeper.start()
-    answers = Answers(
-        app_name=config.app.name or site.host,
-        prefix=site.prefix,
-        support=config.pages.support,
-        overrides=config.pages.templates,
-        takes_basic=config.tokens is not None and config.tokens.basic != "never",
-        emergency=emergency_path(config.break_glass, site),
-    )
     plans = {name: identity_plan(config, name) for name in config.logins}
     accounts, scim, tokens, schedules = Accounts(), None, None, list[Any]()
     if config.provision is not None or config.tokens is not None:
@@ -119,6 +112,21 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         both = accounts.directory, accounts.provisioner
         signals = parts.add(open_signals(config, site.origin, site.prefix, store, keeper, both, audit, metrics, clock))
     logins = {name: _login(config, name, plan, site, lasting, marks, parts) for name, plan in plans.items()}
+    outage = config.sessions.outage
+    outages = Outages(store, outage.total_seconds() if outage is not None else None, audit.record, metrics)
+    lookout = parts.add(Lookout(logins, outages, store, clock))
+    doorplate = doorplate_of(config.break_glass, site, logins, lookout)
+    parts.add(doorplate.reach)
+    answers = Answers(
+        app_name=config.app.name or site.host,
+        prefix=site.prefix,
+        support=config.pages.support,
+        overrides=config.pages.templates,
+        takes_basic=config.tokens is not None and config.tokens.basic != "never",
+        emergency=doorplate.link,
+        titles={name: login.title for name, login in logins.items()},
+        is_away=lookout.is_away,
+    )
     upstream = parts.add(
         lasting.share(
             "upstream",
@@ -142,8 +150,6 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         lambda client, host: gate.lines_about(client, host),  # noqa: PLW0108 - made below
     )
     saml_logins = saml_logins_of(logins, config.logins)
-    outage = config.sessions.outage
-    outages = Outages(store, outage.total_seconds() if outage is not None else None, audit.record, metrics)
     entrance = Entrance(
         site=site,
         store=store,
@@ -159,8 +165,8 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         lifetime=config.sessions.absolute.total_seconds(),
         keep_post=config.sessions.keep_post,
         accept=accounts.invitations.accept if accounts.invitations is not None else None,
-        emergency=emergency_path(config.break_glass, site),
-        is_away=outages.is_away,
+        doorplate=doorplate,
+        lookout=lookout,
     )
     emergency = Emergency(
         section=config.break_glass,
@@ -171,7 +177,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         at_hand_else=accounts.at_hand,
         end_person=keeper.end_person,
     )
-    break_glass = open_break_glass(config.break_glass, entrance, emergency, parts)
+    break_glass = open_break_glass(config.break_glass, entrance, emergency, doorplate.reach, parts)
     gate = Gate(
         plan=plan,
         site=site,
@@ -220,6 +226,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         hosts=frozenset([site.host, *(host.lower() for host in config.server.hosts)]),
         is_secure=site.style.secure,
         largest_head=config.server.max_header,
+        clock=clock,
         is_windows=config.app.ignore_case,
         certificates=config.certificates,
     )
@@ -252,6 +259,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
             *([accounts.work] if accounts.database is not None else []),
             *(one.work for one in schedules),
             *watch.work,
+            *([doorplate.reach.watch] if doorplate.needs_watch else []),
             *_looking_on(config, store, audit, lasting, accounts, tokens, parts),
             *(signals.work if signals is not None else []),
         ],

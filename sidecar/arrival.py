@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aiohttp import hdrs, web
@@ -16,6 +16,7 @@ from sidecar.core.client_certificates import certificate_in, is_named
 from sidecar.core.cookies import parse_cookies
 from sidecar.core.paths import Target, is_shortened, read_target, refuse_windows_names
 from sidecar.core.policy import REFUSED_METHODS
+from sidecar.core.references import CHANCE, beginning_of
 from sidecar.model import Refused, Visit
 from sidecar.reason import Reason
 
@@ -25,7 +26,7 @@ Whence = tuple[str, bool]
 Seen = tuple[bytes, Whence]
 _NOWHERE = Target("", "", "", "")
 # Fetched at once: a call of the system for each request costs more than all else about its name.
-_REFERENCES = 512
+_CHANCES = 512
 
 
 def whence(request: web.BaseRequest) -> Whence:
@@ -43,13 +44,14 @@ class Arrival:
         hosts: frozenset[str],
         is_secure: bool,
         largest_head: int,
+        clock: Callable[[], float],
         is_windows: bool = False,
         certificates: Certificates | None = None,
     ) -> None:
         """Believe X-Forwarded-For from *trusted* peers only; *hosts* are lower-case names without port.
 
-        *largest_head* bounds all header lines together, in bytes; *is_windows* when the application is careless about
-        names; *certificates* says who may pass on the certificates of clients.
+        *largest_head* bounds all header lines together, in bytes; *clock* gives epoch seconds; *is_windows* when the
+        application is careless about names; *certificates* says who may pass on the certificates of clients.
         """
         self._trusted = tuple(trusted)
         self._hosts = hosts
@@ -57,7 +59,10 @@ class Arrival:
         self._largest_head = largest_head
         self._is_windows = is_windows
         self._certificates = certificates
-        self._references: list[str] = []
+        self._clock = clock
+        self._second = -1
+        self._beginning = ""
+        self._chances: list[str] = []
 
     def visit(self, request: web.BaseRequest, target: Target = _NOWHERE) -> Visit:
         """Everything, but the path only from a *target*; never fails, so that a refusal can be answered too."""
@@ -119,10 +124,13 @@ class Arrival:
         return "https" if self._is_secure and "Sec-Fetch-Mode" in request.headers else ""
 
     def _reference(self) -> str:
-        if not self._references:
-            fresh = secrets.token_hex(6 * _REFERENCES)
-            self._references = [fresh[at : at + 12] for at in range(0, len(fresh), 12)]
-        return self._references.pop()
+        if not self._chances:
+            fresh = secrets.token_hex(CHANCE // 2 * _CHANCES)
+            self._chances = [fresh[at : at + CHANCE] for at in range(0, len(fresh), CHANCE)]
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._beginning = second, beginning_of(second)
+        return self._beginning + self._chances.pop()
 
     def locate(self, visit: Visit, request: web.BaseRequest) -> tuple[Visit, Target]:
         """Add the canonical path. Raises what ``target`` raises."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from sidecar.core.callers import wants_page
 from sidecar.core.dialects import Dialect, refuse_misleading, told_method, told_scheme
 from sidecar.core.headers import Line
 from sidecar.core.paths import Target
+from sidecar.core.references import is_reference
 from sidecar.gate import Caller, Gate
 from sidecar.model import Decision, Effect, Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
@@ -23,7 +23,6 @@ from sidecar.reason import Reason
 _PAGE = "auth"
 # Where a proxy that knows three answers fetches the whole of what it may not pass.
 _WHOLE = "auth/answer"
-_REFERENCE = re.compile(r"[0-9a-f]{12}")
 # What the application gets in the place of what the browser sent: without our cookies, and without our tokens.
 _GIVEN_BACK = ("cookie", "authorization")
 
@@ -96,7 +95,7 @@ class ForwardAuth:
     def _reference(request: web.BaseRequest, visit: Visit) -> str:
         """The reference of the first question about the same request, so that a page names what the log has twice."""
         first = request.headers.get("X-Sidecar-Reference", "")
-        return first if _REFERENCE.fullmatch(first) else visit.reference
+        return first if is_reference(first) else visit.reference
 
     def counts(self, target: Target) -> bool:
         """False for the second question about a request, whose token has been counted by the first."""
@@ -120,7 +119,7 @@ class ForwardAuth:
     ) -> tuple[Decision, Sequence[Line] | web.Response]:
         admitted = None if visit.authorization else self.gate.admit(visit, now)
         if admitted is not None:
-            self.gate.say_again(admitted, visit)
+            self.gate.say_again(self.gate.form_of(admitted, visit), visit, now)
             self._refuse_foreign(request)
             return admitted.decision, admitted.lines
         decision, caller = await self.gate.judge(visit, now)

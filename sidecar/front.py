@@ -140,7 +140,7 @@ class Front:
                 self.end_trip(began)
 
     async def _answer(self, request: web.BaseRequest, trip: Trip | None, now: float) -> web.StreamResponse:
-        visit = trip.visit if trip is not None else self.arrival.visit(request)
+        visit, target = trip.visit if trip is not None else self.arrival.visit(request), None
         note(reference=visit.reference)
         try:
             if trip is not None:
@@ -155,6 +155,8 @@ class Front:
                 self.limits.bad_token(visit, now)
             return self._refused(visit, refused)
         except Unavailable as unavailable:
+            if target is not None and visit.method in ("GET", "HEAD") and not self.portal.owns(visit.path):
+                unavailable.to = target.raw
             return self._unavailable(visit, unavailable)
         except (ConnectionError, TimeoutError):
             # The client went away, or the transfer broke after it had begun: there is nobody to answer.

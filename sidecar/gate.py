@@ -27,7 +27,7 @@ from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.telemetry.audit import AuditLog, Form
+from sidecar.telemetry.audit import AuditLog, OpenForm
 from sidecar.telemetry.spans import carrying, note, step
 from sidecar.upstream import Head, Upstream, wants_websocket
 
@@ -123,7 +123,7 @@ class Gate:
     audit: AuditLog
     _callers: dict[str, tuple[Session, Identity, Caller]] = field(default_factory=dict)
     _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
-    _forms: dict[tuple[str, str, str, str], tuple[Caller | None, Form | None]] = field(default_factory=dict)
+    _forms: dict[tuple[str, str, str, str, str], tuple[Caller | None, OpenForm | None]] = field(default_factory=dict)
     _tokens: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
 
     async def handle(self, request: web.BaseRequest, visit: Visit, target: Target, now: float) -> web.StreamResponse:
@@ -274,18 +274,23 @@ class Gate:
         fields |= verdict.told() if verdict is not None else {}
         self.audit.record(Event.DECISION, fields)
 
-    def say_again(self, admission: Admission, visit: Visit) -> None:
-        """Note that somebody got in: the same line as ever, of which nearly all was written before."""
+    def form_of(self, admission: Admission, visit: Visit) -> OpenForm | None:
+        """The line that ``say_again`` writes each time; None where it writes none."""
         caller = admission.caller
-        key = (admission.decision.rule, caller.session.id if caller else "", visit.host, visit.client)
+        # With all that ``_told`` reads of a visit: a front proxy asks about any method.
+        key = (admission.decision.rule, caller.session.id if caller else "", visit.method, visit.host, visit.client)
         known = self._forms.get(key)
         if known is None or known[0] is not caller:
             if len(self._forms) >= _REMEMBERED:
                 self._forms.clear()
             told = _told(admission.decision, visit, caller)
             known = self._forms[key] = (caller, self.audit.form(Event.DECISION, told, "path", "reference"))
-        if known[1] is not None:
-            self.audit.fill(known[1], visit.path, visit.reference)
+        return known[1]
+
+    def say_again(self, form: OpenForm | None, visit: Visit, now: float) -> None:
+        """Note that somebody got in: the same line as ever, of which nearly all was written before."""
+        if form is not None:
+            self.audit.fill(form, now, visit.path, visit.reference)
 
     async def _turn_away(
         self, request: web.BaseRequest, visit: Visit, target: Target, decision: Decision, caller: Caller | None

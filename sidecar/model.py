@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Self
 
 from sidecar.reason import Reason
 
@@ -45,12 +45,31 @@ class Refused(Exception):  # noqa: N818 - the domain's word
 class Unavailable(Exception):  # noqa: N818 - the domain's word
     """Something that we need is down, slow or answers nonsense: 502/503/504, never read as "signed out"."""
 
-    def __init__(self, reason: Reason, detail: str = "", status: int = 503) -> None:
-        """Give up because of *reason*; *status* is the HTTP status, 500..599."""
+    def __init__(self, reason: Reason, detail: str = "", status: int = 503, *, is_answer: bool = False) -> None:
+        """Give up because of *reason*; *status* is the HTTP status, 500..599.
+
+        *is_answer* says that somebody is there, and answered this one question in a way that is of no use.
+        """
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.reason = reason
         self.status = status
         self.detail = detail
+        self.is_answer = is_answer
+        self.login = ""
+        self.to = ""
+
+    def at(self, login: str, to: str = "") -> Self:
+        """Say that it is the provider of *login* that is unavailable, to somebody who wants to go *to*; itself."""
+        self.login, self.to = login, to
+        return self
+
+
+class Unreached(Unavailable):
+    """Nobody answered for what we need: no connection, no answer in time, or a server's own word that it cannot.
+
+    Any other Unavailable is an answer, which could not be used: somebody is there. Unless that is about one question
+    only (``is_answer``), one side is set up wrongly.
+    """
 
 
 @dataclass(frozen=True, slots=True)

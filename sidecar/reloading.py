@@ -148,8 +148,11 @@ class Reloading:
 
     def commit(self, prepared: Prepared, trigger: str, who: str = "", *, is_noted: bool = True) -> Outcome:
         """Put *prepared* in force: at once, and without fail. Only where *is_noted* an audit line is written."""
+        logs = [self.sidecar.audit]
         if prepared.sidecar is not None:
             before, self.sidecar = self.sidecar, prepared.sidecar
+            # Where lines went until now it is written, too, that they go elsewhere or that fewer come.
+            logs = list(dict.fromkeys([*logs, self.sidecar.audit]))
             prepared.take_over()
             if before.config.log != self.sidecar.config.log:
                 set_up(self.sidecar.config.log.level, self.sidecar.config.log.format)
@@ -162,7 +165,8 @@ class Reloading:
         if is_noted and (prepared.changes or was_refused or trigger != "watch"):
             _log.info("the configuration is loaded", trigger=trigger, by=who, changed=[c.path for c in outcome.changes])
             fields = {"digest": outcome.digest, "file": str(self._path), "trigger": trigger, "by": who}
-            self.sidecar.audit.record(Event.CONFIGURATION_LOADED, {**fields, "changes": shown(outcome.changes)})
+            for log in logs:
+                log.record(Event.CONFIGURATION_LOADED, {**fields, "changes": shown(outcome.changes)})
         return outcome
 
     async def abandon(self, prepared: Prepared) -> None:

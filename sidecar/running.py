@@ -55,6 +55,7 @@ class Sidecar:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _lasting_tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _listener: Listener | None = None
+    _is_cut: bool = False
     # Those that this one took over from and that are not over yet, the oldest first, with what waits for their end.
     _former: dict[int, tuple[Sidecar, asyncio.Task[None]]] = field(default_factory=dict)
 
@@ -123,8 +124,9 @@ class Sidecar:
             await _cancelled(before._tasks)
             if before.console is not None:
                 await before.console.rest()
-            if len(former) > _MOST_FORMER:
-                next(iter(former.values()))[0]._cut()  # noqa: SLF001 - as above
+            # All of them: those that were cut a moment ago are still there.
+            for one, _ in tuple(former.values())[:-_MOST_FORMER]:
+                one._cut()  # noqa: SLF001 - of its own kind
             await before.front.quiet()
             # What was answered a moment ago is written by now.
             await asyncio.sleep(_LAST_WORDS)
@@ -135,7 +137,10 @@ class Sidecar:
             former.pop(id(before), None)
 
     def _cut(self) -> None:
-        """Close the streams of this one, which is a former one."""
+        """Close the streams of this one, which is a former one; once, or what they are told would be cut short, too."""
+        if self._is_cut:
+            return
+        self._is_cut = True
         _log.warning("too many configurations live on for their streams, the oldest streams are closed")
         self.front.cut()
 

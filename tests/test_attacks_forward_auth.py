@@ -266,3 +266,17 @@ async def test_nobody_gets_a_yes_that_cannot_be_written_down(world: World, monke
     whole = await question(running, about, "/-/auth/answer")
     assert (whole.status, whole.reason) == (503, "audit-unavailable")
     monkeypatch.undo()
+
+
+async def test_t59_a_line_names_the_method_that_was_asked_for_whatever_came_before(world: World) -> None:
+    running = await sidecar_for(world, "nginx")
+    methods = ["GET", "DELETE", "POST", "GET", "PUT"]
+    async with running.browser() as browser:
+        await browser.sign_in("grace", "/page")
+        cookie = browser.cookie()
+        before = len(running.audit())
+        for method in methods:
+            asked = {**QUESTION, "X-Original-Method": method, "X-Original-URI": "/page", "Cookie": f"sidecar={cookie}"}
+            assert (await question(running, {**FETCH, **asked})).status == 200
+    told = [line["method"] for line in running.audit()[before:] if line["event"] == "decision"]
+    assert told == methods

@@ -300,6 +300,24 @@ def test_old_files_may_be_compressed_or_gone(tmp_path: Path, key_file: Path) -> 
     assert audit("verify", "--file", path, "--public-key", key_file, "--partial").exit_code == 1
 
 
+@pytest.mark.parametrize("begin", [1, 7])
+@pytest.mark.parametrize("with_anchor", [False, True])
+def test_a_chain_that_somebody_made_up_is_none_where_old_files_are_gone_either(
+    tmp_path: Path, key_file: Path, begin: int, *, with_anchor: bool
+) -> None:
+    path = written(tmp_path)
+    lines = lines_of(path)
+    anchor = next(line for line in lines if b'"signature"' in line)
+    some = ([anchor] if with_anchor else []) + list(map(changed, lines[3:6]))
+    forged = rechained(some, "f" * 16, begin, None if begin == 1 else bytes(32))
+    path.write_bytes(b"".join([*lines[8:], *forged]))
+    told = audit("verify", "--file", path, "--public-key", key_file, "--partial")
+    assert told.exit_code == 1, told.output
+    assert "f" * 16 in told.output
+    path.write_bytes(b"".join(lines[8:]))
+    assert audit("verify", "--file", path, "--public-key", key_file, "--partial").exit_code == 0
+
+
 def test_a_process_that_was_killed_is_a_note_and_a_line_cut_by_it_is_a_problem(tmp_path: Path, key_file: Path) -> None:
     path = written(tmp_path)
     path.write_bytes(b"".join(lines_of(path)[:-1]))

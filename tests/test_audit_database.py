@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
+from sidecar.console.trail_database import look_back_in
 from sidecar.core.audit import EVERY, Event
 from sidecar.core.chain import Verifier
 from sidecar.directory.audit import AuditBook, Wanted, entry_of
@@ -22,12 +23,14 @@ from sidecar.directory.database import Database
 from sidecar.directory.migrate import migrate
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.chaining import Anchoring, signer, verifier
+from sidecar.telemetry.reading import Query
 from tests.test_audit_chain import KEY, TAMPERING, Lines, Ticking, made
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from sidecar.telemetry.reading import Line
     from tests.services.postgres import PostgresServer
 
 START = Ticking().now
@@ -153,6 +156,26 @@ async def test_bare_lines_go_by_their_age(book: AuditBook, database_url: str) ->
     await asyncio.to_thread(work)
     assert await book.prune(START + 25) == 3
     assert await paths(book) == ["/3", "/4", "/5"]
+
+
+async def test_a_reference_is_looked_up_and_what_is_around_it_sorted_out_there(
+    book: AuditBook, database_url: str
+) -> None:
+    write(database_url, Ticking(), 3, reference="one", session="session-a")
+    write(database_url, Ticking(), 3, reference="other", session="session-b")
+    seen = []
+
+    def is_seen(line: Line) -> bool:
+        seen.append(line.get("reference"))
+        return True
+
+    looked = await look_back_in(book, is_seen, reference="one")
+    assert [line["path"] for line in looked.lines] == ["/2", "/1", "/0"]
+    assert set(seen) == {"one"}
+    near = Query(any_of=frozenset([("session", "session-b"), ("client", "10.0.0.1")]))
+    seen.clear()
+    assert len((await look_back_in(book, lambda line: is_seen(line) and near.fits(line), some=near.some)).lines) == 3
+    assert set(seen) == {"other"}
 
 
 async def test_one_replica_has_the_turn(book: AuditBook, database_url: str) -> None:
@@ -336,7 +359,7 @@ def test_a_sink_gets_the_events_that_it_is_for() -> None:
     log = AuditLog([few, rest], Ticking(), None, None, [frozenset([Event.LOGIN_FAILED]), EVERY - {Event.LOGIN_FAILED}])
     form = log.form(Event.DECISION, {"effect": "allow"}, "path")
     assert form is not None
-    log.fill(form, "/a")
+    log.fill(form, 1.5, "/a")
     log.record(Event.LOGIN_FAILED, {"reason": "x"})
     log.record(Event.TOKEN_REFUSED, {"reason": "y"})
     log.close()

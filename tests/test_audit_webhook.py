@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.config.audit import Audit, Webhook
-from sidecar.config.secret import Secret
+from sidecar.config.secret import Dsn, Secret
 from sidecar.core.audit import Event
 from sidecar.telemetry import webhook as webhooks
 from sidecar.telemetry.opening import open_audit
@@ -40,6 +40,7 @@ class Receiver:
         self.status = 200
         self.hangs = False
         self.tries = 0
+        self.guard = 0
         self.asked: set[str] = set()
         self.port = 0
         self._runner: web.AppRunner | None = None
@@ -77,6 +78,9 @@ class Receiver:
             self._note(request, body)
             while True:
                 await answer.write(b"x" * 65536)
+        if b"<script" in body and self.guard:
+            # A firewall in front of it that takes what a log tells of for an attack.
+            return web.Response(status=self.guard)
         if self.status == 200:
             self._note(request, body)
         return web.Response(status=self.status)
@@ -111,7 +115,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def section(receiver: Receiver, folder: Path, **settings: Any) -> Webhook:
     url = f"http://127.0.0.1:{receiver.port}/hook"
     kept = {"timeout": "1s", "spool_size": 1 << 20} | settings
-    return Webhook(url=url, secret=Secret(SECRET), spool=folder / "spool", insecure=True, **kept)
+    return Webhook(url=Dsn(url), secret=Secret(SECRET), spool=folder / "spool", insecure=True, **kept)
 
 
 async def until(claim: Callable[[], bool], seconds: float = 10) -> None:
@@ -202,6 +206,37 @@ async def test_what_is_refused_for_good_is_put_aside(receiver: Receiver, tmp_pat
     await asyncio.to_thread(sink.close)
 
 
+@pytest.mark.parametrize("guard", [403, 406])
+async def test_t63_no_stranger_stops_the_messages_by_what_a_firewall_does_not_let_pass(
+    receiver: Receiver, tmp_path: Path, guard: int
+) -> None:
+    receiver.guard = guard
+    sink = WebhookSink(Sender(section(receiver, tmp_path), "audit"))
+    sink.write(lines("/before"))
+    await until(lambda: receiver.paths == ["/before"])
+    sink.write(lines("/<script>"))
+    await until(lambda: receiver.tries > 8)
+    sink.write(lines("/after"))
+    sink.write(lines("/later"))
+    await until(lambda: receiver.paths == ["/before", "/after", "/later"])
+    assert len(list((tmp_path / "spool").glob("*/*.refused"))) == 1
+    await asyncio.to_thread(sink.close)
+
+
+async def test_a_receiver_that_lets_nothing_pass_gets_everything_once_it_does(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.status = 403
+    sink = WebhookSink(Sender(section(receiver, tmp_path), "audit"))
+    for name in ("/one", "/two", "/three"):
+        sink.write(lines(name))
+    await until(lambda: receiver.tries > 20)
+    receiver.status = 200
+    await until(lambda: receiver.paths == ["/one", "/two", "/three"])
+    assert not list((tmp_path / "spool").glob("*/*.refused"))
+    await asyncio.to_thread(sink.close)
+
+
 async def test_a_spool_that_is_full_takes_no_more(receiver: Receiver, tmp_path: Path) -> None:
     await receiver.stop()
     sink = WebhookSink(Sender(section(receiver, tmp_path), "audit"))
@@ -222,9 +257,9 @@ async def test_what_a_killed_process_left_is_delivered_by_the_next_one(receiver:
 import sys, time
 from pathlib import Path
 from sidecar.config.audit import Webhook
-from sidecar.config.secret import Secret
+from sidecar.config.secret import Dsn, Secret
 from sidecar.telemetry.webhook import Sender, WebhookSink
-section = Webhook(url=sys.argv[1], secret=Secret(sys.argv[2]), spool=Path(sys.argv[3]), insecure=True)
+section = Webhook(url=Dsn(sys.argv[1]), secret=Secret(sys.argv[2]), spool=Path(sys.argv[3]), insecure=True)
 sink = WebhookSink(Sender(section, "audit"))
 for number in range(30):
     sink.write(b'{"path":"/%d"}\\n' % number)
@@ -267,6 +302,26 @@ def test_a_spool_that_somebody_holds_is_not_taken(tmp_path: Path) -> None:
     assert len(list(two.waiting())) == 1
     assert (tmp_path.stat().st_mode & 0o777, next(tmp_path.iterdir()).stat().st_mode & 0o777)[1] == 0o700
     two.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders of others")
+def test_t59_what_others_put_into_the_spool_is_neither_signed_nor_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of the sidecar")
+    spool = tmp_path / "spool"
+    theirs = spool / "audit-0000000000000000"
+    theirs.mkdir(parents=True)
+    (theirs / "000000000001").symlink_to(secret)
+    (theirs / "000000000002").write_text('{"lines":["forged"]}')
+    os.chown(theirs, 65534, 65534)
+    (spool / "audit-1111111111111111").symlink_to(theirs)
+    made = Spool(spool, "audit", 1 << 20)
+    made.adopt()
+    assert list(made.waiting()) == []
+    os.chown(theirs, os.geteuid(), 0)
+    made.adopt()
+    assert len(list(made.waiting())) == 2
+    made.close()
 
 
 def test_the_signature_is_over_time_and_body() -> None:

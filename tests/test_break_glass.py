@@ -8,17 +8,21 @@ import statistics
 import subprocess
 import sys
 import time
+from html import unescape
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from sidecar.core.totp import totp_code, totp_key
 from sidecar.model import Unavailable
 from sidecar.portal.vetting import Vetting, hashed
+from tests.services.process import free_port
 from tests.services.redis import RedisServers
-from tests.world import Browser, Running, World
+from tests.test_outages import switched
+from tests.world import Browser, Running, World, until
 
 PASSWORD = "correct horse battery staple 42"
 HASH = hashed(PASSWORD)
@@ -199,6 +203,16 @@ async def test_tries_are_limited_by_client_even_with_the_right_password(world: W
         assert not browser.cookie()
 
 
+async def forget_looks(running: Running) -> None:
+    """Let whoever asks next look anew, as after some seconds."""
+    page = running.sidecar.front.portal.break_glass
+    lookout = running.sidecar.front.portal.sign_in.lookout
+    assert page is not None
+    assert lookout is not None
+    page.reach._asked = float("-inf")
+    lookout._seen.clear()
+
+
 PROXIES = {"server": {"trusted_proxies": ["127.0.0.1/32"]}}
 
 
@@ -261,23 +275,32 @@ async def test_while_outage_it_opens_only_when_the_provider_is_away(world: World
     running = await world(glass(**{"while": "outage"}))
     async with running.browser() as browser:
         assert (await browser.page("/-/break-glass")).status == 403
-    away = await world(glass(**{"while": "outage"}), issuer="http://localhost:9/id")
+    port = free_port()
+    switch = await switched(world, port)
+    away = await world(glass(**{"while": "outage"}), provider=switch.provider, port=port)
     async with away.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
+        await switch.off()
+        await forget_looks(away)
         assert (await enter(browser)).status == 303
         assert (await browser.page("/x")).status == 200
 
 
 async def test_it_opens_as_well_when_the_provider_only_hangs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.portal.break_glass._PROBE_PATIENCE", 0.3)
+    monkeypatch.setattr("sidecar.portal.lookout._PATIENCE", 0.3)
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    running = await world(glass(**{"while": "outage"}), issuer=f"http://localhost:{port}/id")
+    port = free_port()
+    switch = await switched(world, port)
+    running = await world(glass(**{"while": "outage"}), provider=switch.provider, port=port)
     async with running.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
+        await switch.off()
+        server = await asyncio.start_server(silent, "127.0.0.1", urlsplit(switch.provider.issuer).port)
+        await forget_looks(running)
         assert (await enter(browser)).status == 303
     server.close()
     await server.wait_closed()
@@ -290,6 +313,189 @@ async def test_a_provider_that_is_down_leads_to_the_page_only_where_it_is_offere
             page = await browser.page("/-/login")
             assert (page.status, "Retry-After" in page.headers) == (503, True)
             assert ("/-/break-glass" in await page.text()) is (offered == "true")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 301])
+async def test_an_answer_that_is_wrong_is_no_outage(world: World, status: int) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    running = await world(glass(**{"while": "outage"}), provider=switch.provider, port=port)
+
+    async def wrong(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": "https://elsewhere.example/"} if status < 400 else {})
+
+    async with running.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
+        await switch.off()
+        switch.trouble = wrong
+        await switch.on()
+        await forget_looks(running)
+        assert (await browser.page("/-/break-glass")).status == 403
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_a_server_that_says_that_it_cannot_is_one(world: World, status: int) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    running = await world(glass(**{"while": "outage"}), provider=switch.provider, port=port)
+
+    async def down(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    async with running.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
+        await switch.off()
+        switch.trouble = down
+        await switch.on()
+        await forget_looks(running)
+        assert (await browser.page("/-/break-glass")).status == 200
+
+
+async def test_a_provider_that_was_never_reached_is_a_mistake_and_no_outage(world: World) -> None:
+    for issuer in ("http://localhost:9/id", "https://nowhere.invalid"):
+        running = await world(glass(**{"while": "outage"}), issuer=issuer)
+        async with running.browser() as browser:
+            assert (await browser.page("/-/break-glass")).status == 403
+            assert (await browser.page("/-/login")).status == 503
+
+
+async def test_a_mistaken_login_keeps_the_door_closed_for_no_outage_of_another(world: World) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    other = {
+        "type": "oidc",
+        "issuer": "http://localhost:9/id",
+        "client_id": "wiki",
+        "client_secret": {"env": "OIDC_SECRET"},
+    }
+    running = await world(
+        {**glass(**{"while": "outage"}), "logins": {"other": other}}, provider=switch.provider, port=port
+    )
+    async with running.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
+        await switch.off()
+        await forget_looks(running)
+        assert (await browser.page("/-/break-glass")).status == 200
+
+
+async def test_what_was_reached_is_remembered_by_the_store_for_that_address_alone(world: World, redis_url: str) -> None:
+    ports = free_port(), free_port()
+    switch = await switched(world, *ports)
+    changes = {**glass(**{"while": "outage"}), "sessions": {"redis": redis_url}}
+    running = await world(changes, provider=switch.provider, port=ports[0])
+    async with running.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
+    await switch.off()
+    # Somebody restarts it in the middle of the outage, as somebody always does.
+    again = await world(changes, provider=switch.provider, port=ports[1])
+    async with again.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 200
+    await again.sidecar.stop()
+
+    async def lost(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=404)
+
+    switch.trouble = lost
+    await switch.on()
+    anew = await world(changes, provider=switch.provider, port=ports[1])
+    async with anew.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
+    elsewhere = await world(changes, issuer="http://localhost:9/id")
+    async with elsewhere.browser() as browser:
+        assert (await browser.page("/-/break-glass")).status == 403
+
+
+async def test_bad_callbacks_open_no_door(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.portal.lookout._HOLDS", 0.05)
+    monkeypatch.setattr("sidecar.portal.reach._PROBE_HOLDS", 0.05)
+    port = free_port()
+    switch = await switched(world, port)
+
+    async def stumbles(request: web.Request) -> web.StreamResponse | None:
+        return web.Response(status=500) if request.path.endswith("/token") and request.method == "POST" else None
+
+    switch.trouble = stumbles
+    await switch.off()
+    await switch.on()
+    running = await world(glass(offered="true", **{"while": "outage"}), provider=switch.provider, port=port)
+    async with running.browser() as mallory:
+        for _ in range(5):
+            sent = await mallory.page("/-/login?to=/x")
+            state = parse_qs(urlsplit(sent.headers["Location"]).query)["state"][0]
+            answer = {"state": state, "code": "strange", "iss": switch.provider.issuer}
+            page = await mallory.page(f"/-/callback/corp?{urlencode(answer)}")
+            assert page.status == 503
+            assert "/-/break-glass" not in await page.text()
+            assert (await mallory.page("/-/break-glass")).status == 403
+            await asyncio.sleep(0.06)
+
+
+async def test_t19_the_link_to_the_door_keeps_where_one_wanted_to_go(world: World) -> None:
+    running = await world(glass(offered="true", tries="100/1m"), issuer="http://localhost:9/id")
+    async with running.browser() as browser:
+        for to, kept in (
+            ("/notes?a=1&b=2", "/notes?a=1&b=2"),
+            ("https://evil.example/", "/"),
+            ("//evil.example", "/"),
+            ("/\\evil.example", "/"),
+            ("/%2e%2e//evil.example", "/"),
+            ("/-/logout", "/"),
+        ):
+            page = await browser.page(f"/-/login?to={quote(to, safe='')}")
+            assert page.status == 503
+            link = re.search(r'href="(/-/break-glass[^"]*)"', await page.text())
+            assert link is not None
+            query = parse_qs(urlsplit(unescape(link[1])).query)
+            assert query == {"to": [kept]}
+            shown = await browser.page(unescape(link[1]))
+            answer = await send(browser, fields(await shown.text()))
+            assert (answer.status, answer.headers["Location"]) == (303, kept)
+            await browser.page("/-/logout", "POST")
+
+
+async def test_who_is_kept_out_by_a_long_outage_is_shown_the_door_and_comes_back_to_the_page(world: World) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    changes = {**glass(offered="true", **{"while": "outage"}), "sessions": {"outage": "1m"}}
+    running = await world(changes, provider=switch.provider, port=port)
+    async with running.browser() as browser:
+        await browser.sign_in("ada", "/x")
+        assert (await browser.page("/-/break-glass")).status == 403
+        await switch.off()
+        world.clock.ahead = 400
+        await forget_looks(running)
+
+        async def is_shown() -> bool:
+            page = await browser.page("/notes?a=1&b=2")
+            assert page.status == 503
+            text = await page.text()
+            assert "Company account cannot be reached" in text
+            found = re.search(r'href="(/-/break-glass[^"]*)"', text)
+            return found is not None and parse_qs(urlsplit(unescape(found[1])).query) == {"to": ["/notes?a=1&b=2"]}
+
+        await until(is_shown)
+
+
+async def test_the_link_is_shown_to_those_alone_who_find_the_door_open(world: World) -> None:
+    port = free_port()
+    switch = await switched(world, port)
+    running = await world(
+        {**glass(offered="true", networks=["10.0.0.0/8"], **{"while": "outage"}), **PROXIES},
+        provider=switch.provider,
+        port=port,
+    )
+    async with running.browser() as browser:
+        browser.http.headers["X-Forwarded-For"] = "10.0.0.1"
+        assert (await browser.page("/-/break-glass")).status == 403
+        await switch.off()
+        await forget_looks(running)
+        async with running.browser() as stranger:
+            stranger.http.headers["X-Forwarded-For"] = "192.0.2.1"
+            for who, sees in ((browser, True), (stranger, False)):
+                assert (await who.page("/-/break-glass")).status == (200 if sees else 404)
+                page = await who.page("/-/login?to=/x")
+                assert page.status == 503
+                assert ("/-/break-glass" in await page.text()) is sees
 
 
 async def test_hooks_and_directory_are_left_alone_unless_it_is_said(world: World) -> None:

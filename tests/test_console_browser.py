@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from sidecar.insights.present import Present
 from tests.console_world import a_console
 from tests.sync_world import person
 from tests.test_console import PAGES
@@ -119,3 +120,44 @@ async def test_an_administrator_revokes_a_token_after_a_second_thought(
     await page.get_by_role("button", name="Revoke nightly for good").press("Enter")
     await expect(page.get_by_role("status")).to_contain_text("opens nothing")
     await expect(page.locator("h1 .tag")).to_have_text("revoked")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("wide", [1200, 360])
+async def test_what_goes_on_is_drawn_and_fits(
+    world: World,
+    browser: Browser,
+    tmp_path: Path,
+    scheme: str,
+    wide: int,
+) -> None:
+    console = await a_console(world, tmp_path, {"insights": {}})
+    running = console.running.sidecar
+    assert running.console is not None
+    running.console.history.sessions.extend([120, 150, None, 90, 130])
+    counts = Present(world.clock)
+    for change in ("create", "deactivate", "set_roles"):
+        counts.took(change, 12.25, is_slow=True)
+    for _ in range(12):
+        counts.refused()
+    await counts.post(running.lasting.lender.lend())
+    context = await browser.new_context(color_scheme="dark" if scheme == "dark" else "light")
+    page = await context.new_page()
+    await page.set_viewport_size({"width": wide, "height": 800})
+    await page.goto(f"{console.url}/")
+    await page.get_by_role("button", name="Ada Lovelace").click()
+    plot = page.get_by_role("img", name=re.compile("Sessions by the minute, between"))
+    await expect(plot).to_be_visible()
+    assert await plot.locator("polyline").count() == 2
+    # Drawn in the page's colours, not in black for want of a style.
+    stroke, ink = await plot.locator("polyline").first.evaluate(
+        "e => [getComputedStyle(e).stroke, getComputedStyle(e).fill]"
+    )
+    assert (stroke != "rgb(0, 0, 0)", ink) == (True, "none")
+    for path in ("/", "/insights"):
+        await page.goto(f"{console.url}{path}")
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        spills = "[...document.querySelectorAll('.card')].filter(e => e.scrollWidth > e.clientWidth).length"
+        assert await page.evaluate(spills) == 0, path
+    await expect(page.get_by_role("img", name="Refusals by the minute, at most 12")).to_be_visible()
+    await context.close()

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.console.history import REQUESTS, History, plot_of
+from sidecar.console.history import REQUESTS, History, level_of, plot_of
 from sidecar.console.operators import Level
 from sidecar.console.page import span
 from sidecar.console.seal import Seal
-from sidecar.console.trail import look_back, place_of
 from sidecar.console.views.people import parts_of
 from sidecar.directory import Directory
-from sidecar.model import Identity, Refused, identity_key
+from sidecar.model import Identity, Refused, Unavailable, identity_key
+from sidecar.reason import Reason
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.trail import look_back, place_of
 
 
 def written(file: Path, numbers: range, size: int = 0) -> None:
@@ -106,6 +107,47 @@ def test_a_plot_shows_what_was_added_in_each_minute() -> None:
         (177, 30, 10, "good"),
     ]
     assert plot_of("", History(metrics, lambda: 0.0), REQUESTS).bars == ()
+
+
+async def test_sessions_are_sampled_with_the_counters_and_a_store_that_refuses_is_left_alone() -> None:
+    answers: list[int | None] = [5, 7, None, 9]
+    asked = 0
+
+    async def how_many() -> int:
+        nonlocal asked
+        asked += 1
+        number = answers.pop(0)
+        if number is None:
+            raise Unavailable(Reason.STORE_DOWN)
+        return number
+
+    history = History(Metrics(), lambda: 0.0, how_many)
+    for _ in range(3):
+        history.sessions.append(await history._count_sessions())
+    assert list(history.sessions) == [5, 7, None]
+    for _ in range(30):
+        assert await history._count_sessions() is None
+    assert asked == 3
+    assert await history._count_sessions() == 9
+    for number in range(500):
+        history.sessions.append(number)
+    assert len(history.sessions) == 181
+
+
+def test_a_level_is_drawn_from_nought_with_gaps_where_nothing_is_known() -> None:
+    level = level_of("Sessions", [4, 8, None, 2])
+    assert level is not None
+    assert (level.now, level.least, level.top) == (2, 2, 8)
+    # Four minutes end at the right; one that stands alone is as wide as a minute.
+    assert level.edges == ("177,20.5 178,1", "179,30.25 180,30.25")
+    assert level.areas[0] == "177,40 177,20.5 178,1 178,40"
+    assert level_of("Sessions", [None, None]) is None
+    nobody = level_of("Sessions", [0, 0])
+    assert nobody is not None
+    assert (nobody.edges, nobody.top) == (("179,40 180,40",), 0)
+    whole = level_of("Sessions", [1] * 181)
+    assert whole is not None
+    assert whole.edges[0].startswith("0,")
 
 
 def test_a_seal_is_good_for_one_session_while_its_secret_is_known() -> None:

@@ -404,6 +404,14 @@ async def test_what_waits_or_went_wrong_is_complained_of(company: Company) -> No
         (float("nan"), None),
         (0, None),
         ([], None),
+        # Nothing that could not be shown again.
+        (1e300, None),
+        (10**400, None),
+        ("9" * 400, None),
+        ("1e17", None),
+        ("0001-01-01T00:00:00+23:59", None),
+        (253_402_300_799_000, 253_402_300_799.0),
+        (253_402_300_800_000, None),
     ],
 )
 def test_times_are_read_as_they_come(value: Any, seconds: float | None) -> None:
@@ -532,3 +540,20 @@ def test_t57_a_name_is_no_formula_in_the_table_and_no_markup_on_the_page(company
     assert "<img" not in text
     assert "&lt;script&gt;" in text
     assert command(company, "--csv", "-").stdout.startswith("finding,account")
+
+
+def test_t63_an_account_that_lies_hides_neither_itself_nor_others(company: Company, tmp_path: Path) -> None:
+    account = {**DRIFT["account"], "id": "{{ row.email }}"}  # type: ignore[dict-item]
+    company.configure({"drift": {**DRIFT, "account": account}})
+    act(
+        company,
+        "INSERT INTO users (login, email, role, seen) VALUES ('liar', 'id-of-nobody', 'admin', '1e300')",
+        "UPDATE users SET email = char(27) || ']0;owned' || char(7) || char(10) || 'nothing differs' WHERE id = 2",
+        "UPDATE users SET seen = '0001-01-01T00:00:00+23:59' WHERE id = 3",
+    )
+    for options in ([], ["--json"], ["--html", str(tmp_path / "page.html")]):
+        said = command(company, *options)
+        assert said.exit_code == 5, said.output
+        assert "liar" in said.stdout
+        assert "\x1b" not in said.stdout
+        assert not any(line.startswith("nothing differs") for line in said.stdout.splitlines())

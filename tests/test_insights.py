@@ -15,7 +15,8 @@ from sidecar.config.service import Sessions
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
-from sidecar.directory.dormant import dormant
+from sidecar.directory.dormant import dormant, silent
+from sidecar.directory.tokens import ApiToken, Kind
 from sidecar.insights import Alert, Alerts, Watch
 from sidecar.insights.alerts import recent
 from sidecar.insights.opening import open_insights
@@ -139,6 +140,22 @@ async def test_bursts_of_refusals_are_told_by_client_person_and_all_together(sto
     assert len(await replicas[1].told()) <= 1
 
 
+async def test_t75_whoever_has_many_addresses_or_guesses_at_scim_or_break_glass_is_noticed_too(
+    store: Store, clock: Ticking
+) -> None:
+    few = Refusals(client=Burst(count=10, within="5m"), person=None, everybody=None)
+    one = Replica(Insights(refusals=few), store, clock)
+    for number in range(5):
+        # What is wrong with a SCIM token is written with the client's name, and with an address besides.
+        one.audit.record(Event.SCIM_REFUSED, {"client": "", "address": f"2001:db8::{number}"})
+        one.audit.record(Event.BREAK_GLASS_FAILED, {"subject": "unknown", "client": f"2001:db8::1:{number}"})
+        one.audit.record(Event.SCIM_REFUSED, {"client": "okta", "address": f"192.0.2.{number}"})
+        one.audit.record(Event.DECISION, {"effect": "deny", "client": "2001:db8:0:1::1"})
+    assert [(line["insight"], line["client"], line["count"]) for line in await one.told()] == [
+        ("refusals-client", "2001:db8::0", 10)
+    ]
+
+
 async def test_after_the_cooldown_it_is_told_again(clock: Ticking) -> None:
     one = Replica(Insights(new_accounts=Burst(count=3, within="1h")), MemoryStore(clock), clock)
     for _ in range(2):
@@ -208,7 +225,7 @@ async def test_memory_is_bounded_whatever_an_attack_sends(clock: Ticking, monkey
     monkeypatch.setattr("sidecar.insights.alerts._MOST_REMEMBERED", 100)
     one = Replica(Insights(most=10_000), MemoryStore(clock), clock)
     for number in range(1000):
-        one.audit.record(Event.LOGIN_FAILED, {"client": f"2001:db8::{number:x}"})
+        one.audit.record(Event.LOGIN_FAILED, {"client": f"2001:db8:{number:x}::1"})
         one.signs_in("192.0.2.1", subject=str(number))
     assert len(one.watch._counts) == len(one.watch._waiting) == 100
     assert one.watch.overlooked > 1000
@@ -253,7 +270,7 @@ async def test_personal_data_are_treated_wherever_an_alert_goes(
     assert (receiver.messages[0]["kind"], alert["insight"]) == ("insight", "new-network")
     assert alert["client"] == "198.51.100.0/24"
     assert alert["person"].startswith("~")
-    remembered = await recent(store, 5)
+    remembered = await recent(store, 5, time.time())
     assert [one["insight"] for one in remembered] == ["new-network"]
     for text in (json.dumps(receiver.messages), json.dumps(sink.lines), json.dumps(remembered)):
         assert "ada" not in text
@@ -279,6 +296,18 @@ async def test_dormant_accounts_are_found(database_url: str, clock: Ticking) -> 
     count, some = await dormant(database, "wiki", 5000, 1)
     assert (count, len(some)) == (2, 1)
     assert await dormant(database, "other", 5000, 9) == (0, [])
+    made = ApiToken("t", Kind.SERVICE, "ci", None, "ci", (), (), 1000.0, "ada", 9e9)
+    for name, changes in {
+        "never": {},
+        "long": {"last_used": 2000.0},
+        "lately": {"last_used": 8000.0},
+        "new": {"created": 8000.0},
+        "over": {"expires": 6000.0},
+        "ended": {"revoked": 5000.0},
+    }.items():
+        await directory.tokens.add(replace(made, id=name, **changes), f"hash of {name}")  # type: ignore[arg-type]
+    assert await silent(database, "wiki", 5000, 7000) == 2
+    assert await silent(database, "other", 5000, 7000) == 0
     how = Insights(dormant=Silence(after="90d"))
     audit = AuditLog([sink := Kept()], clock)
     insight = open_insights(how, MemoryStore(clock), audit, Metrics(), clock, database, "wiki")

@@ -67,7 +67,8 @@ async def test_who_becomes_an_administrator_is_told_and_found_in_the_database(
     )  # fmt: skip
     said, _ = await command.communicate()
     assert command.returncode == 0
-    assert json.loads(said) == {"alerts": None, "dormant": {"count": 0, "days": 90, "people": []}}
+    unused = {"count": 0, "days": 90, "people": []}
+    assert json.loads(said) == {"present": None, "alerts": None, "dormant": unused, "silent_tokens": None}
     await book._database.close()
     await until(lambda: bool(receiver.messages))
     assert receiver.messages[0]["lines"][0]["insight"] == "privileged-grant"

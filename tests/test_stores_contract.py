@@ -66,6 +66,19 @@ async def test_names_are_those_that_begin_so_and_are_there(store: Store) -> None
     assert await store.names("sess*:") == await store.names("session[:]") == frozenset()
 
 
+async def test_it_says_how_many_keys_begin_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = ["sessions", "other:session:1"]
+    await asyncio.gather(*(store.put(key, b"1", HOUR) for key in [*(f"session:{n}" for n in range(900)), *others]))
+    await store.put("session:gone", b"1", BLINK)
+    await asyncio.sleep(2 * BLINK)
+    assert await store.number("session:") == 900
+    assert (await store.number("sess"), await store.number("session:1"), await store.number("x:")) == (901, 111, 0)
+    # Where it does not look at all of them it is about right.
+    monkeypatch.setattr("sidecar.sessions.redis._SAMPLED", 500)
+    monkeypatch.setattr("sidecar.sessions.redis._MOST_NAMES", 100)
+    assert 600 < await store.number("session:") < 1300
+
+
 async def test_a_later_value_takes_the_place_of_an_earlier_one(store: Store) -> None:
     await store.put("a", b"1", HOUR)
     await store.put("a", b"2", HOUR)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,9 @@ def _attributes(span: Any) -> dict[str, Any]:
     return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
 
 
-@pytest.fixture
-async def collector() -> AsyncIterator[Collector]:
-    """A collector that listens."""
+@asynccontextmanager
+async def a_collector() -> AsyncIterator[Collector]:
+    """A collector that listens, as long as the block lasts."""
     made = Collector()
     runner = web.ServerRunner(web.Server(made.handle, access_log=None))
     await runner.setup()
@@ -60,6 +61,13 @@ async def collector() -> AsyncIterator[Collector]:
     made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield made
     await runner.cleanup()
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    """A collector that listens."""
+    async with a_collector() as made:
+        yield made
 
 
 def tracing(collector: Collector, sample: float = 1, **rest: Any) -> dict[str, Any]:

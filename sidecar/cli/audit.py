@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, comp
 from sidecar.config.models import Config
 from sidecar.config.values import parse_duration
 from sidecar.core.audit import Event
-from sidecar.core.audit_export import COLUMNS, cef, csv_row, is_bad, ocsf
+from sidecar.core.audit_export import COLUMNS, cef, csv_row, is_bad, json_text, ocsf, on_one_line
 from sidecar.core.chain import Finding, Verifier
 from sidecar.telemetry.chaining import verifier
 from sidecar.telemetry.reading import Line, Query, raw_lines
@@ -87,7 +86,7 @@ def source_of(config: Path, file: Path | None, *, database: bool) -> tuple[Sourc
 
 def query_of(asked: dict[str, Any]) -> Query:
     """The query that the options *asked* make."""
-    texts = {name: asked[name] or "" for name in _BRIEF if name != "event"}
+    texts: dict[str, Any] = {name: asked[name] or "" for name in _BRIEF if name != "event"}
     since = _instant(asked["since"], "--since", 0.0)
     return Query(
         event=frozenset(asked["event"]), **texts, since=since, until=_instant(asked["until"], "--until", float("inf"))
@@ -170,7 +169,7 @@ def export(config: Path, file: Path | None, style: str, output: Any, *, database
         if style == "cef":
             text = cef(line, __version__)
         else:
-            text = json.dumps(ocsf(line, __version__) if style == "ocsf" else line, ensure_ascii=False)
+            text = json_text(ocsf(line, __version__) if style == "ocsf" else line)
         output.write(f"{text}\n")
 
 
@@ -277,7 +276,7 @@ def key(*, public: bool) -> None:
 
 def _show(line: Line, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(line, ensure_ascii=False))
+        click.echo(json_text(line))
     else:
         say(told(line), "red" if is_bad(line) else "")
 
@@ -289,7 +288,7 @@ def told(line: Line) -> str:
     named = [name for name in _EXPLAINED if name not in {"event", "effect", "reason", "method", "path"}]
     others = [name for name in line if name not in hidden and name not in _EXPLAINED]
     rest = [f"{name}={line[name]}" for name in (*named, *others) if line.get(name)]
-    return "  ".join((_clock(line), *first, *rest))
+    return on_one_line("  ".join((_clock(line), *first, *rest)))
 
 
 def _clock(line: Line) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,9 +18,12 @@ from sidecar.directory.audit import AuditBook, Wanted
 from sidecar.directory.database import Database
 from sidecar.model import Unavailable
 from sidecar.telemetry.reading import Line, Query, files_of, follow, lines_of, parsed, raw_lines
+from sidecar.telemetry.trail import look_back
 
 T = TypeVar("T")
 _POLL = 0.5
+# How long a line may have waited to be written: for a full disk, for instance.
+_SLACK = 3600.0
 
 
 class Source(Protocol):
@@ -30,8 +32,11 @@ class Source(Protocol):
     def lines(self, wanted: Query) -> Iterator[Line]:
         """Lines that may fit *wanted*, the oldest first."""
 
-    def newest(self, wanted: Query, most: int) -> Sequence[Line]:
-        """The newest lines that fit, at most so many, the oldest first."""
+    def newest(self, wanted: Query, most: int, slack: float = _SLACK) -> Sequence[Line]:
+        """The newest lines that fit, at most so many, the oldest first.
+
+        Where *wanted* has times, lines that were written more than *slack* seconds late may be missed.
+        """
 
     def follow(self) -> Iterator[Line]:
         """Lines as they come, for ever."""
@@ -60,9 +65,25 @@ class FileSource:
         except OSError as error:
             give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
 
-    def newest(self, wanted: Query, most: int) -> Sequence[Line]:
-        """See Source.newest."""
-        return list(deque((line for line in self.lines(wanted) if is_told(line, wanted)), maxlen=most))
+    def newest(self, wanted: Query, most: int, slack: float = _SLACK) -> Sequence[Line]:
+        """See Source.newest; read from the end on, and no further than it takes."""
+        self._paths()
+        try:
+            looked = look_back(
+                self._file,
+                lambda line: is_told(line, wanted),
+                needles=wanted.needles,
+                some=wanted.some,
+                most=most,
+                since=wanted.since,
+                until=wanted.until,
+                slack=slack,
+                budget=float("inf"),
+                unpacks=True,
+            )
+        except OSError as error:
+            give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
+        return looked.lines[::-1]
 
     def follow(self) -> Iterator[Line]:
         """See Source.follow."""
@@ -118,7 +139,7 @@ class DatabaseSource:
                     yield line
             after = page[-1].id
 
-    def newest(self, wanted: Query, most: int) -> Sequence[Line]:
+    def newest(self, wanted: Query, most: int, slack: float = _SLACK) -> Sequence[Line]:  # noqa: ARG002 - not for indexes
         """See Source.newest; read from the end on."""
         found: list[Line] = []
         before, query = None, wanted_of(wanted)
@@ -157,7 +178,7 @@ def wanted_of(query: Query) -> Wanted:
     texts = (query.client, query.reason, query.session, query.person)
     # Others may stand in a line by escapes.
     needles = tuple(text for text in texts if text.isascii() and text.isalnum())
-    return Wanted(frozenset(query.event), query.reference, needles, query.since, query.until)
+    return Wanted(frozenset(query.event), query.reference, needles, query.since, query.until, tuple(query.some))
 
 
 def is_told(line: Line, wanted: Query) -> bool:

@@ -22,6 +22,7 @@ _log = structlog.get_logger("control")
 _LONGEST = 64 * 1024
 _LONGEST_ANSWER = 1 << 20
 _PATIENCE = 10.0
+_PAUSE = 0.5
 # Linux: struct ucred.
 _CREDENTIALS = struct.Struct("3i")
 
@@ -52,7 +53,13 @@ async def _accept(door: socket.socket, serve: Serve) -> None:
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         while True:
-            one, _ = await loop.sock_accept(door)
+            try:
+                one, _ = await loop.sock_accept(door)
+            except OSError as error:
+                # Too many open files, for instance: whoever asks waits, and is heard when there are fewer.
+                _log.warning("nobody can be heard at reload.control now", error=error.strerror)
+                await asyncio.sleep(_PAUSE)
+                continue
             group.create_task(_speak(one, serve))
 
 
@@ -67,8 +74,9 @@ async def _speak(one: socket.socket, serve: Serve) -> None:
             async with asyncio.timeout(_PATIENCE):
                 asked = json.loads(await _line(one, _LONGEST))
             answer = await serve({**asked, "who": f"uid {uid}"})
-            await asyncio.get_running_loop().sock_sendall(one, json.dumps(answer).encode() + b"\n")
-    except (OSError, ValueError, TypeError, TimeoutError) as error:
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.get_running_loop().sock_sendall(one, json.dumps(answer).encode() + b"\n")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the next command shall be heard
         _log.warning("a command was not understood", error=type(error).__name__)
 
 

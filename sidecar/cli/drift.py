@@ -21,7 +21,7 @@ from sidecar.cli.sync import BY, who
 from sidecar.cli.sync_showing import EXIT_QUARANTINED, moment
 from sidecar.config.models import Config
 from sidecar.config.values import parse_duration
-from sidecar.core.audit_export import harmless
+from sidecar.core.audit_export import harmless, on_one_line
 from sidecar.core.drift import FIXABLE, WORDS, Finding, Found
 from sidecar.drift import DriftWatch
 from sidecar.drift.watch import Report
@@ -169,7 +169,8 @@ _HEAD = tuple(enumerate(COLUMNS[:6]))
 
 
 def _cells(one: Found) -> tuple[str, ...]:
-    return tuple(cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 1]}…" for cell in _rows([one])[0])
+    cells = map(on_one_line, _rows([one])[0])
+    return tuple(cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 1]}…" for cell in cells)
 
 
 def _rows(found: Iterable[Found]) -> list[tuple[str, ...]]:

@@ -49,6 +49,10 @@ class Notifier:
         """We end."""
         self._say("STOPPING=1", "STATUS=draining")
 
+    def status(self, text: str) -> None:
+        """Say how we are doing, for whoever looks."""
+        self._say(_status(text))
+
     def alive(self) -> None:
         """Give a sign of life."""
         self._say("WATCHDOG=1")

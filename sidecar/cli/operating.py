@@ -55,6 +55,9 @@ class Operating:
         self._notifier = notifier
         self._socket = socket
         self._tasks: set[asyncio.Task[Any]] = set()
+        # What is wrong with the newest configuration, and what systemd was told last.
+        self._complaint = ""
+        self._told = ""
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -66,7 +69,7 @@ class Operating:
             self._in_background(Watch(self._operated.watched, lambda: self.reload("watch")).run())
             if self._notifier.watchdog is not None:
                 self._in_background(self._give_signs_of_life(self._notifier.watchdog), _ALIVE)
-            self._notifier.ready(self._operated.status())
+            self._notifier.ready(self._status())
             try:
                 yield
             finally:
@@ -91,15 +94,24 @@ class Operating:
         while True:
             if await self._operated.is_alive():
                 self._notifier.alive()
+            # Workers come and go between reloads.
+            before, now = self._told, self._status()
+            if before != now:
+                self._notifier.status(now)
             await asyncio.sleep(every)
 
     async def reload(self, trigger: str, who: str = "") -> Outcome:
         """See lasting.Reload; systemd is told."""
         self._notifier.reloading()
         outcome = await self._operated.reload(trigger, who)
-        words = "" if outcome.is_loaded else "; the newest configuration is refused, a former one is in force"
-        self._notifier.ready(f"{self._operated.status()}{words}")
+        refused = "; the newest configuration is refused, a former one is in force"
+        self._complaint = "" if outcome.is_loaded else refused
+        self._notifier.ready(self._status())
         return outcome
+
+    def _status(self) -> str:
+        self._told = f"{self._operated.status()}{self._complaint}"
+        return self._told
 
     async def serve(self, message: Message) -> Message:
         """Answer what a command asks."""

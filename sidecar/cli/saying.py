@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any, NoReturn
@@ -10,6 +9,8 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 from rich.text import Text
+
+from sidecar.core.audit_export import json_text, on_one_line
 
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
@@ -23,18 +24,23 @@ def console(*, error: bool = False) -> Console:
 
 
 def say(text: str = "", style: str = "") -> None:
-    """Print a line for the reader; *style* is one of rich's."""
-    console().print(Text(text, style=style))
+    """Print *text* for the reader, who may be shown what strangers wrote; *style* is one of rich's."""
+    console().print(_shown(text, style))
 
 
 def complain(text: str, style: str = "red") -> None:
     """Print a line about something wrong."""
-    console(error=True).print(Text(text, style=style))
+    console(error=True).print(_shown(text, style))
+
+
+def _shown(text: str, style: str) -> Text:
+    # A name, a path or an answer must not speak to the terminal: rich lets most of that through.
+    return Text("\n".join("\t".join(map(on_one_line, line.split("\t"))) for line in text.split("\n")), style=style)
 
 
 def say_json(value: Any) -> None:
     """Print *value* as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(json_text(value, 2))
 
 
 def give_up(text: str, code: int = EXIT_PROBLEMS) -> NoReturn:

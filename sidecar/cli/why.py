@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +13,16 @@ from sidecar.cli.loading import CONFIG
 from sidecar.cli.saying import give_up, say, say_json
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
+from sidecar.core.references import second_in
 from sidecar.reason import Reason
 from sidecar.telemetry.reading import Line, Query, instant_of
 
 # Seconds before and after that belong to the story, and how much of it is told.
 _BEFORE, _AFTER = 600.0, 60.0
 _MOST = 60
+_MOST_FOUND = 1000
+# How far lines of several processes are out of order.
+_SLACK = 2.0
 _SAME = ("session", "subject", "username", "person", "client")
 
 
@@ -68,17 +71,25 @@ def _reason(lines: Sequence[Line]) -> Reason | None:
     return None
 
 
-def _story(source: Source, reference: str) -> tuple[list[Line], list[Line]]:
+def _story(source: Source, reference: str) -> tuple[Sequence[Line], Sequence[Line]]:
     """The lines with *reference*, and those around them that share something with them."""
-    sought = Query(reference=reference)
-    found = [line for line in source.lines(sought) if sought.fits(line)]
+    found = _found(source, reference)
     if not found:
-        return [], []
+        return (), ()
     moment = instant_of(found[0])
-    keys = {(name, line[name]) for line in found for name in _SAME if line.get(name)}
-    around: deque[Line] = deque(maxlen=_MOST)
-    for line in source.lines(Query(since=max(0.0, moment - _BEFORE), until=moment + _AFTER)):
-        is_near = -_BEFORE <= instant_of(line) - moment <= _AFTER
-        if is_near and line.get("reference") != reference and any(line.get(name) == value for name, value in keys):
-            around.append(line)
-    return found, list(around)
+    keys = frozenset((name, str(line[name])) for line in found for name in _SAME if line.get(name))
+    if not keys:
+        return found, ()
+    since, until = max(0.0, moment - _BEFORE), moment + _AFTER
+    near = Query(since=since, until=until, any_of=keys, but=reference)
+    return found, source.newest(near, _MOST, _SLACK)
+
+
+def _found(source: Source, reference: str) -> Sequence[Line]:
+    """The lines with *reference*: looked for where it says that they are, and else everywhere."""
+    second = second_in(reference)
+    if second is not None:
+        near = Query(reference=reference, since=second - _SLACK, until=second + _AFTER)
+        if found := source.newest(near, _MOST_FOUND, _SLACK):
+            return found
+    return source.newest(Query(reference=reference), _MOST_FOUND)

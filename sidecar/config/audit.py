@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from sidecar.config.section import Section
-from sidecar.config.values import Duration, FilePath, SecretText, Size, Text
+from sidecar.config.values import DsnText, Duration, FilePath, SecretText, Size, Text
 from sidecar.core.audit import EVERY, Event
 
 Treatment = Literal["keep", "pseudonym", "network", "drop"]
@@ -80,7 +80,7 @@ class AuditDatabase(Section):
 class Webhook(Section):
     """Where signed messages are posted to, from a spool on disk that survives a kill."""
 
-    url: Text = Field(description="https://…; each batch is one POST of JSON")
+    url: DsnText = Field(description="https://…; each batch is one POST of JSON")
     secret: SecretText = Field(description="key of the signature (HMAC-SHA256)")
     spool: FilePath = Field(description="folder of what is not delivered yet; each process has a part of it")
     spool_size: Size = Field(64 << 20, description="the most that each process puts there")

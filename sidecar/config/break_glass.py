@@ -51,7 +51,9 @@ class BreakGlass(Section):
         (), description="where it may be used from; elsewhere the page is not there"
     )
     while_: Literal["always", "outage"] = Field(
-        "always", alias="while", description="outage: only while no provider at all can be reached"
+        "always",
+        alias="while",
+        description="outage: only while no provider works, and one that did before cannot be reached",
     )
     lifetime: Duration = Field(timedelta(hours=1), description="such a session ends after this long in any case")
     offered: bool = Field(default=False, description="link to it where people choose a provider, and where one is down")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sidecar.config.bounded import read_at_most
 from sidecar.config.engines import CedarEngine
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ class _Reading:
 
     def text(self, key: str, path: Path) -> str:
         try:
-            with path.open("rb") as stream:
-                raw = stream.read(_LARGEST + 1)
+            raw = read_at_most(path, _LARGEST + 1)
             if len(raw) > _LARGEST:
                 self.fault(key, path, 1, f"is larger than {_LARGEST >> 20} MiB")
                 return ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sidecar.config.bounded import read_at_most
 from sidecar.config.document import Document
 from sidecar.config.models import Config
 from sidecar.config.redaction import redacted
@@ -98,8 +99,7 @@ def content_of(path: Path) -> str:
         if path.is_dir():
             files = sorted(one for one in path.rglob("*") if one.is_file())[:_MOST_FILES]
             return hashlib.sha256("".join(f"{one}\0{content_of(one)}" for one in files).encode()).hexdigest()
-        with path.open("rb") as stream:
-            return hashlib.sha256(stream.read(_LARGEST)).hexdigest()
+        return hashlib.sha256(read_at_most(path, _LARGEST)).hexdigest()
     except OSError:
         return ""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from sidecar.config.bounded import read_at_most
 from sidecar.config.problem import ConfigError, Problem, Severity
 
 _LARGEST = 1 << 20
@@ -172,8 +173,7 @@ def _unusable(path: Path, message: str, fix: str, *, line: int = 1) -> ConfigErr
 
 def _content(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(_LARGEST + 1)
+        raw = read_at_most(path, _LARGEST + 1)
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}", "Name a file that exists", line=0) from None
     if len(raw) > _LARGEST:

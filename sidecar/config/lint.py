@@ -95,6 +95,7 @@ CHECKS: tuple[Check, ...] = (
     _check(break_glass.hashes, "break_glass"),
     _check(break_glass.reach, "break_glass"),
     _check(break_glass.outage, "break_glass", "logins"),
+    _check(break_glass.forgetting, "break_glass", "sessions"),
     _check(break_glass.names, "break_glass", "logins"),
     _check(break_glass.accounts, "break_glass", "provision", "headers"),
     _check(break_glass.sessions_outage, "sessions"),

@@ -7,7 +7,10 @@ import re
 _ADDRESS = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:(?P<user>[^:@]*)(?::(?P<password>.*))?@)?(?P<rest>[^@]*)", re.DOTALL
 )
-_PASSWORD_PARAMETER = re.compile(r"((?:^|[?&])[^=&]*(?:password|passwd|pwd|secret|token)=)[^&#]*", re.IGNORECASE)
+_PASSWORD_PARAMETER = re.compile(
+    r"((?:^|[?&])(?:[^=&]*(?:password|passwd|pwd|secret|token|api[_-]?key|access[_-]?key)|sig|signature)=)[^&#]*",
+    re.IGNORECASE,
+)
 
 
 class Secret:

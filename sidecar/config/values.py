@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
 
+from sidecar.config.bounded import read_at_most
 from sidecar.config.secret import Dsn, Secret
 from sidecar.config.shorthand import OneOrMany, Shorthand
 from sidecar.core.limits import Rate
@@ -98,8 +99,7 @@ def _from_file(name: Any, around: Surroundings) -> str:
         raise ValueError(message)
     path = around.base / name
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(_SECRET_FILE_LIMIT + 1)
+        raw = read_at_most(path, _SECRET_FILE_LIMIT + 1)
         if len(raw) > _SECRET_FILE_LIMIT:
             message = f"the file {path} is larger than {_SECRET_FILE_LIMIT} bytes"
             raise ValueError(message)

@@ -67,6 +67,10 @@ class Apart:
         skip = len(self._prefix)
         return frozenset(key[skip:] for key in await self._store.names(self._name(prefix)))
 
+    async def number(self, prefix: str) -> int:
+        """See Store.number."""
+        return await self._store.number(self._name(prefix))
+
     async def count(self, key: str, ttl: float, amount: int = 1) -> int:
         """See Store.count."""
         return await self._store.count(self._name(key), ttl, amount)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from sidecar.console.views.people import PeoplePages
 from sidecar.console.views.sync import SyncPages
 from sidecar.console.views.tokens import TokenPages
 from sidecar.console.views.trail import TrailPages
+from sidecar.insights.unused import UnusedCount
 from sidecar.lasting import Lasting
 from sidecar.limits import Limits
 from sidecar.logins.login import Ask
@@ -84,7 +86,13 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
         parts.add(login)
     saml = saml_logins_of(logins, chosen)
     name = config.app.name or site_of(config.server, config.sessions).host
-    answers = Answers(app_name=f"{name} · console", prefix=site.prefix, support="", overrides=None)
+    answers = Answers(
+        app_name=f"{name} · console",
+        prefix=site.prefix,
+        support="",
+        overrides=None,
+        titles={login: one.title for login, one in logins.items()},
+    )
     needs = _ask(section)
     entrance = Entrance(
         site=site,
@@ -104,7 +112,7 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
         asks=lambda _path, _host: replace(needs), is_ready=condition.in_public, keys={"keys": []}, front_channel={}
     )
     accounts = condition.accounts
-    history = lasting.keep("history", None, lambda: History(metrics, clock))
+    history = lasting.keep("history", None, lambda: History(metrics, clock, _sessions_at(lasting)))
     trail = TrailPages(audit=audit, file=config.audit.file, book=_book(config, parts))
     house = HousePages(config=config, condition=condition, history=history, trail=trail, audit=audit, lasting=lasting)
     issuers = {name: one.issuer for name, one in config.logins.items() if isinstance(one, OidcLogin)}
@@ -123,7 +131,10 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
         views["drift"] = DriftPage(accounts=accounts, audit=audit).show
         menu.append(("/drift", "Drift"))
     if config.insights is not None:
-        views["insights"] = InsightsPage(store=store, audit=audit).show
+        unused = UnusedCount(
+            config.insights, accounts.database, config.directory.application, clock, config.tokens is not None
+        )
+        views["insights"] = InsightsPage(section=config.insights, store=store, audit=audit, unused=unused).show
         menu.append(("/insights", "Insights"))
     if issuer is not None or config.scim is not None:
         views["tokens"] = TokenPages(config=config, accounts=accounts, audit_file=config.audit.file).show
@@ -144,6 +155,7 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
             hosts=frozenset([site.host]),
             is_secure=site.style.secure,
             largest_head=config.server.max_header,
+            clock=clock,
         ),
         portal=portal,
         operators=Operators(
@@ -177,6 +189,12 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
     )
     console.listener = ConsoleListener(section, config.server, console.handle)
     return parts.add(console)
+
+
+def _sessions_at(lasting: Lasting) -> Callable[[], Awaitable[int]]:
+    """Counts sessions in the store, which outlasts configurations as their history does."""
+    store = lasting.lender.lend()
+    return lambda: store.number("session:")
 
 
 def _book(config: Config, parts: Parts) -> AuditBook | None:

@@ -63,7 +63,7 @@ class Pages:
         style = (_FOLDER / STYLE).read_text("utf-8")
         self._style = style
         self._environment = strict_environment(jinja2.FileSystemLoader(_FOLDER))
-        self._environment.filters |= {"moment": moment, "span": span}
+        self._environment.filters |= {"moment": moment, "span": span, "seconds": seconds}
         version = hashlib.sha256(style.encode()).hexdigest()[:12]
         shown = {"app_name": app_name, "prefix": prefix, "menu": menu, "stylesheet": f"/{STYLE}?v={version}"}
         self._environment.globals.update(shown)
@@ -105,3 +105,8 @@ def span(seconds: float) -> str:
         if abs(seconds) >= length:
             return f"{int(abs(seconds) // length)} {unit}"
     return "0 s"
+
+
+def seconds(value: float) -> str:
+    """How long something took: "340 ms", "2.5 s"."""
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f}".removesuffix(".0") + " s"

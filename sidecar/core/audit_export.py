@@ -11,8 +11,8 @@ COLUMNS = (
     "time", "event", "effect", "reason", "rule", "method", "host", "path", "client", "person", "username", "subject",
     "provider", "account", "session", "reference", "detail",
 )  # fmt: skip
-# What a spreadsheet takes for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What a spreadsheet takes for the beginning of a formula; the last four are wide forms of the first.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _CEF = {
     "client": "src", "host": "dhost", "path": "request", "method": "requestMethod", "username": "suser",
     "person": "suser", "subject": "suid", "session": "cs1", "rule": "cs2", "reference": "externalId",
@@ -35,6 +35,13 @@ _METHODS = {"CONNECT": 1, "DELETE": 2, "GET": 3, "HEAD": 4, "OPTIONS": 5, "POST"
 _OTHER = 99
 _SUCCESS, _FAILURE = 1, 2
 Line = Mapping[str, Any]
+# What terminals obey and what some readers take for the end of a line, as JSON escapes it; it does so itself only with
+# the first 32.
+DECEIVING = {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+_SHOWN = {code: f"\\x{code:02x}" for code in range(32)} | DECEIVING
 
 
 def is_bad(line: Line) -> bool:
@@ -50,6 +57,16 @@ def csv_row(line: Line) -> list[str]:
 def harmless(cell: str) -> str:
     """*cell* as a spreadsheet reads it as text, whatever it begins with."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def on_one_line(text: str) -> str:
+    """*text* as a terminal only shows it, on one line: what it would obey is escaped."""
+    return text.translate(_SHOWN)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """*value* as JSON that a terminal only shows."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=str).translate(DECEIVING)
 
 
 def cef(line: Line, version: str) -> str:
@@ -113,7 +130,7 @@ def _milliseconds(line: Line) -> int:
 
 def _text(value: object) -> str:
     if isinstance(value, str):
-        return value
+        return value.translate(DECEIVING)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else str(value)
 
 

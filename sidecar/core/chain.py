@@ -49,6 +49,17 @@ def linked(line: bytes, chain: str, number: int, last: bytes, sign: Sign | None 
     return b'%s,"hash":"%s"}\n' % (body, digest.hex().encode()), digest
 
 
+def linked_all(lines: Iterable[bytes], chain: str, number: int, last: bytes) -> tuple[list[bytes], bytes]:
+    """*lines* as ``linked`` would have each, from *number* on after the hash *last*; and the hash of the last one."""
+    sealed, between = [], f',"chain":"{chain}","n":'.encode()
+    for line in lines:
+        body = b"%b%b%d" % (line[:-2], between, number)
+        last = hashlib.sha256(last + body).digest()
+        sealed.append(b'%b,"hash":"%b"}\n' % (body, last.hex().encode()))
+        number += 1
+    return sealed, last
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Which line of which chain, and its hash in hexadecimal."""
@@ -148,8 +159,7 @@ class Verifier:
         said = _object(line)
         if said is None or said.get("event") != ANCHOR or not self._is_old(said):
             return None
-        before = str(said.get("before", ""))
-        return bytes.fromhex(before) if re.fullmatch("[0-9a-f]{64}", before) else None
+        return _hash_in(said) or None
 
     def _is_old(self, said: Mapping[str, object]) -> bool:
         if self._pruned_before is None:
@@ -178,17 +188,21 @@ class Verifier:
         self, chain: _Chain, line: bytes, body: bytes, signature: bytes | None, where: str
     ) -> Iterator[Finding]:
         self.anchors += 1
-        chain.anchors += 1
         said = _object(line)
         if said is None or said.get("event") != ANCHOR:
             yield Finding("problem", where, "carries a signature and is no anchor")
             return
-        if self._verify is not None:
-            before = chain.last
+        if self._verify is None:
+            chain.anchors += 1
+        else:
+            # Where a chain begins in the middle, what came before is known by the anchor alone: it is signed, too.
+            before = chain.last or _hash_in(said)
             if signature is None:
                 yield Finding("problem", where, f"the anchor of chain {chain.name} is not signed")
             elif before and not self._verify(_decoded(signature), before + body):
                 yield Finding("problem", where, f"the anchor of chain {chain.name} is not signed by this key")
+            else:
+                chain.anchors += bool(before)
         chain.since_anchor = 0
         chain.is_ended = said.get("kind") == "last"
         if said.get("lost"):
@@ -229,8 +243,8 @@ class Verifier:
             elif chain.hash_at(place.number) not in (None, bytes.fromhex(place.hash)):
                 yield Finding("problem", chain.where, f"line {place.number} of chain {place.chain} was changed")
         for chain in self._chains.values():
-            if self._verify is not None and not chain.anchors and not self._is_partial:
-                yield Finding("problem", chain.where, f"chain {chain.name} has no anchor")
+            if self._verify is not None and not chain.anchors:
+                yield Finding("problem", chain.where, f"chain {chain.name} has no anchor that could be verified")
             elif not chain.is_ended:
                 rest = f"; its last {chain.since_anchor} lines are under no anchor yet" if chain.since_anchor else ""
                 yield Finding("note", chain.where, f"chain {chain.name} has not ended: it runs, or was killed{rest}")
@@ -242,6 +256,12 @@ def _object(line: bytes) -> Mapping[str, object] | None:
     except ValueError:
         return None
     return said if isinstance(said, dict) else None
+
+
+def _hash_in(said: Mapping[str, object]) -> bytes:
+    """What an anchor says that the hash before it is; b"" when it says nothing."""
+    before = str(said.get("before", ""))
+    return bytes.fromhex(before) if re.fullmatch("[0-9a-f]{64}", before) else b""
 
 
 def _decoded(signature: bytes) -> bytes:

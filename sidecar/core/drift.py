@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +14,8 @@ from sidecar.core.wanted import folded
 _LONGEST = 255
 # Times beyond this are milliseconds: as seconds they are in the year 5138.
 _MILLISECONDS = 1e11
+# The end of the year 9999: what comes later could not be shown.
+_LATEST = 253_402_300_799.0
 
 
 class Finding(Enum):
@@ -287,7 +288,8 @@ def _moment(template: Template, context: Mapping[str, Any]) -> float | None:
         return None
     if isinstance(value, str):
         value = _number(value.strip())
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    # Compared before it is converted: an integer of hundreds of digits is no float, and not infinite either.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LATEST * 1000:
         return None
     return float(value) / 1000 if value >= _MILLISECONDS else float(value)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from sidecar.reason import Reason
@@ -204,7 +204,7 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     ),
     Reason.BREAK_GLASS_REFUSED: _login("Name, password or code is wrong."),
     Reason.BREAK_GLASS_CLOSED: _login(
-        "The emergency sign-in is for when the identity provider cannot be reached, and it can be now.",
+        "The emergency sign-in is for when an identity provider that works otherwise cannot be reached.",
         "Sign in the usual way.",
         Way.START,
     ),
@@ -263,3 +263,12 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.STOPPING: _down("The service is being restarted."),
     Reason.INTERNAL: Explanation("Something went wrong", "There is a fault on our side.", _TELL_IF, Way.AGAIN),
 }
+
+
+def provider_down(title: str, *, is_silent: bool) -> Explanation:
+    """Words for PROVIDER_DOWN that name the provider by its *title*; not *is_silent* when it answers, but wrongly."""
+    if is_silent:
+        happened = f"The identity provider for {title} does not answer right now."
+        return replace(EXPLANATIONS[Reason.PROVIDER_DOWN], title=f"{title} cannot be reached", happened=happened)
+    happened = f"The identity provider for {title} gave an answer that cannot be used: something is set up wrongly."
+    return replace(EXPLANATIONS[Reason.PROVIDER_DOWN], title=f"{title} does not work", happened=happened, advice=_TELL)

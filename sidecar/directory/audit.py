@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     update,
 )
@@ -126,6 +127,8 @@ class Wanted:
     needles: tuple[str, ...] = ()
     since: float = 0.0
     until: float = float("inf")
+    # One of these stands in the line, where there are any.
+    some: tuple[str, ...] = ()
 
     def conditions(self) -> Iterator[ColumnElement[bool]]:
         """As SQL; the values are bound."""
@@ -139,6 +142,8 @@ class Wanted:
             yield audit.c.time <= self.until
         for needle in self.needles:
             yield audit.c.line.contains(needle, autoescape=True)
+        if self.some:
+            yield or_(*(audit.c.line.contains(one, autoescape=True) for one in self.some))
 
 
 class AuditBook:

@@ -1,4 +1,4 @@
-"""Find accounts that nobody has used for long."""
+"""Find accounts and API tokens that nobody has used for long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.database import Database
-from sidecar.directory.tables import account, person
+from sidecar.directory.tables import account, person, token
 
 
 async def dormant(database: Database, application: str, before: float, most: int) -> tuple[int, Sequence[str]]:
@@ -32,5 +32,17 @@ async def dormant(database: Database, application: str, before: float, most: int
         oldest = select(person.c.id).select_from(account, person).where(*where).order_by(seen).limit(most)
         rows = await connection.execute(oldest)
         return int(count or 0), [name for (name,) in rows]
+
+    return await database.read(look)
+
+
+async def silent(database: Database, application: str, before: float, now: float) -> int:
+    """How many API tokens that are good *now* were not used since *before*. Raises Unavailable."""
+    used = func.coalesce(func.nullif(token.c.last_used, 0), token.c.created)
+    where = token.c.application == application, token.c.revoked.is_(None), token.c.expires > now, used < before
+    asked = select(func.count()).select_from(token).where(*where)
+
+    async def look(connection: AsyncConnection) -> int:
+        return int(await connection.scalar(asked) or 0)
 
     return await database.read(look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -15,6 +16,7 @@ import structlog
 
 from sidecar.config.insights import Insights
 from sidecar.core.audit import Event
+from sidecar.insights.ledger import amend, read
 from sidecar.model import Unavailable
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
@@ -25,7 +27,9 @@ _log = structlog.get_logger("insights")
 _HOUR = 3600.0
 _KEPT = 7 * 86400.0
 _MOST_REMEMBERED = 10_000
-SEEN = "insight:seen:"
+# One document, so that who looks need not ask for each of them.
+_NEWEST = "insight:newest"
+MOST_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +121,29 @@ class Alerts:
                 self._sender.put("insight", [line])
             except OSError as error:
                 _log.error("an alert is lost", insight=alert.kind, because=error.strerror)
-        try:
-            await self._store.put(f"{SEEN}{fields['id']}", line, _KEPT)
-        except Unavailable:
-            return
+        with contextlib.suppress(Unavailable):
+            await remember(self._store, said, self._clock())
 
 
-async def recent(store: Store, most: int) -> Sequence[Mapping[str, Any]]:
-    """The newest alerts that the store remembers, the newest first. Raises Unavailable."""
-    raw = [await store.get(name) for name in await store.names(SEEN)]
-    found = [json.loads(one) for one in raw if one is not None]
-    return sorted(found, key=lambda one: str(one.get("time")), reverse=True)[:most]
+async def remember(store: Store, said: Mapping[str, Any], now: float) -> None:
+    """Put an alert among the newest ones. Raises Unavailable."""
+
+    def with_it(held: Any) -> Sequence[Mapping[str, Any]]:
+        return [*_since(held, now), said][-MOST_KEPT:]
+
+    if not await amend(store, _NEWEST, with_it, _KEPT):
+        _log.warning("an alert is not in the list of the newest ones", insight=said.get("insight"))
+
+
+async def recent(store: Store, most: int, now: float) -> Sequence[Mapping[str, Any]]:
+    """The newest alerts of the last seven days, the newest first; one round trip. Raises Unavailable."""
+    return sorted(_since(await read(store, _NEWEST), now), key=_time, reverse=True)[:most]
+
+
+def _since(held: Any, now: float) -> Sequence[Mapping[str, Any]]:
+    begin = datetime.fromtimestamp(now - _KEPT, UTC).isoformat(timespec="milliseconds")
+    return [one for one in held if isinstance(one, dict) and _time(one) >= begin] if isinstance(held, list) else []
+
+
+def _time(alert: Mapping[str, Any]) -> str:
+    return str(alert.get("time"))

@@ -12,18 +12,23 @@ import structlog
 
 from sidecar.config.insights import Burst, Insights
 from sidecar.core.audit import Event
+from sidecar.core.limits import client_of
 from sidecar.insights.alerts import Alert, Alerts, key_of
+from sidecar.insights.present import Present
 from sidecar.model import Unavailable
 from sidecar.sessions.store import Store
 
 _log = structlog.get_logger("insights")
 _EVERY = 1.0
 _DORMANT_EVERY = 3600.0
+_POST_EVERY = 2.0
 _DAY = 86400.0
 # What waits in memory between two looks; an attack must not fill it.
 _MOST_WAITING, _MOST_COUNTED = 5000, 10_000
 _MOST_NETWORKS = 64
-_REFUSALS = frozenset([Event.LOGIN_FAILED, Event.TOKEN_REFUSED, Event.SCIM_REFUSED, Event.CONSOLE_REFUSED])
+_REFUSALS = frozenset(
+    [Event.LOGIN_FAILED, Event.BREAK_GLASS_FAILED, Event.TOKEN_REFUSED, Event.SCIM_REFUSED, Event.CONSOLE_REFUSED]
+)
 _FAILURES = frozenset([Event.PROVISIONING_FAILED, Event.ACCOUNT_REFUSED])
 _GRANTS = frozenset([Event.ROLES_CHANGED, Event.ACCOUNT_CREATED, Event.TOKEN_CREATED])
 _PERSON = ("person", "username", "subject", "provider", "account")
@@ -55,6 +60,8 @@ class Watch:
         self._clock = clock
         self._dormant = dormant
         self._dormant_at = 0.0
+        self._present = Present(clock)
+        self._posted_at = 0.0
         self._privileged = frozenset(section.privileged)
         self._waiting: deque[Callable[[], Awaitable[object]]] = deque()
         self._counts: Counter[_Counted] = Counter()
@@ -80,16 +87,20 @@ class Watch:
         elif event is Event.LOGIN_SUCCEEDED:
             self._signed_in(fields)
         elif event in _FAILURES:
+            self._present.failed(str(fields.get("reason", "")))
             self._count("provisioning-failures", str(fields.get("reason", "")), {"reason": fields.get("reason", "")})
         if event is Event.ACCOUNT_CREATED:
+            self._present.account_made()
             self._count("new-accounts", "", {})
         if event in _GRANTS and self._privileged:
             self._granted(event, fields)
 
     def _refused(self, fields: Mapping[str, object]) -> None:
+        self._present.refused()
         self._count("refusals-everybody", "", {})
-        if client := str(fields.get("client", "")):
-            self._count("refusals-client", client, {"client": client})
+        # Lines about SCIM name the program, and its address besides; IPv6 gives everybody addresses without number.
+        if client := str(fields.get("address") or fields.get("client", "")):
+            self._count("refusals-client", client_of(client), {"client": client})
         if who := str(fields.get("subject") or fields.get("person") or ""):
             self._count("refusals-person", who, {name: fields.get(name, "") for name in ("person", "subject")})
 
@@ -132,7 +143,9 @@ class Watch:
     def hook_took(self, change: str, seconds: float) -> None:
         """Take in that an order to the application took *seconds*."""
         section = self._section.slow_hooks
-        if section is not None and seconds > section.longer_than.total_seconds():
+        is_slow = section is not None and seconds > section.longer_than.total_seconds()
+        self._present.took(change, seconds, is_slow=is_slow)
+        if is_slow:
             self._count("slow-hooks", change, {"change": change})
 
     def _later(self, what: Callable[[], Awaitable[object]]) -> None:
@@ -149,6 +162,7 @@ class Watch:
             await asyncio.sleep(_EVERY)
             try:
                 await self.look()
+                await self.post()
             except Unavailable as fault:
                 _log.warning("insights cannot be worked out", error=str(fault))
 
@@ -163,6 +177,12 @@ class Watch:
         if self._dormant is not None and self._clock() - self._dormant_at >= _DORMANT_EVERY:
             self._dormant_at = self._clock()
             await self._look_for_dormant()
+
+    async def post(self) -> None:
+        """Write down what goes on, for whoever looks. Raises Unavailable; it waits then."""
+        if self._clock() - self._posted_at >= _POST_EVERY:
+            self._posted_at = self._clock()
+            await self._present.post(self._store)
 
     async def _counted(self, counted: _Counted, number: int, about: Mapping[str, object]) -> None:
         burst = self._bursts[counted.kind]

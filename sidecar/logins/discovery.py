@@ -106,7 +106,7 @@ class Discovery(Generic[Described]):
         self._clock = clock
         self._flight = Flight(self._fetch)
         self._known: Described | None = None
-        self._failure = ""
+        self._failure: tuple[type[Unavailable], str] = (Unavailable, "")
         self._pause = 0.0
         self._next_try = 0.0
 
@@ -115,10 +115,16 @@ class Discovery(Generic[Described]):
         is_due = self._is_due()
         if self._known is None:
             if not is_due and not self._flight.is_under_way:
-                raise Unavailable(Reason.PROVIDER_DOWN, self._failure)
+                kind, detail = self._failure
+                raise kind(Reason.PROVIDER_DOWN, detail)
             return await self._flight.join()
         if is_due:
             self._flight.start()
+        return self._known
+
+    @property
+    def known(self) -> Described | None:
+        """What is known, None when nothing ever was."""
         return self._known
 
     async def fetch(self) -> Described:
@@ -139,7 +145,7 @@ class Discovery(Generic[Described]):
             answer = await self._http.get(self._address)
             known = self._read(answer.document(), self._issuer)
         except Unavailable as error:
-            self._failure = error.detail
+            self._failure = type(error), error.detail
             self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
             self._next_try = self._clock() + self._pause
             raise

@@ -15,7 +15,7 @@ from yarl import URL
 
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Unavailable
+from sidecar.model import Unavailable, Unreached
 from sidecar.reason import Reason
 from sidecar.telemetry.spans import note, step
 
@@ -47,8 +47,13 @@ class Answer:
     def document(self) -> dict[str, Any]:
         """Read the body of a good answer; raises Unavailable when the status is another than 200."""
         if self.status != HTTPStatus.OK:
-            raise Unavailable(Reason.PROVIDER_DOWN, f"{self.place}: status {self.status}")
+            raise self.failure()
         return self.json_object()
+
+    def failure(self) -> Unavailable:
+        """What to raise for its status: only with 5xx (RFC 9110, section 15.6) the server says that it is its fault."""
+        kind = Unreached if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR else Unavailable
+        return kind(Reason.PROVIDER_DOWN, f"{self.place}: status {self.status}")
 
 
 class ProviderHttp:
@@ -123,8 +128,10 @@ class ProviderHttp:
                     _validator(response, "Last-Modified"),
                 )
         except TimeoutError:
-            raise self._unavailable("no answer in time", url) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._unreached("no answer in time", url) from None
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
+            raise self._unreached(type(error).__name__, url) from error
+        except (aiohttp.ClientError, ValueError) as error:
             raise self._unavailable(type(error).__name__, url) from error
 
     async def _bounded(self, response: aiohttp.ClientResponse, url: str) -> bytes:
@@ -134,7 +141,7 @@ class ProviderHttp:
         async for chunk in response.content.iter_any():
             content += chunk
             if len(content) > self._limit:
-                raise self._unavailable(f"an answer of more than {self._limit} bytes", url)
+                raise self._unavailable(f"an answer of more than {self._limit} bytes", url, is_answer=True)
         return bytes(content)
 
     def _open(self) -> aiohttp.ClientSession:
@@ -152,8 +159,11 @@ class ProviderHttp:
     def _place(self, url: str) -> str:
         return f"{self._name}, {url.partition('?')[0][:200]!a}"
 
-    def _unavailable(self, what: str, url: str) -> Unavailable:
-        return Unavailable(Reason.PROVIDER_DOWN, f"{self._place(url)}: {what}")
+    def _unreached(self, what: str, url: str) -> Unreached:
+        return Unreached(Reason.PROVIDER_DOWN, f"{self._place(url)}: {what}")
+
+    def _unavailable(self, what: str, url: str, *, is_answer: bool = False) -> Unavailable:
+        return Unavailable(Reason.PROVIDER_DOWN, f"{self._place(url)}: {what}", is_answer=is_answer)
 
 
 def _tls(ca: Path | None) -> ssl.SSLContext:

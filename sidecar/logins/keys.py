@@ -110,7 +110,7 @@ class Keys:
         self._keys: tuple[SigningKey, ...] | None = None
         self._fetched_at = 0.0
         self._refetched_at: float | None = None
-        self._last_failed = False
+        self._failure: Unavailable | None = None
 
     async def candidates(self, kid: str, algorithm: str) -> tuple[Key, ...]:
         """Return the keys that may have signed a token with this header; never empty.
@@ -123,6 +123,10 @@ class Keys:
         if not _knows(keys, kid, algorithm) and not is_new:
             keys = await self._again(keys)
         return _fitting(keys, kid, algorithm)
+
+    async def usable(self) -> tuple[SigningKey, ...]:
+        """Give the keys that are known, fetched now when none are; raises Unavailable."""
+        return await self._current()
 
     async def fetch(self) -> tuple[SigningKey, ...]:
         """Fetch the keys now; raises Unavailable."""
@@ -148,8 +152,8 @@ class Keys:
             return await self._flight.join()
         if self._flight.is_under_way:
             return await self._flight.join()
-        if self._last_failed:
-            raise Unavailable(Reason.PROVIDER_DOWN, "the keys could not be fetched again")
+        if self._failure is not None:
+            raise type(self._failure)(Reason.PROVIDER_DOWN, "the keys could not be fetched again")
         return keys
 
     def _may_refetch(self) -> bool:
@@ -158,12 +162,17 @@ class Keys:
         return not 0 <= self._clock() - self._refetched_at < _BETWEEN_REFETCHES
 
     async def _fetch(self) -> tuple[SigningKey, ...]:
-        self._last_failed = True
-        metadata = await self._discovery.metadata()
-        answer = await self._http.get(metadata.jwks_uri)
-        self._keys = signing_keys(answer.document())
+        # Also for whoever asks while this is under way, or after it was given up.
+        self._failure = Unavailable(Reason.PROVIDER_DOWN)
+        try:
+            metadata = await self._discovery.metadata()
+            answer = await self._http.get(metadata.jwks_uri)
+            self._keys = signing_keys(answer.document())
+        except Unavailable as fault:
+            self._failure = fault
+            raise
         self._fetched_at = self._clock()
-        self._last_failed = False
+        self._failure = None
         return self._keys
 
 

@@ -86,9 +86,12 @@ class Login(Protocol):
     """One provider. Returns values; never sees a request or writes a response.
 
     ``answers_by_post`` when its answers come as a cross-site POST; ``takes_unsolicited`` when it may also begin.
+    ``place`` is the address (or the file) where the provider describes itself, ``calls_provider`` when no sign-in ends
+    without a call of ours to the provider.
 
     All coroutines raise Refused when the provider or the browser sent something that may not pass, and
-    ``Unavailable(Reason.PROVIDER_DOWN)`` when the provider is down, slow or answers nonsense.
+    ``Unavailable(Reason.PROVIDER_DOWN)`` when the provider is down, slow or answers nonsense: Unreached when it is the
+    former.
     """
 
     name: str
@@ -96,6 +99,8 @@ class Login(Protocol):
     domains: tuple[str, ...]
     answers_by_post: bool
     takes_unsolicited: bool
+    place: str
+    calls_provider: bool
 
     async def begin(self, state: str, ask: Ask) -> Begin:
         """Begin a sign-in; *state* is random and comes back with the answer."""
@@ -117,6 +122,12 @@ class Login(Protocol):
 
     async def probe(self) -> str:
         """Reach the provider and describe it in a line; raises Unavailable."""
+
+    async def reach(self) -> None:
+        """Raise Unreached when no sign-in can work because the provider does not answer, Unavailable when it is wrong.
+
+        It asks for nothing in which a browser has a part: what is found out is nobody's doing but the provider's.
+        """
 
     async def close(self) -> None:
         """Let go of connections."""

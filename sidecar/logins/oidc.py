@@ -62,6 +62,7 @@ class OpenIdLogin:
 
     answers_by_post = False
     takes_unsolicited = False
+    calls_provider = True
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class OpenIdLogin:
         self.title = section.title or name
         self.domains = section.domains
         self.provider = Provider(name, section, clock)
+        self.place = self.provider.place
         self.plan = plan
         self._groups = None if section.groups_source is None else Groups(name, section.groups_source)
         self._section = section
@@ -218,6 +220,10 @@ class OpenIdLogin:
             raise Unavailable(Reason.PROVIDER_DOWN, f"{self.name}: providers refuse {self._redirect_uri}: not https")
         line = await self.provider.probe()
         return f"{line}; register {self._redirect_uri} as redirect URI of {self._section.client_id}"
+
+    async def reach(self) -> None:
+        """See Login."""
+        await self.provider.reach()
 
     async def close(self) -> None:
         """Let go of connections."""

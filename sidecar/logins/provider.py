@@ -16,12 +16,18 @@ from sidecar.logins.client_auth import ClientCredentials
 from sidecar.logins.discovery import Discovery, Metadata, discovery_address, metadata_from
 from sidecar.logins.http import Answer, ProviderHttp
 from sidecar.logins.keys import Keys
-from sidecar.model import Refused, Unavailable
+from sidecar.model import Refused, Unavailable, Unreached
 from sidecar.reason import Reason
 
 _DEFAULT_LIFETIME = 3600.0
 _LONGEST_LIFETIME = 24 * 3600.0
 _TOKEN_LIMIT = 64 * 1024
+# What ends a grant: RFC 6749, section 5.2; some providers answer refreshes also with what that RFC (4.1.2.1) and OpenID
+# Connect Core (3.1.2.6) have for sign-ins.
+_NO = frozenset(["invalid_grant", "access_denied", "login_required", "interaction_required", "consent_required"])
+# RFC 6749, sections 5.2 and 4.1.2.1: about this client, whoever it asks for; and about the provider.
+_ABOUT_US = frozenset(["invalid_client", "unauthorized_client", "unsupported_grant_type"])
+_ITS_OWN_FAULT = frozenset(["server_error", "temporarily_unavailable"])
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
 
@@ -52,9 +58,11 @@ class Provider:
         self.name = name
         self.issuer = section.issuer
         self.http = ProviderHttp(name, section.timeout.total_seconds(), section.ca)
-        address = section.discovery or discovery_address(section.issuer)
-        self.discovery = Discovery(self.http, section.issuer, address, metadata_from, clock)
-        self.keys = Keys(self.http, self.discovery, clock)
+        # Connections of their own: a crowd of sign-ins that waits for the others must not look like an outage.
+        self._about = ProviderHttp(name, section.timeout.total_seconds(), section.ca)
+        self.place = section.discovery or discovery_address(section.issuer)
+        self.discovery = Discovery(self._about, section.issuer, self.place, metadata_from, clock)
+        self.keys = Keys(self._about, self.discovery, clock)
         self._credentials = ClientCredentials(section)
 
     async def metadata(self) -> Metadata:
@@ -110,10 +118,27 @@ class Provider:
         algorithms = sorted(frozenset().union(*(key.algorithms for key in keys)))
         return f"{self.issuer}: {len(keys)} signing keys for {', '.join(algorithms)}"
 
+    async def reach(self) -> None:
+        """See Login. Sign-ins need the token endpoint and keys; the document alone may live somewhere else."""
+        try:
+            metadata = await self.discovery.fetch()
+        except Unreached:
+            known = self.discovery.known
+            if (
+                known is None
+                or (await self._about.get(known.token_endpoint)).status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            ):
+                raise
+        else:
+            # What it answers to a GET says nothing: any answer will do.
+            await self._about.get(metadata.token_endpoint)
+        await self.keys.usable()
+
     async def close(self) -> None:
         """Let go of connections and background work."""
         await self.discovery.close()
         await self.keys.close()
+        await self._about.close()
         await self.http.close()
 
 
@@ -121,17 +146,22 @@ def _failure(answer: Answer, refusal: Reason) -> Refused | Unavailable:
     """RFC 6749, section 5.2: only a 400 or 401 with an error code is the provider's word on the grant."""
     if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED):
         code = error_code(answer.json_object().get("error"))
-        if code == "invalid_grant":
+        if code in _NO:
             return Refused(refusal, detail=code)
-        return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: the provider says {code}")
-    return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: status {answer.status}")
+        said = f"{answer.place}: the provider says {code}"
+        if code in _ITS_OWN_FAULT:
+            return Unreached(Reason.PROVIDER_DOWN, said)
+        return Unavailable(Reason.PROVIDER_DOWN, said, is_answer=code not in _ABOUT_US)
+    if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: status {answer.status}", is_answer=True)
+    return answer.failure()
 
 
 def _tokens(answer: Answer) -> Tokens:
     fields = answer.json_object()
     kind = fields.get("token_type")
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: token_type is not Bearer")
+        raise Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: token_type is not Bearer", is_answer=True)
     return Tokens(
         access_token=_token(fields, "access_token", answer.place) or _missing("access_token", answer.place),
         id_token=_token(fields, "id_token", answer.place),
@@ -144,12 +174,12 @@ def _token(fields: Mapping[str, Any], name: str, place: str) -> str:
     value = fields.get(name, "")
     is_token = isinstance(value, str) and len(value) <= _TOKEN_LIMIT and value.isascii() and value.isprintable()
     if not is_token:
-        raise Unavailable(Reason.PROVIDER_DOWN, f"{place}: {name} is not a token, or too long")
+        raise Unavailable(Reason.PROVIDER_DOWN, f"{place}: {name} is not a token, or too long", is_answer=True)
     return str(value)
 
 
 def _missing(name: str, place: str) -> str:
-    raise Unavailable(Reason.PROVIDER_DOWN, f"{place}: no {name} in the answer")
+    raise Unavailable(Reason.PROVIDER_DOWN, f"{place}: no {name} in the answer", is_answer=True)
 
 
 def _lifetime(value: object) -> float:

@@ -7,17 +7,18 @@ import json
 import math
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 from markupsafe import Markup
 
 from sidecar.core.paths import safe_return_to
-from sidecar.core.reasons import EXPLANATIONS, Explanation, Way
-from sidecar.model import Decision, Effect, Refused, Requirement, Unavailable, Visit
+from sidecar.core.reasons import EXPLANATIONS, Explanation, Way, provider_down
+from sidecar.model import Decision, Effect, Refused, Requirement, Unavailable, Unreached, Visit
 from sidecar.pages.templates import Templates
 from sidecar.reason import Reason
 
@@ -49,13 +50,21 @@ _MAY_BE_LEFT_OUT: Mapping[str, Mapping[str, object]] = {
     "onward": {"note": ""},
     "signed_out": {"is_partial": False},
     "chooser": {"emergency": ""},
-    "unavailable": {"emergency": ""},
-    "refused": {"emergency": ""},
+    "unavailable": {"emergency": "", "others": ()},
+    "refused": {"emergency": "", "others": ()},
 }
 # The one script that any page has: it sends the form that is the page's whole purpose. There is a button without it.
 _SEND = "document.forms[0].submit()"
 _SEND_HASH = b64encode(hashlib.sha256(_SEND.encode()).digest()).decode()
 _NOT_IN_HOSTS = re.compile(r"[^A-Za-z0-9.:\[\]_-]")
+
+
+def _no_link(_visit: Visit, _to: str) -> str:
+    return ""
+
+
+def _never(_name: str) -> bool:
+    return False
 
 
 class Answers:
@@ -69,12 +78,15 @@ class Answers:
         support: str,
         overrides: Path | None,
         takes_basic: bool = False,
-        emergency: str = "",
+        emergency: Callable[[Visit, str], str] = _no_link,
+        titles: Mapping[str, str] = MappingProxyType({}),
+        is_away: Callable[[str], bool] = _never,
     ) -> None:
         """Use the templates in *overrides* before the built-in ones; *prefix* is where our own pages live.
 
-        With *takes_basic* programs are told that they may also come with Basic credentials. *emergency* is the path of
-        the page for emergencies, which is shown where a provider is down.
+        With *takes_basic* programs are told that they may also come with Basic credentials. *emergency* gives the
+        address of the page for emergencies to a visit that wants to go somewhere, "" where it is not to be shown.
+        *titles* are what people call the logins, of which *is_away* names those that need not be tried.
 
         Every template is tried at once: raises ValueError naming file and line of a mistake in *overrides*.
         """
@@ -82,6 +94,8 @@ class Answers:
         self._prefix = prefix
         self._takes_basic = takes_basic
         self._emergency = emergency
+        self._titles = titles
+        self._is_away = is_away
 
     def page(self, template: str, status: int, values: Mapping[str, Any], cookies: Sequence[str] = ()) -> web.Response:
         """HTML page from ``templates/{template}.html``; *cookies* are Set-Cookie texts."""
@@ -172,6 +186,13 @@ class Answers:
         if not visit.wants_page:
             return self.json(said.status, {"error": said.reason.value, "reference": visit.reference}, cookies)
         explanation = EXPLANATIONS[said.reason]
+        others: Sequence[Mapping[str, str]] = ()
+        emergency = ""
+        if isinstance(said, Unavailable) and said.reason is Reason.PROVIDER_DOWN:
+            to = safe_return_to(said.to) or "/"
+            title = self._titles.get(said.login, "")
+            explanation = provider_down(title, is_silent=isinstance(said, Unreached)) if title else explanation
+            others, emergency = self._others(said.login, to), self._emergency(visit, to)
         action, target = self._way_on(visit, explanation, retry)
         values = {
             "title": explanation.title,
@@ -182,9 +203,16 @@ class Answers:
             "retry": target,
             "action": action,
             "is_for_others": explanation.another,
-            "emergency": self._emergency if said.reason is Reason.PROVIDER_DOWN else "",
+            "emergency": emergency,
+            "others": others,
         }
         return self.page(template, said.status, values, cookies)
+
+    def _others(self, login: str, to: str) -> Sequence[Mapping[str, str]]:
+        """Logins that may work while *login* does not, each with its title and where it begins."""
+        begin = f"{self._prefix}/login?to={quote(to, safe='/')}&with="
+        others = [name for name in self._titles if name != login and not self._is_away(name)]
+        return [{"title": self._titles[name], "href": begin + quote(name, safe="")} for name in others if login]
 
     def _way_on(self, visit: Visit, explanation: Explanation, retry: str) -> tuple[str, str]:
         """Text and path of the link that a page offers; ("", "") for none."""

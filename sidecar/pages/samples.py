@@ -22,11 +22,12 @@ _SAID = {
     "happened": "You are signed in, but this page is not open to you.",
     "advice": "If you need access, ask the people who run this application.",
     "reason": "role-missing",
-    "reference": "5f2c9ad01b7e",
+    "reference": "6928f01c5f2c9ad0",
     "retry": "",
     "action": "",
     "is_for_others": True,
     "emergency": "",
+    "others": (),
 }
 
 # Several for one template where it branches: a mistake in either branch must be found at load.
@@ -41,7 +42,8 @@ SAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         _SAID,
         {
             **_SAID,
-            "emergency": "/-/break-glass",
+            "emergency": "/-/break-glass?to=/notes",
+            "others": ({"title": "Partners", "href": "/-/login?to=/notes&with=partners"},),
             "retry": "/-/login?to=/",
             "action": "Try again",
             "is_for_others": False,

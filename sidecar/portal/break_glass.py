@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +16,12 @@ from sidecar.core.audit import Event
 from sidecar.core.callers import is_from_here
 from sidecar.core.limits import client_of
 from sidecar.core.policy import is_within
-from sidecar.logins.login import Login
-from sidecar.model import NOTHING_NEEDED, Refused, Session, SignedIn, Unavailable, Visit
+from sidecar.model import NOTHING_NEEDED, Refused, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import Attempt, browser_of, came_by, new_browser
 from sidecar.portal.emergency import PROVIDER, Emergency
 from sidecar.portal.parameters import parameters_of, query_of, read_form
+from sidecar.portal.reach import Reach
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.site import Site
 from sidecar.reason import Reason
@@ -38,38 +37,6 @@ _log = structlog.get_logger("break_glass")
 PAGE = "break-glass"
 _ACCOUNT_TIMES, _TOGETHER_TIMES = 4, 10
 _LONGEST_NAME, _LONGEST_PASSWORD = 128, 1024
-_PROBE_PATIENCE = 10.0
-_PROBE_HOLDS = 10.0
-
-
-class Reach:
-    """Whether any provider can be reached: asked anew when nobody has asked for a while."""
-
-    def __init__(self, logins: Mapping[str, Login]) -> None:
-        """Ask *logins*."""
-        self._logins = logins
-        self._turn = asyncio.Lock()
-        self._asked = float("-inf")
-        self._is_outage = False
-
-    async def is_outage(self) -> bool:
-        """True when every provider was tried a moment ago and none could be reached."""
-        async with self._turn:
-            now = asyncio.get_running_loop().time()
-            if now - self._asked >= _PROBE_HOLDS:
-                reached = await asyncio.gather(*(_is_reached(login) for login in self._logins.values()))
-                self._is_outage = bool(reached) and not any(reached)
-                self._asked = asyncio.get_running_loop().time()
-            return self._is_outage
-
-
-async def _is_reached(login: Login) -> bool:
-    try:
-        async with asyncio.timeout(_PROBE_PATIENCE):
-            await login.probe()
-    except (Unavailable, TimeoutError):
-        return False
-    return True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,7 +106,7 @@ class BreakGlassPage:
         if networks and not is_within(visit.client, networks):
             raise Refused(Reason.NOT_FOUND, 404, "break-glass from a network that is not in break_glass.networks")
         if self.section.while_ == "outage" and not await self.reach.is_outage():
-            raise Refused(Reason.BREAK_GLASS_CLOSED, 403, "a provider can be reached")
+            raise Refused(Reason.BREAK_GLASS_CLOSED, 403, "no provider that was reached before is out of reach now")
 
     async def _attempt(self, visit: Visit, state: str) -> Attempt:
         """The form as we gave it to this browser, once: nobody signs anybody else in (login CSRF)."""

@@ -11,7 +11,7 @@ from sidecar.logins.login import Ask, Framing, Login, SamlParty
 from sidecar.pages.answers import Answers
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempts
-from sidecar.portal.break_glass import PAGE, BreakGlassPage, Reach
+from sidecar.portal.break_glass import PAGE, BreakGlassPage
 from sidecar.portal.callback import Callback
 from sidecar.portal.circles import Circles
 from sidecar.portal.emergency import Emergency
@@ -20,7 +20,9 @@ from sidecar.portal.forms import KeptForms
 from sidecar.portal.front_channel import FrontChannel
 from sidecar.portal.handover import Handover
 from sidecar.portal.invitation import Accept, InvitationPage, Open, nobody_invites
+from sidecar.portal.lookout import Lookout
 from sidecar.portal.portal import Portal
+from sidecar.portal.reach import Doorplate, Reach
 from sidecar.portal.saml import SamlPages
 from sidecar.portal.sign_in import SignIn
 from sidecar.portal.sign_out import SignOut
@@ -65,8 +67,8 @@ class Entrance:
     lifetime: float
     keep_post: int = 0
     accept: Accept | None = None
-    emergency: str = ""
-    is_away: Callable[[str], bool] = lambda _name: False
+    doorplate: Doorplate | None = None
+    lookout: Lookout | None = None
     forms: KeptForms = field(init=False)
     sign_in: SignIn = field(init=False)
     sign_out: SignOut = field(init=False)
@@ -90,8 +92,8 @@ class Entrance:
             application=self.application,
             answers=self.answers,
             accept=self.accept,
-            emergency=self.emergency,
-            is_away=self.is_away,
+            doorplate=self.doorplate,
+            lookout=self.lookout,
         )
         self.sign_out = SignOut(
             site=self.site,
@@ -153,13 +155,13 @@ class Entrance:
         )
 
 
-def emergency_path(section: BreakGlass | None, site: Site) -> str:
-    """Path of the page for emergencies where people may be told of it, "" where not."""
-    return site.path(PAGE) if section is not None and section.offered else ""
+def doorplate_of(section: BreakGlass | None, site: Site, logins: Mapping[str, Login], lookout: Lookout) -> Doorplate:
+    """What tells people of the page for emergencies."""
+    return Doorplate(section, site.path(PAGE), Reach(tuple(logins), lookout))
 
 
 def open_break_glass(
-    section: BreakGlass | None, entrance: Entrance, emergency: Emergency, parts: Closer
+    section: BreakGlass | None, entrance: Entrance, emergency: Emergency, reach: Reach, parts: Closer
 ) -> BreakGlassPage | None:
     """The page for emergencies; None, and nothing of it there, unless the configuration has accounts for it."""
     if section is None:
@@ -173,7 +175,7 @@ def open_break_glass(
         sign_in=entrance.sign_in,
         emergency=emergency,
         vetting=parts.add(Vetting(section.accounts, entrance.store)),
-        reach=Reach(entrance.logins),
+        reach=reach,
         store=entrance.store,
         answers=entrance.answers,
         audit=entrance.audit,

@@ -24,6 +24,9 @@ def parameters_of(query: str) -> dict[str, str]:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, errors="strict")
     except ValueError:
         raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "too many or unreadable parameters") from None
+    if any("\0" in text for pair in pairs for text in pair):
+        # PostgreSQL cannot even be asked for such a text.
+        raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "a parameter with NUL in it")
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
         raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "a parameter is there twice")

@@ -53,7 +53,12 @@ class Renewal:
             # An outage at the provider must not sign anybody out; the session's own lifetimes still bound it.
             if fault.reason is Reason.STORE_DOWN:
                 raise
-            await self._outages.failed(session.provider, fault.detail, now)
+            if fault.is_answer:
+                # One person's tokens must not keep everybody else's claims from being refreshed.
+                self._outages.put_off(session, fault.detail, now)
+                await self._outages.answered(session.provider, now)
+            else:
+                await self._outages.failed(session.provider, fault, now)
             return self._outages.bear(session, now)
         await self._outages.answered(session.provider, now)
         renewed = await self._keeper.renew(token, session, signed_in, now)

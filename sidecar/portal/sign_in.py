@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from urllib.parse import quote
 
 from aiohttp import web
 
 from sidecar.core.cookies import values_of
-from sidecar.logins.login import Ask, Login
-from sidecar.model import Identity, Refused, Requirement, Session, SignedIn, Visit
+from sidecar.logins.login import Ask, Begin, Login
+from sidecar.model import Identity, Refused, Requirement, Session, SignedIn, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempt, Attempts, browser_of, came_by, new_browser
 from sidecar.portal.circles import Circles
 from sidecar.portal.forms import KeptForms
+from sidecar.portal.lookout import Lookout
+from sidecar.portal.reach import Doorplate
 from sidecar.portal.site import Site
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
@@ -48,10 +49,8 @@ class SignIn:
     application: ApplicationSession
     answers: Answers
     accept: Callable[[str, Identity, float], Awaitable[None]] | None = None
-    # Path of the page for emergencies where people may be told of it, "" where not.
-    emergency: str = ""
-    # Whether the login of that name is known to be out of reach.
-    is_away: Callable[[str], bool] = lambda _name: False
+    doorplate: Doorplate | None = None
+    lookout: Lookout | None = None
 
     async def begin(  # noqa: PLR0917 - what a sign-in depends on
         self,
@@ -75,14 +74,14 @@ class SignIn:
         if login is None and invitation:
             raise Refused(Reason.INVITATION_INVALID, 403, "the link does not say by which login")
         if login is None:
-            return self._chooser(to, email)
+            return self._chooser(visit, to, email)
         browser = browser_of(visit, self.site)
         # With a session that would do, somebody asks for another sign-in by themselves.
         if session is None or not ask.is_met_by(session, now):
             await self.circles.refuse(visit, browser, session, now)
         browser = browser or new_browser()
         state = self.attempts.new_state()
-        begin = await login.begin(state, replace(ask, login_hint=email))
+        begin = await self._begun(login, state, replace(ask, login_hint=email), to)
         needs = Requirement(ask.max_age, ask.acr, ask.amr)
         attempt = Attempt(login.name, to, browser, begin.kept, came_by(visit), needs, invitation)
         await self.attempts.keep(state, attempt)
@@ -90,6 +89,33 @@ class SignIn:
         return (
             self.answers.post_on(begin.url, begin.form, cookies) if begin.form else self.answers.go(begin.url, cookies)
         )
+
+    async def _begun(self, login: Login, state: str, ask: Ask, to: str) -> Begin:
+        try:
+            if self.lookout is not None:
+                await self.lookout.before(login.name)
+            return await login.begin(state, ask)
+        except Unavailable as fault:
+            await self._doubt(login, fault)
+            fault.at(login.name, to)
+            raise
+
+    async def _finished(self, login: Login, attempt: Attempt, answer: Mapping[str, str], now: float) -> SignedIn:
+        try:
+            signed_in = await login.finish(attempt.kept, answer, now)
+        except Unavailable as fault:
+            await self._doubt(login, fault)
+            fault.at(login.name, attempt.to)
+            raise
+        if self.lookout is not None:
+            await self.lookout.works(login.name)
+        return signed_in
+
+    async def _doubt(self, login: Login, fault: Unavailable) -> None:
+        if fault.reason is Reason.PROVIDER_DOWN and self.lookout is not None:
+            self.lookout.doubt(login.name, fault)
+            if self.doorplate is not None:
+                await self.doorplate.glance()
 
     def _choose(self, name: str, email: str) -> Login | None:
         if name:
@@ -102,14 +128,18 @@ class SignIn:
         at_home = [login for login in self.logins.values() if domain in map(str.lower, login.domains)]
         return at_home[0] if len(at_home) == 1 else None
 
-    def _chooser(self, to: str, email: str) -> web.Response:
+    def _chooser(self, visit: Visit, to: str, email: str) -> web.Response:
         choices = [
-            {"name": login.name, "title": login.title, "is_away": self.is_away(login.name)}
+            {
+                "name": login.name,
+                "title": login.title,
+                "is_away": self.lookout is not None and self.lookout.is_away(login.name),
+            }
             for login in self.logins.values()
         ]
         asks_email = any(login.domains for login in self.logins.values())
         values = {"choices": choices, "to": to, "asks_email": asks_email, "email": email, "unknown_email": bool(email)}
-        values["emergency"] = self.emergency and f"{self.emergency}?to={quote(to, safe='/')}"
+        values["emergency"] = self.doorplate.link(visit, to) if self.doorplate is not None else ""
         return self.answers.page("chooser", 200, values)
 
     async def expect_post(self, name: str, form: Mapping[str, str]) -> None:
@@ -137,7 +167,7 @@ class SignIn:
             attempt = Attempt(name, self.site.return_to(state), "", {})
         else:
             attempt = await self.attempts.use(state, name, browser, came_by(visit))
-        signed_in = await login.finish(attempt.kept, answer, now)
+        signed_in = await self._finished(login, attempt, answer, now)
         await self.attempts.never_again(name, signed_in.once, now)
         if attempt.invitation:
             if self.accept is None:

@@ -65,7 +65,7 @@ class Lent:
         self.get, self.put, self.replace, self.exchange = store.get, store.put, store.replace, store.exchange
         self.take, self.claim, self.release, self.delete = store.take, store.claim, store.release, store.delete
         self.add, self.discard, self.members = store.add, store.discard, store.members
-        self.names, self.count, self.ping = store.names, store.count, store.ping
+        self.names, self.number, self.count, self.ping = store.names, store.number, store.count, store.ping
         self._lender = lender
         self._ears: list[tuple[str, _Ears]] = []
 

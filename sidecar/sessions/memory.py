@@ -175,6 +175,12 @@ class MemoryStore:
         """See Store.names."""
         return frozenset(key for key in list(self._entries) if key.startswith(prefix) and self._live(key) is not None)
 
+    async def number(self, prefix: str) -> int:
+        """See Store.number."""
+        self._sweep()
+        kind, _, rest = prefix.partition(":")
+        return len(await self.names(prefix)) if rest or ":" not in prefix else len(self._kinds.get(kind, ()))
+
     async def count(self, key: str, ttl: float, amount: int = 1) -> int:
         """See Store.count."""
         entry = self._live(key)

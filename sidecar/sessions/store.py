@@ -50,6 +50,12 @@ class Store(Protocol):
     async def names(self, prefix: str) -> frozenset[str]:
         """Keys that begin with *prefix*: for commands that an operator waits for, never for a request."""
 
+    async def number(self, prefix: str) -> int:
+        """How many keys begin with *prefix*: exactly where there are few keys in all, about where there are many.
+
+        What it costs is bounded, so that it may be asked for every minute.
+        """
+
     async def count(self, key: str, ttl: float, amount: int = 1) -> int:
         """Add *amount* to the counter *key* and give it; it starts over *ttl* seconds after its first count."""
 

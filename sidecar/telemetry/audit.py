@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from json.encoder import encode_basestring
-from typing import NamedTuple
 
 from sidecar.core.audit import EVERY, Event
 from sidecar.telemetry.chaining import Anchoring, Chain
+from sidecar.telemetry.lines import Form, Stamp, blank_of, form_of, line_of
 from sidecar.telemetry.outlet import Outlet
-from sidecar.telemetry.personal import Policy, Treat
+from sidecar.telemetry.personal import Policy
 from sidecar.telemetry.sinks import Sink
 
-# What terminals obey and what some readers take for the end of a line; JSON itself only escapes the first 32.
-_DECEIVING = {
-    code: f"\\u{code:04x}"
-    for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
+# Seconds until lines are written: what is told once, and what is told of each request of somebody who is known. To wake
+# a thread costs the event loop more than a hundred lines do, as both want Python's lock.
 _FLUSH_AFTER = 0.05
-# Made once: json.dumps with options makes one for every line.
-_HOLE = secrets.token_hex(16)
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+_FLUSH_ORDINARY_AFTER = 0.25
 # Seconds that the end waits for a sink that hangs.
 _PATIENCE = 3.0
 
@@ -32,12 +23,15 @@ _PATIENCE = 3.0
 Hear = Callable[[Event, Mapping[str, object]], None]
 
 
-class Form(NamedTuple):
-    """A line with holes, and what is done to what goes into them."""
+class OpenForm:
+    """A form, and where its lines go."""
 
-    text: str
-    treats: tuple[Treat | None, ...]
-    outlets: tuple[Outlet, ...]
+    __slots__ = ("form", "outlets")
+
+    def __init__(self, form: Form, outlets: tuple[Outlet, ...]) -> None:
+        """Lines of *form* go to *outlets*."""
+        self.form = form
+        self.outlets = outlets
 
 
 class AuditLog:
@@ -64,10 +58,8 @@ class AuditLog:
         self._policy = policy
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
-        self._second = -1
-        self._second_text = ""
-        self._moment = -1
-        self._moment_text = ""
+        self._is_patient = False
+        self._stamp = Stamp()
 
     @property
     def dropped(self) -> int:
@@ -84,7 +76,11 @@ class AuditLog:
         for hear in self._hearers:
             hear(event, fields)
         if outlets := self._takers[event]:
-            self._put(_written(self._line(self._time(), event, fields)), outlets)
+            line = line_of(self._stamp.text(self._clock()), event.value, self.treated(fields))
+            for outlet in outlets:
+                outlet.put(line)
+            if self._timer is None or self._is_patient:
+                self._schedule(_FLUSH_AFTER)
 
     def listen(self, hear: Hear) -> None:
         """Have *hear* called with each event, before anything is done to personal data; it must be quick."""
@@ -98,65 +94,37 @@ class AuditLog:
         """*fields* with personal data as it may be kept."""
         return fields if self._policy is None else self._policy.applied(fields)
 
-    def _line(self, time: str, event: Event, fields: Mapping[str, object]) -> dict[str, object]:
-        if self._policy is not None:
-            fields = self._policy.applied(fields)
-        return {
-            "time": time,
-            "event": event.value,
-            **{name: value for name, value in fields.items() if value or value == 0},
-        }
-
-    def form(self, event: Event, fields: Mapping[str, object], *holes: str) -> Form | None:
+    def form(self, event: Event, fields: Mapping[str, object], *holes: str) -> OpenForm | None:
         """As ``record``, for a line that will be written often with nothing but the fields *holes* new to it.
 
         None where nothing is written.
         """
         if not (outlets := self._takers[event]):
             return None
-        line = self._line(_HOLE, event, fields) | dict.fromkeys(holes, _HOLE)
-        text = _written(line).decode().replace("%", "%%").replace(f'"{_HOLE}"', "%s")
-        treats = () if self._policy is None else tuple(self._policy.of(hole) for hole in holes)
-        return Form(text, treats if any(treats) else (), outlets)
+        treats = {hole: None if self._policy is None else self._policy.of(hole) for hole in holes}
+        return OpenForm(form_of(event.value, self.treated(fields), treats), outlets)
 
-    def fill(self, form: Form, *values: str) -> None:
-        """Note *form* with the *values* of its holes, in the order in which they were named."""
-        if form.treats:
-            values = tuple(
-                value if treat is None else treat(value) for value, treat in zip(values, form.treats, strict=True)
-            )
-        text = form.text % (f'"{self._time()}"', *map(encode_basestring, values))
-        if not text.isascii() or "\x7f" in text:
-            text = text.translate(_DECEIVING)
-        self._put(text.encode(errors="backslashreplace"), form.outlets)
+    def fill(self, form: OpenForm, now: float, *values: str) -> None:
+        """Note *form* at *now*, epoch seconds, with the *values* of its holes, in the order in which they were named.
 
-    def _put(self, text: bytes, outlets: tuple[Outlet, ...]) -> None:
-        for outlet in outlets:
-            outlet.put(text)
-        self._schedule()
+        Nothing is written here: it is done by the thread of each sink, for many at once.
+        """
+        blank = blank_of(form.form, now, values)
+        for outlet in form.outlets:
+            outlet.put(blank)
+        if self._timer is None:
+            self._schedule(_FLUSH_ORDINARY_AFTER)
 
-    def _time(self) -> str:
-        """ISO 8601 in milliseconds; what a second and a moment look like is worked out once."""
-        moment = int(self._clock() * 1000)
-        if moment != self._moment:
-            self._moment = moment
-            second, thousandths = divmod(moment, 1000)
-            if second != self._second:
-                self._second = second
-                self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._moment_text = f"{self._second_text}.{thousandths:03d}+00:00"
-        return self._moment_text
-
-    def _schedule(self) -> None:
-        if self._timer is not None:
-            return
+    def _schedule(self, seconds: float) -> None:
+        """Have the lines written in *seconds*, so that a busy sidecar writes many at once."""
+        self.rest()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self._begin()
             return
-        # A moment later, so that a busy sidecar writes many lines at once.
-        self._timer = loop.call_later(_FLUSH_AFTER, self._begin)
+        self._is_patient = seconds > _FLUSH_AFTER
+        self._timer = loop.call_later(seconds, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
@@ -183,11 +151,3 @@ class AuditLog:
 
 def _takers(takes: Sequence[tuple[Outlet, frozenset[Event]]]) -> dict[Event, tuple[Outlet, ...]]:
     return {event: tuple(outlet for outlet, events in takes if event in events) for event in Event}
-
-
-def _written(line: Mapping[str, object]) -> bytes:
-    """One line of JSON, whatever strangers put into it: bytes that are no UTF-8 come out as escapes."""
-    text = _encode(line)
-    if not text.isascii() or "\x7f" in text:
-        text = text.translate(_DECEIVING)
-    return text.encode(errors="backslashreplace") + b"\n"

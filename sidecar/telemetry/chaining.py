@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
-from sidecar.core.chain import ANCHOR, Sign, Verify, beginning, linked
+from sidecar.core.chain import ANCHOR, Sign, Verify, beginning, linked, linked_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,9 @@ class Chain:
         # Asked before anything is counted: when nobody can know, nothing has happened yet.
         after = self._place() if is_due or not self._number else ""
         sealed = [] if self._number else [self._anchor("first", lost, after)]
-        for line in lines:
-            self._number += 1
-            text, self._last = linked(line, self._name, self._number, self._last)
-            sealed.append(text)
+        more, self._last = linked_all(lines, self._name, self._number + 1, self._last)
+        sealed += more
+        self._number += len(more)
         self._is_uncovered = self._is_uncovered or bool(lines)
         if is_due:
             sealed.append(self._anchor("middle", lost, after))
@@ -84,7 +83,9 @@ class Chain:
             return
         # The chain holds without its copies: a full disk there shall not keep audit lines from being written.
         with suppress(OSError):
-            descriptor = os.open(self._anchoring.copies, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            # Nor shall a pipe that somebody put there, and nobody reads.
+            how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(self._anchoring.copies, how, 0o640)
             try:
                 os.write(descriptor, anchor)
             finally:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import structlog
 
+from sidecar.core.audit_export import on_one_line
+
 LEVELS = ("debug", "info", "warning", "error")
 # Who writes lines here, by the names that a level can be set for.
 LOGGERS = (
@@ -26,6 +28,14 @@ def _without_secrets(_logger: Any, _method: str, entry: MutableMapping[str, Any]
     for name in entry:
         if any(part in name.lower() for part in _SECRET_PARTS):
             entry[name] = "***"
+    return entry
+
+
+def _on_one_line(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Let no value speak to the terminal, or begin a line of its own; JSON escapes such signs by itself."""
+    for name, value in entry.items():
+        if isinstance(value, str):
+            entry[name] = on_one_line(value)
     return entry
 
 
@@ -91,7 +101,10 @@ def set_up(level: str, style: Literal["auto", "json", "text"]) -> None:
     ]
     # Plain tracebacks: the pretty ones show local variables, and with them tokens and cookies.
     endings: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=in_colour, exception_formatter=structlog.dev.plain_traceback)]
+        [
+            _on_one_line,
+            structlog.dev.ConsoleRenderer(colors=in_colour, exception_formatter=structlog.dev.plain_traceback),
+        ]
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

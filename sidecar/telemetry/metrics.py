@@ -38,7 +38,7 @@ class Metrics:
         )
         self.outage = Gauge(
             "sidecar_provider_outage",
-            "1 while a provider cannot be reached to refresh sessions.",
+            "1 while a provider cannot be reached, or answers refreshes with faults alone.",
             ["provider"],
             registry=registry,
             multiprocess_mode="livemax",

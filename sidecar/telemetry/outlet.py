@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 
 import structlog
 
 from sidecar.telemetry.chaining import Chain
+from sidecar.telemetry.lines import Line, Stamp, size_of, written
 from sidecar.telemetry.sinks import Sink
 
 _log = structlog.get_logger("audit")
@@ -17,6 +19,8 @@ _MOST_WAITING = 100_000
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_AT_ONCE = 1000
 _RETRY_AFTER = 1.0
+# Longer than any sink that has a patience of its own takes for its first word.
+_HANGS_AFTER = 20.0
 
 
 class Outlet:
@@ -26,7 +30,8 @@ class Outlet:
         """Write to *sink*, as links of *chain*; the thread begins with the first line."""
         self._sink = sink
         self._chain = chain
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[Line] = deque()
+        self._stamp = Stamp()
         self._rest = b""
         self._lines_in_rest = 0
         self._put = 0
@@ -37,22 +42,36 @@ class Outlet:
         self._told = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_closing = False
-        self.is_failing = False
+        self._fails = False
+        # When the piece of writing that is under way began, by the monotonic clock.
+        self._began: float | None = None
         self.dropped = 0
 
-    def put(self, line: bytes) -> None:
-        """Take a line to be written soon; the oldest is dropped when far too many wait."""
-        while self._waiting and not self._has_room_for(line):
-            with contextlib.suppress(IndexError):
-                self._bytes_dropped += len(self._waiting.popleft())
-                self.dropped += 1
-        self._put += 1
-        self._bytes_put += len(line)
-        self._waiting.append(line)
+    @property
+    def is_failing(self) -> bool:
+        """True while the sink takes no lines: it said so, or says nothing for too long."""
+        began = self._began
+        return self._fails or (began is not None and time.monotonic() - began > _HANGS_AFTER)
 
-    def _has_room_for(self, line: bytes) -> bool:
-        waiting = self._bytes_put - self._bytes_dropped - self._bytes_taken
-        return len(self._waiting) < _MOST_WAITING and waiting + len(line) <= _MOST_BYTES
+    def put(self, line: Line) -> None:
+        """Take a line to be written soon; the oldest is dropped when far too many wait."""
+        waiting, size = self._waiting, size_of(line)
+        held = self._bytes_put - self._bytes_dropped - self._bytes_taken
+        if len(waiting) >= _MOST_WAITING or held + size > _MOST_BYTES:
+            self._make_room(size)
+        self._put += 1
+        self._bytes_put += size
+        waiting.append(line)
+
+    def _make_room(self, size: int) -> None:
+        while self._waiting and not self._has_room_for(size):
+            with contextlib.suppress(IndexError):
+                self._bytes_dropped += size_of(self._waiting.popleft())
+                self.dropped += 1
+
+    def _has_room_for(self, size: int) -> bool:
+        held = self._bytes_put - self._bytes_dropped - self._bytes_taken
+        return len(self._waiting) < _MOST_WAITING and held + size <= _MOST_BYTES
 
     def wake(self) -> None:
         """Begin to write what waits."""
@@ -68,9 +87,9 @@ class Outlet:
         with self._told:
             if self._done >= until:
                 return
-            self.is_failing = False
+            self._fails = False
             self.wake()
-            self._told.wait_for(lambda: self.is_failing or self._done >= until, patience)
+            self._told.wait_for(lambda: self._fails or self._done >= until, patience)
 
     @property
     def _done(self) -> int:
@@ -101,7 +120,7 @@ class Outlet:
     def _work(self) -> None:
         is_said = False
         while not self._is_closing:
-            self._wake.wait(_RETRY_AFTER if self.is_failing else self._pause())
+            self._wake.wait(_RETRY_AFTER if self._fails else self._pause())
             self._wake.clear()
             fault = self._write_all()
             if fault is not None and not is_said:
@@ -110,20 +129,21 @@ class Outlet:
                 _log.info("audit lines are written again", dropped=self.dropped)
             is_said = fault is not None
             with self._told:
-                self.is_failing = is_said
+                self._fails = is_said
                 self._told.notify_all()
 
     def _take(self) -> None:
-        lines: list[bytes] = []
+        lines: list[Line] = []
         with contextlib.suppress(IndexError):
             while len(lines) < _MOST_AT_ONCE:
                 lines.append(self._waiting.popleft())
+        texts = written(lines, self._stamp)
         try:
-            self._rest = b"".join(lines) if self._chain is None else self._chain.seal(lines, self.dropped)
+            self._rest = b"".join(texts) if self._chain is None else self._chain.seal(texts, self.dropped)
         except OSError:
             self._waiting.extendleft(reversed(lines))
             raise
-        self._bytes_taken += sum(map(len, lines))
+        self._bytes_taken += sum(map(size_of, lines))
         self._lines_in_rest = len(lines)
 
     def _pause(self) -> float | None:
@@ -132,6 +152,7 @@ class Outlet:
     def _write_all(self) -> OSError | None:
         """Write everything that waits; what the sink did not take is first the next time."""
         while self._waiting or self._rest or self._pause() == 0:
+            self._began = time.monotonic()
             try:
                 if not self._rest:
                     # Only then: what is taken out of the queue is not counted any more, nor dropped.
@@ -139,6 +160,8 @@ class Outlet:
                 self._rest = self._rest[self._sink.write(self._rest) :]
             except OSError as error:
                 return error
+            finally:
+                self._began = None
             if not self._rest:
                 self._written += self._lines_in_rest
                 self._lines_in_rest = 0

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 Treat = Callable[[str], str]
 _LENGTH = 20
 _PREFIXES = {4: 24, 6: 48}
+# The same under another name: where SCIM clients come from, and what operators looked for at the console.
+_ALSO = {"address": "client", "asked_client": "client", "asked_person": "person", "asked_path": "path"}
 
 
 class Policy:
@@ -19,6 +21,7 @@ class Policy:
         """*treatments*: field → "pseudonym", "network" or "drop"; others are kept. *key* makes the pseudonyms."""
         kinds: dict[str, Treat] = {"pseudonym": lambda text: pseudonym(text, key), "network": network, "drop": _nothing}
         self._treats = {name: kinds[kind] for name, kind in treatments.items() if kind in kinds}
+        self._treats |= {name: self._treats[one] for name, one in _ALSO.items() if one in self._treats}
 
     def of(self, name: str) -> Treat | None:
         """What is done to the field *name*; None when it is kept."""

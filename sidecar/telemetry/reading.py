@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import json
 import os
 import re
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,8 +43,11 @@ def _escaped(name: str) -> str:
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each line of *path*, without line feed. Raises OSError."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            yield number, line.rstrip(b"\n")
+        try:
+            for number, line in enumerate(stream, 1):
+                yield number, line.rstrip(b"\n")
+        except (EOFError, zlib.error):
+            raise OSError(errno.EIO, "is cut short, or no gzip file", str(path)) from None
 
 
 def parsed(line: bytes) -> Line | None:
@@ -67,7 +72,10 @@ def lines_of(paths: Sequence[Path]) -> Iterator[Line]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for: each field that is set must fit. ``text`` may stand anywhere in a value."""
+    """What is looked for: each field that is set must fit. ``text`` may stand anywhere in a value.
+
+    Of the (field, value) pairs in ``any_of`` one must be in the line, and its reference is another than ``but``.
+    """
 
     event: frozenset[str] = frozenset()
     person: str = ""
@@ -79,6 +87,8 @@ class Query:
     text: str = ""
     since: float = 0.0
     until: float = float("inf")
+    any_of: frozenset[tuple[str, str]] = frozenset()
+    but: str = ""
 
     def fits(self, line: Line) -> bool:
         """True when *line* is one of those."""
@@ -94,11 +104,34 @@ class Query:
             return False
         if self.text and not any(self.text in str(value) for value in line.values()):
             return False
+        if self.any_of and not any(line.get(name) == value for name, value in self.any_of):
+            return False
+        if self.but and line.get("reference") == self.but:
+            return False
         return not self._is_bounded or self.since <= instant_of(line) <= self.until
+
+    @property
+    def needles(self) -> Sequence[str]:
+        """Texts that stand in the bytes of every line that fits, as far as that is known: they spare the parsing."""
+        texts = (self.reference, self.session, self.client, self.reason, self.person, self.path)
+        events = tuple(self.event) if len(self.event) == 1 else ()
+        digits = (self.text,) if self.text.isascii() and self.text.isdigit() else ()
+        return [text for text in (*texts, *events) if is_as_written(text)] + list(digits)
+
+    @property
+    def some(self) -> Sequence[str]:
+        """Texts one of which stands in the bytes of every line that fits; none where that is not known."""
+        values = {value for _, value in self.any_of}
+        return sorted(values) if all(map(is_as_written, values)) else ()
 
     @property
     def _is_bounded(self) -> bool:
         return self.since > 0 or self.until != float("inf")
+
+
+def is_as_written(text: str) -> bool:
+    """True for what stands in an audit line as it is."""
+    return bool(text) and text.isascii() and text.isprintable() and not set(text) & set('"\\')
 
 
 def instant_of(line: Line) -> float:

@@ -8,6 +8,8 @@ import os
 import re
 import socket
 import ssl
+import sys
+import time
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -21,6 +23,9 @@ _LONGEST_DATAGRAM = 65_507
 _NOTICE, _WARNING = 5, 4
 _EVENT = re.compile(rb'{"time":"([^"]*)","event":"([^"]*)"')
 _REFUSED = b'"effect":"deny"'
+# Seconds and parts of a full file after which one looks whether it was moved, or is full: each look lets go of Python's
+# lock twice, for which the event loop pays.
+_LOOK_AFTER, _LOOKS_PER_FILE = 0.5, 16
 # A line is at most this long, in bytes, where the last one of a file is looked for.
 _LONGEST = 256 * 1024
 
@@ -49,6 +54,7 @@ class FileSink:
         self._path = path
         self._rotate_at = rotate_at
         self._keep = keep
+        self._looked, self._unlooked = 0.0, 0
         try:
             self._descriptor = self._open()
             self._end_what_was_cut()
@@ -81,11 +87,19 @@ class FileSink:
 
     def write(self, lines: bytes) -> int:
         """Append *lines*: whole lines in one write keep those of several workers apart."""
+        now, many = time.monotonic(), (self._rotate_at or sys.maxsize) / _LOOKS_PER_FILE
+        if now >= self._looked + _LOOK_AFTER or self._unlooked >= many:
+            self._look()
+            self._looked, self._unlooked = now, 0
+        taken = os.write(self._descriptor, lines)
+        self._unlooked += taken
+        return taken
+
+    def _look(self) -> None:
         if self._is_moved():
             self._reopen()
         elif self._rotate_at is not None and os.fstat(self._descriptor).st_size >= self._rotate_at:
             self._rotate()
-        return os.write(self._descriptor, lines)
 
     def _reopen(self) -> None:
         # Opened first: a descriptor that is closed and cannot be replaced would soon be somebody else's.

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,7 @@ class Spool:
         for folder in self._folder.glob(f"{self._purpose}-*"):
             if folder.name != self._name and folder not in self._adopted:
                 with contextlib.suppress(OSError):
+                    _refuse_foreign(folder)
                     self._adopted[folder] = _locked(folder)
 
     def close(self) -> None:
@@ -113,6 +115,13 @@ class Spool:
         if self._lock >= 0:
             _removed(self._own, self._lock)
             self._lock = -1
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise OSError unless *folder* is ours: what others put there would be signed, or lead to our own files."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "not ours")
 
 
 def _locked(folder: Path) -> int:

@@ -8,7 +8,9 @@ import hmac
 import random
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import aiohttp
 import structlog
@@ -24,9 +26,15 @@ _ADOPT_EVERY = 15.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 # What will not be different the next time; still tried a few times, because receivers are being set up.
 _FOR_GOOD = frozenset([400, 413, 415, 422])
+# About who sends it, or how often; others may be about what stands in the message.
+_FOR_NOW = frozenset([401, 407, 408, 425, 429])
 _MOST_REFUSALS = 5
 _MOST_LINES, _MOST_BYTES = 500, 256 * 1024
 _LEAVING = 2.0
+
+
+def _is_good(status: int) -> bool:
+    return 200 <= status < 300
 
 
 def signature(secret: bytes, moment: int, body: bytes) -> str:
@@ -42,7 +50,7 @@ class Sender:
         self, section: Webhook, purpose: str, clock: Callable[[], float] = time.time, setting: str = "webhook"
     ) -> None:
         """Send by *section*; *purpose* tells its spool from others. Raises OSError that names the *setting*."""
-        self._url = section.url
+        self._url = section.url.reveal()
         self._secret = section.secret.reveal().encode()
         self._timeout = section.timeout.total_seconds()
         self._clock = clock
@@ -96,23 +104,45 @@ class Sender:
 
     async def _deliver_all(self, session: aiohttp.ClientSession, pause: float) -> float:
         """Send until nothing waits; the pause before the next attempt, 0 when all went well."""
-        for name, path in list(self._spool.waiting()):
-            if self._is_closing:
-                break
-            status, says = await self._sent(session, name, path.read_bytes())
-            if 200 <= status < 300:
-                self._spool.done(path)
-                self._well()
+        waiting = deque(self._spool.waiting())
+        while waiting and not self._is_closing:
+            name, path = waiting.popleft()
+            status, says = await self._tried(session, name, path)
+            if _is_good(status):
                 pause = 0.0
                 continue
-            self._refusals += status in _FOR_GOOD
-            if self._refusals >= _MOST_REFUSALS:
+            self._refusals += 400 <= status < 500 and status not in _FOR_NOW
+            if self._refusals >= _MOST_REFUSALS and await self._is_hopeless(session, (name, path), waiting, status):
                 self._spool.put_aside(path)
                 self._refusals = 0
                 _log.error("a message was refused for good and put aside", message=name, status=status)
-                continue
-            return self._paused(pause, says)
+            elif path.exists():
+                return self._paused(pause, says)
         return 0.0
+
+    async def _is_hopeless(
+        self,
+        session: aiohttp.ClientSession,
+        refused: tuple[str, Path],
+        waiting: deque[tuple[str, Path]],
+        status: int,
+    ) -> bool:
+        """True when what is *refused* with *status* will be the next time, too.
+
+        Strangers choose what stands in lines, and a firewall before the receiver may take some for an attack: that must
+        not stop all others. Where the next one is taken, and this one still is not, it is this very message.
+        """
+        if status in _FOR_GOOD or not waiting:
+            return status in _FOR_GOOD
+        is_next_taken = _is_good((await self._tried(session, *waiting.popleft()))[0])
+        return is_next_taken and (await self._tried(session, *refused))[0] == status
+
+    async def _tried(self, session: aiohttp.ClientSession, name: str, path: Path) -> tuple[int, str]:
+        status, says = await self._sent(session, name, path.read_bytes())  # noqa: ASYNC240 - a loop of its own
+        if _is_good(status):
+            self._spool.done(path)
+            self._well()
+        return status, says
 
     async def _sent(self, session: aiohttp.ClientSession, name: str, body: bytes) -> tuple[int, str]:
         """(status, what to say of it); status 0 when there was no answer."""

@@ -94,6 +94,11 @@ class Tunnel:
             await self._pump(response)
         except (ClientGone, Unavailable):
             await self._say_farewell(response)
+        except asyncio.CancelledError:
+            # Whoever is cut off is told so, as when this process stops.
+            self.leave()
+            await self._say_farewell(response)
+            raise
         finally:
             self._is_open = False
             if self._ending is not None:

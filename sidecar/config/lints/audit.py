@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from sidecar.config.audit import Audit, Syslog, Webhook
+from sidecar.config.audit import Audit, Chosen, Syslog, Webhook
 from sidecar.config.document import Document
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
+from sidecar.core.audit import Event
 
+# What people with power over the sidecar do: an audit that does not hold it proves nothing about them.
+_OF_THE_POWERFUL = (
+    *(Event.BREAK_GLASS_USED, Event.CONSOLE_ACT, Event.CONFIGURATION_LOADED, Event.CONFIGURATION_REFUSED),
+    *(Event.LOG_LEVEL_CHANGED, Event.SYNC_APPROVED, Event.DRIFT_APPROVED, Event.TOKEN_CREATED, Event.PERSON_ENABLED),
+)
 _SCHEMES = ("tls", "tcp", "udp", "unix")
 _SHORTEST_SECRET = 32
 _SMALLEST_SPOOL = 1 << 20
@@ -32,6 +38,7 @@ def audit(config: Config, document: Document) -> Iterator[Problem]:
             yield document.error(
                 ("audit", "events", name), f"audit.{name} is not set", f"Set audit.{name}, or remove this"
             )
+    yield from _unwritten(section, kept, document)
     if section.webhook is not None:
         yield from webhook(section.webhook, ("audit", "webhook"), document)
     if section.database is not None and section.database.retention is not None:
@@ -56,13 +63,21 @@ def _kept(section: Audit) -> frozenset[str]:
     return frozenset(name for name, is_there in sinks.items() if is_there)
 
 
+def _unwritten(section: Audit, kept: frozenset[str], document: Document) -> Iterator[Problem]:
+    written = frozenset[Event]().union(*(section.events.get(name, Chosen()).events for name in kept))  # type: ignore[call-overload]
+    missing = [event.value for event in _OF_THE_POWERFUL if event not in written]
+    if kept and missing:
+        message = f"no sink gets {', '.join(missing)}: what operators do would be nowhere"
+        yield document.warning(("audit", "events"), message, "Let one sink have all events")
+
+
 def webhook(section: Webhook, place: tuple[str, ...], document: Document) -> Iterator[Problem]:
     """What is posted names people, so it is sealed on its way, and signed by something that cannot be guessed."""
     try:
-        parts = urlsplit(section.url)
+        parts = urlsplit(section.url.reveal())
         _ = parts.port
     except ValueError:
-        yield document.error((*place, "url"), f"{section.url} is no address", "Write https://…")
+        yield document.error((*place, "url"), f"{section.url.redacted} is no address", "Write https://…")
         return
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment:
         yield document.error((*place, "url"), "must begin with https:// and name a host", "Write https://host/path")
@@ -107,7 +122,7 @@ def _syslog(section: Syslog, document: Document) -> Iterator[Problem]:
         parts = urlsplit(section.url)
         _ = parts.port
     except ValueError:
-        yield document.error(place, f"{section.url} is no address", "Write tls://host:6514")
+        yield document.error(place, f"{document.quoted(place, section.url)} is no address", "Write tls://host:6514")
         return
     if parts.scheme not in _SCHEMES:
         yield document.error(place, "must begin with tls://, tcp://, udp:// or unix://", "Write tls://host:6514")

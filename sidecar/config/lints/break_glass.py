@@ -87,6 +87,14 @@ def outage(config: Config, document: Document) -> Iterator[Problem]:
             )
 
 
+def forgetting(config: Config, document: Document) -> Iterator[Problem]:
+    """What was ever reached is remembered where a restart does not wipe it out."""
+    section = config.break_glass
+    if section is not None and section.while_ == "outage" and config.sessions.redis is None:
+        message = "stays closed after a restart in the middle of an outage: memory forgets what was ever reached"
+        yield document.warning(("break_glass", "while"), message, "Add sessions.redis, or write while: always")
+
+
 def names(config: Config, document: Document) -> Iterator[Problem]:
     """No login may be called like what marks sessions of emergency accounts."""
     if "break-glass" in config.logins:

@@ -14,7 +14,7 @@ from sidecar import __version__
 from sidecar.condition import Condition
 from sidecar.config.models import Config
 from sidecar.config.redaction import redacted
-from sidecar.console.history import ACCOUNTS, HEIGHT, REQUESTS, SIGN_INS, WIDTH, History, plot_of
+from sidecar.console.history import ACCOUNTS, HEIGHT, REQUESTS, SIGN_INS, WIDTH, History, level_of, plot_of
 from sidecar.console.page import Asked, Page
 from sidecar.console.views.trail import TrailPages
 from sidecar.directory.browsing import DEAD, WAITING
@@ -53,6 +53,7 @@ class HousePages:
             {
                 "condition": await self._condition(),
                 "plots": plots,
+                "sessions": level_of("Sessions", self.history.sessions),
                 "width": WIDTH,
                 "height": HEIGHT,
                 "minutes": self.history.minutes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sidecar.condition import Accounts
@@ -39,6 +40,9 @@ def _after(asked: Asked) -> tuple[float, str] | None:
     if "after" not in asked.query:
         return None
     try:
-        return float(asked.query["after"]), asked.query.get("id", "")
+        after = float(asked.query["after"])
     except ValueError:
-        raise Refused(Reason.NOT_FOUND, 404, "no such place") from None
+        after = math.nan
+    if not math.isfinite(after):
+        raise Refused(Reason.NOT_FOUND, 404, "no such place")
+    return after, asked.query.get("id", "")

@@ -12,7 +12,6 @@ from typing import Any
 from sidecar.condition import Accounts
 from sidecar.console.acts import SOURCE, operator_fields
 from sidecar.console.page import Asked, Page
-from sidecar.console.trail import look_back
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.model import Person, Refused, identity_key
@@ -20,6 +19,7 @@ from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.reading import Line
+from sidecar.telemetry.trail import look_back
 
 PAGE = 50
 _ID = re.compile(r"[0-9a-f]{32}")

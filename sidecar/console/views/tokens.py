@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from typing import Any
 from sidecar.condition import Accounts
 from sidecar.config.models import Config
 from sidecar.console.page import Asked, Page
-from sidecar.console.trail import look_back
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.tokens import Standing, standing_of
 from sidecar.model import Refused
 from sidecar.reason import Reason
 from sidecar.telemetry.reading import Line
+from sidecar.telemetry.trail import look_back
 
 PAGE = 50
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -105,6 +106,9 @@ def _after(asked: Asked) -> tuple[float, str] | None:
     if "after" not in asked.query:
         return None
     try:
-        return float(asked.query["after"]), asked.query.get("id", "")
+        after = float(asked.query["after"])
     except ValueError:
-        raise Refused(Reason.NOT_FOUND, 404, "no such place") from None
+        after = math.nan
+    if not math.isfinite(after):
+        raise Refused(Reason.NOT_FOUND, 404, "no such place")
+    return after, asked.query.get("id", "")

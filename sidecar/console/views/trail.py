@@ -12,27 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.console.acts import operator_fields
 from sidecar.console.page import Asked, Page
-from sidecar.console.trail import Looked, look_back, place_of
 from sidecar.console.trail_database import look_back_in
 from sidecar.core.audit import Event
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
+from sidecar.core.references import second_in
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.reading import Line, Query, instant_of
+from sidecar.telemetry.trail import Looked, look_back, place_of
 
 if TYPE_CHECKING:
     from sidecar.directory.audit import AuditBook
 
 PAGE = 50
 _FIELDS = ("event", "person", "client", "path", "reason", "reference", "session", "text")
-# Fields whose value stands in the line as it was typed.
-_PLAIN = ("client", "reason", "reference", "session", "person", "path")
 _BEFORE, _AFTER = 600.0, 60.0
 _MOST_AROUND = 60
 # Loads are rare: they are worth a longer look.
 _FAR = 64 * 1024 * 1024
+# Nor is a reference typed for nothing; blocks without it are passed over at the speed of the disk.
+_FARTHEST = 1024 * 1024 * 1024
+# How far lines of several processes are out of order.
+_SLACK = 2.0
 # How the names of events about it begin, those that say why it was not loaded, too.
 _ABOUT_CONFIGURATION = "configuration-"
 _SAME = ("session", "subject", "username", "person", "client")
@@ -84,13 +87,11 @@ class TrailPages:
         query = Query(event=events, **wanted)
         # Anchors say nothing about anybody; whoever wants them asks for them.
         quiet = "" if events else Event.AUDIT_ANCHOR.value
-        needles = [typed[name] for name in _PLAIN if _is_as_written(typed[name])] + list(events)
-        needles += [typed["text"]] if typed["text"].isascii() and typed["text"].isdigit() else []
 
         def fits(line: Line) -> bool:
             return line.get("event") != quiet and query.fits(line)
 
-        return await self._back(fits, needles=needles, most=PAGE, until=until, begin=place_of(begin))
+        return await self._back(fits, needles=query.needles, most=PAGE, until=until, begin=place_of(begin))
 
     async def _back(self, fits: Callable[[Line], bool], **how: Any) -> Looked:
         if self.file is None:
@@ -134,8 +135,7 @@ class TrailPages:
         if self._source is None or not reference:
             return Page("why", values)
         self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), "target": reference[:100]})
-        needles = [reference] if reference.isalnum() else []
-        looked = await self._back(lambda line: line.get("reference") == reference, needles=needles, most=20)
+        looked = await self._found(reference)
         if looked.lines:
             reason = _reason(looked.lines)
             values |= {"lines": list(map(shown, looked.lines)), "reason": reason.value if reason else ""}
@@ -143,20 +143,28 @@ class TrailPages:
             values["around"] = list(map(shown, await self._around(looked.lines, reference)))
         return Page("why", values)
 
+    async def _found(self, reference: str) -> Looked:
+        """Lines with *reference*: looked for where it says that they are, and else far back."""
+        query = Query(reference=reference)
+        if self.file is None:
+            assert self.book is not None  # noqa: S101 - the callers looked
+            return await look_back_in(self.book, query.fits, reference=reference, most=20)
+        second = second_in(reference)
+        if second is not None:
+            span = {"since": second - _SLACK, "until": second + _AFTER, "slack": _SLACK}
+            looked = await self._back(query.fits, needles=query.needles, most=20, budget=_FARTHEST, **span)
+            if looked.lines:
+                return looked
+        return await self._back(query.fits, needles=query.needles, most=20, budget=_FARTHEST)
+
     async def _around(self, lines: Sequence[Line], reference: str) -> Sequence[Line]:
         moment = instant_of(lines[-1])
-        keys = {(name, line[name]) for line in lines for name in _SAME if line.get(name)}
-
-        def is_related(line: Line) -> bool:
-            return line.get("reference") != reference and any(line.get(name) == value for name, value in keys)
-
+        keys = frozenset((name, str(line[name])) for line in lines for name in _SAME if line.get(name))
+        if not keys:
+            return ()
+        near = Query(any_of=keys, but=reference)
         span = {"since": moment - _BEFORE, "until": moment + _AFTER}
-        return (await self._back(is_related, most=_MOST_AROUND, **span)).lines
-
-
-def _is_as_written(text: str) -> bool:
-    """True for what stands in JSON as it is."""
-    return bool(text) and text.isascii() and text.isprintable() and not set(text) & set('"\\/')
+        return (await self._back(near.fits, some=near.some, most=_MOST_AROUND, **span)).lines
 
 
 def _instant(text: str) -> float:

@@ -34,6 +34,7 @@ class SamlSignIn:
     """One SAML identity provider as a Login."""
 
     answers_by_post = True
+    calls_provider = False
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class SamlSignIn:
         self._clock = clock
         self._bench = Bench()
         self._weak: frozenset[str] = frozenset(section.weak)
+        self.place = section.metadata
         self._sign_out = SamlSignOut(section, service, metadata, self._bench)
 
     async def begin(self, state: str, ask: Ask) -> Begin:
@@ -253,6 +255,10 @@ class SamlSignIn:
         if provider.wants_signed_requests and self._signing_key() is None:
             raise Unavailable(Reason.PROVIDER_DOWN, f"{self.name}: the provider wants signed requests: add keys")
         return f"{line}; register {self.service.acs_url} for {self.service.entity_id}"
+
+    async def reach(self) -> None:
+        """See Login: its metadata is all that can be asked for without a browser."""
+        await self.metadata.probe()
 
     async def close(self) -> None:
         """Let go of threads and connections."""

@@ -36,6 +36,7 @@ class _Health:
     """How the last tries went: ``failure`` is "" after a good one."""
 
     failure: str = "not fetched yet"
+    kind: type[Unavailable] = Unavailable
     pause: float = 0.0
     next_try: float = 0.0
 
@@ -69,7 +70,8 @@ class ProviderDescription:
         if self._known is not None and _is_valid(self._known, now):
             return self._known.provider
         if not self._flight.is_under_way and 0 < self._health.next_try - self._clock() <= _LONGEST_PAUSE:
-            raise Unavailable(Reason.PROVIDER_DOWN, f"{self._name}: {self._health.failure or 'metadata: expired'}")
+            detail = f"{self._name}: {self._health.failure or 'metadata: expired'}"
+            raise self._health.kind(Reason.PROVIDER_DOWN, detail)
         known = await self._flight.join()
         if not _is_valid(known, now):
             raise Unavailable(Reason.PROVIDER_DOWN, f"{self._name}: metadata: expired (validUntil)")
@@ -136,8 +138,8 @@ class ProviderDescription:
         try:
             known = await self._newest()
         except Unavailable as fault:
-            self._failed(fault.detail)
-            raise Unavailable(Reason.PROVIDER_DOWN, f"{self._name}: {fault.detail}") from None
+            self._failed(fault.detail, type(fault))
+            raise type(fault)(Reason.PROVIDER_DOWN, f"{self._name}: {fault.detail}") from None
         if self._health.failure and self._health.failure != _Health().failure:
             _log.info("metadata is good again", login=self._name, place=self._place.name)
         self._health = _Health(failure="")
@@ -164,13 +166,13 @@ class ProviderDescription:
     def _read(self, content: bytes, now: float) -> Description:
         return describe(read_metadata(content, self._seal), self._section.idp, now)
 
-    def _failed(self, failure: str) -> None:
+    def _failed(self, failure: str, kind: type[Unavailable]) -> None:
         self.tell("failed")
         pause = min(max(_FIRST_PAUSE, self._health.pause * 2), _LONGEST_PAUSE)
         if failure != self._health.failure:
             kept = "the old copy stays in force" if self._known is not None else "there is no other copy"
             _log.warning("metadata cannot be used", login=self._name, place=self._place.name, why=failure, so=kept)
-        self._health = _Health(failure, pause, self._clock() + min(pause, _FILE_PAUSE))
+        self._health = _Health(failure, kind, pause, self._clock() + min(pause, _FILE_PAUSE))
 
 
 def certificate_remarks(provider: IdentityProvider, now: float) -> list[str]:

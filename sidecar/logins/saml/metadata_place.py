@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
+from sidecar.config.bounded import read_at_most
 from sidecar.config.saml import SamlLogin
 from sidecar.logins.http import ProviderHttp
 from sidecar.logins.saml.metadata_document import LARGEST, bad
@@ -54,6 +54,8 @@ class WebPlace:
         answer = await self._http.get_again(self.name, _TYPES, *self._validators)
         if answer.status == HTTPStatus.NOT_MODIFIED and any(self._validators):
             return None
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise answer.failure()
         if answer.status != HTTPStatus.OK:
             raise bad(f"{answer.place}: status {answer.status}")
         self._validators = (answer.etag, answer.modified)
@@ -85,12 +87,11 @@ class FilePlace:
 
     def _read(self) -> bytes | None:
         try:
-            with self._path.open("rb") as file:
-                status = os.fstat(file.fileno())
-                mark = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if mark == self._seen:
-                    return None
-                content = file.read(LARGEST + 1)
+            status = self._path.stat()
+            mark = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if mark == self._seen:
+                return None
+            content = read_at_most(self._path, LARGEST + 1)
         except OSError as error:
             raise bad(f"{self.name}: {error.strerror or error}") from None
         self._seen = mark
