@@ -6,7 +6,7 @@ import csv
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ class Company:
     now: float = field(default_factory=lambda: float(int(time.time())))
 
     def __post_init__(self) -> None:
-        with sqlite3.connect(self.folder / "app.db") as database:
+        with closing(sqlite3.connect(self.folder / "app.db")) as database, database:
             database.execute(USERS)
         self.configure(self.changes)
 
@@ -122,7 +122,7 @@ class Company:
 
     def users(self) -> dict[str, tuple[str, str, int]]:
         """By login (e-mail, role, active) of everybody in the application."""
-        with sqlite3.connect(self.folder / "app.db") as database:
+        with closing(sqlite3.connect(self.folder / "app.db")) as database, database:
             rows = database.execute("SELECT login, email, role, active FROM users ORDER BY login").fetchall()
         return {row[0]: (row[1], row[2], row[3]) for row in rows}
 

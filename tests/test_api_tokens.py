@@ -9,7 +9,7 @@ import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +219,7 @@ async def test_a_service_has_the_roles_that_it_was_given_and_an_account(world: W
         assert await caller.ask(made["token"]) == (200, "")
         assert last(running) == ("backup", "reader")
         assert await caller.ask(made["token"], "/api/admin/x") == (403, "role-missing")
-        with sqlite3.connect(tmp_path / "users.db") as users:
+        with closing(sqlite3.connect(tmp_path / "users.db")) as users, users:
             assert users.execute("SELECT role FROM users WHERE login = 'backup'").fetchall() == [("reader",)]
         # Another token of the same service, and one of a service that would pass for a person.
         assert await caller.ask((await terminal.issue("--service", "backup", "--role", "admin"))["token"]) == (200, "")

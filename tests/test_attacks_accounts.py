@@ -6,6 +6,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -250,7 +251,7 @@ async def test_t67_an_account_that_was_there_is_taken_over_by_a_verified_address
     monkeypatch.setattr(world_module, "PEOPLE", people)
     path = tmp_path / "users.db"
     address = users_table(path)
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         for person in people[:-1]:
             database.execute(
                 "INSERT INTO users (login, email, role) VALUES (?, ?, 'reader')", (person.login, person.email)

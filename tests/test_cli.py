@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.users = folder / "users.db"
-        with sqlite3.connect(self.users) as database:
+        with closing(sqlite3.connect(self.users)) as database, database:
             database.execute(USERS)
         self.configure()
         self.claims(**ADA)
@@ -55,7 +56,7 @@ class Desk:
 
     def rows(self) -> list[tuple[object, ...]]:
         """The application's users."""
-        with sqlite3.connect(self.users) as database:
+        with closing(sqlite3.connect(self.users)) as database, database:
             return database.execute("SELECT login, email, role FROM users").fetchall()
 
     def __call__(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -143,7 +144,7 @@ def test_plan_runs_no_statement_at_all(desk: Desk) -> None:
 
 
 def test_hooks_test_looks_up_for_real_and_changes_nothing(desk: Desk) -> None:
-    with sqlite3.connect(desk.users) as database:
+    with closing(sqlite3.connect(desk.users)) as database, database:
         database.execute("INSERT INTO users (login, email, role) VALUES ('ada', 'old@example.com', 'reader')")
     said = json.loads(desk("hooks", "test", "--user", "claims.json", "--json").stdout)
     assert (said["account"]["found"], said["account"]["assumed"]) == ("found", False)

@@ -8,6 +8,7 @@ import resource
 import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,8 @@ async def test_a_directory_that_is_not_there_is_not_made_by_looking(tmp_path: Pa
 
 
 async def test_databases_that_are_set_up_carelessly(tmp_path: Path, sqlite_url: str, postgres_url: str) -> None:
-    sqlite3.connect(tmp_path / "database.sqlite").execute("CREATE TABLE other (id INT)")
+    with closing(sqlite3.connect(tmp_path / "database.sqlite")) as other:
+        other.execute("CREATE TABLE other (id INT)")
     environment = {"USERS_DB": users_table(tmp_path / "users.db")}
     found = await examined(tmp_path, accounts(tmp_path), "directory-database", DIRECTORY_URL=sqlite_url, **environment)
     assert "journal_mode" in next(finding for finding in found if finding.severity is WARNING).seen
@@ -158,7 +160,6 @@ def test_sqlite_on_a_network_file_system_is_known_by_the_table_of_mounts(tmp_pat
 
 async def test_a_lookup_that_finds_anybody_and_one_that_fails(tmp_path: Path) -> None:
     database = users_table(tmp_path / "users.db")
-    connection = sqlite3.connect(tmp_path / "users.db")
     environment = {"DIRECTORY_URL": f"sqlite:///{tmp_path}/d.db", "USERS_DB": database}
     good = await examined(tmp_path, accounts(tmp_path), "hooks", **environment)
     assert (bad(good), one(good, "hook-lookup").severity) == (set(), OK)
@@ -169,7 +170,8 @@ async def test_a_lookup_that_finds_anybody_and_one_that_fails(tmp_path: Path) ->
         step = {"sql": {"on": "db", "query": statement, "params": {"login": "{{ account.key }}"}}}
         finding = one(await examined(tmp_path, accounts(tmp_path, lookup=step), "hooks", **environment), "hook-lookup")
         assert (finding.severity, word in finding.seen, finding.path) == (FAILURE, True, "provision.lookup"), finding
-    assert connection.execute("SELECT login FROM users").fetchall() == [("root",)]
+    with closing(sqlite3.connect(tmp_path / "users.db")) as connection:
+        assert connection.execute("SELECT login FROM users").fetchall() == [("root",)]
 
 
 async def test_a_hook_whose_template_breaks(tmp_path: Path) -> None:

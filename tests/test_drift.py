@@ -6,6 +6,7 @@ import csv
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ async def company(tmp_path: Path) -> Company:
 
 def act(company: Company, *statements: str) -> None:
     """Do something in the application behind everybody's back."""
-    with sqlite3.connect(company.folder / "app.db") as database:
+    with closing(sqlite3.connect(company.folder / "app.db")) as database, database:
         for statement in statements:
             database.execute(statement)
 
@@ -182,7 +183,7 @@ async def test_what_is_ours_is_put_right_and_nothing_else(company: Company) -> N
 
 def broken(company: Company, count: int) -> None:
     """Make *count* of those who are no admins ones."""
-    with sqlite3.connect(company.folder / "app.db") as database:
+    with closing(sqlite3.connect(company.folder / "app.db")) as database, database:
         logins = [(f"p{number:05}",) for number in range(4, 4 + count)]
         database.executemany("UPDATE users SET role = 'admin' WHERE login = ?", logins)
 
@@ -610,7 +611,7 @@ def test_the_command_leaves_with_other_codes(company: Company) -> None:
 
 
 def hostile(company: Company, names: Iterable[str]) -> None:
-    with sqlite3.connect(company.folder / "app.db") as database:
+    with closing(sqlite3.connect(company.folder / "app.db")) as database, database:
         database.executemany(
             "INSERT INTO users (login, email, role) VALUES (?, 'x', 'admin')", [(one,) for one in names]
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -15,13 +16,13 @@ from tests.world import USERS, Running, World
 
 def users_of(path: Path) -> list[tuple[str, str, str, int]]:
     """Rows of the application's users table."""
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         return list(connection.execute("SELECT login, email, role, active FROM users ORDER BY login"))
 
 
 def users_table(path: Path) -> str:
     """Make the application's users table; its address."""
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(USERS)
         connection.execute("INSERT INTO users (login, email, role) VALUES ('root', 'root@example.com', 'admin')")
     return f"sqlite:///{path}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from aiohttp import web
@@ -41,7 +42,7 @@ async def test_a_person_signs_in_gets_an_account_works_on_and_signs_out(
         await page.goto(f"{running.url}/page?x=1")
         await page.get_by_role("button", name="Ada Lovelace").click()
         await page.wait_for_url(f"{running.url}/page?x=1")
-        with sqlite3.connect(users) as database:
+        with closing(sqlite3.connect(users)) as database, database:
             rows = database.execute("SELECT login, email, role FROM users WHERE login <> 'root'").fetchall()
         assert rows == [("ada", "ada@example.com", "admin")]
         assert application.seen[-1].values("X-App-Roles") == ["admin,reader"]
@@ -72,5 +73,5 @@ async def test_somebody_who_may_not_enter_reads_why_and_finds_the_reference(
     shown = await page.locator("main").inner_text()
     (line,) = [line for line in running.audit() if line.get("effect") == "deny"]
     assert line["reference"] in shown
-    with sqlite3.connect(users) as database:
+    with closing(sqlite3.connect(users)) as database, database:
         assert database.execute("SELECT login FROM users").fetchall() == [("root",)]

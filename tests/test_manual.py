@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -263,7 +264,7 @@ async def test_what_fails_for_good_is_put_aside_warned_of_tried_again_or_dropped
     terminal = await beside(world, tmp_path, changes, REDIS_URL=redis_url)
     watch = terminal.running.sidecar.condition.accounts.backlog
     assert watch is not None
-    with sqlite3.connect(terminal.users) as connection:
+    with closing(sqlite3.connect(terminal.users)) as connection, connection:
         connection.execute("ALTER TABLE users RENAME TO away")
     made = await terminal.good("users", "add", "ada", "--email", "ada@example.com")
 
@@ -283,7 +284,7 @@ async def test_what_fails_for_good_is_put_aside_warned_of_tried_again_or_dropped
     assert (await terminal("outbox", "show", "nothing")).code == 1
     assert (await terminal.good("outbox", "retry", "dead", "--dry-run"))["tried_again"] == 1
     assert (await terminal("outbox", "drop", "dead")).code == 2
-    with sqlite3.connect(terminal.users) as connection:
+    with closing(sqlite3.connect(terminal.users)) as connection, connection:
         connection.execute("ALTER TABLE away RENAME TO users")
     assert (await terminal.good("outbox", "retry", item["id"]))["tried_again"] == 1
     await terminal.has_row("ada")
@@ -301,14 +302,14 @@ async def test_a_duty_that_is_dropped_is_done_by_nobody(world: World, redis_url:
     terminal = await beside(world, tmp_path, REDIS_URL=redis_url)
     async with terminal.running.browser() as browser:
         await browser.sign_in("ada")
-    with sqlite3.connect(terminal.users) as connection:
+    with closing(sqlite3.connect(terminal.users)) as connection, connection:
         connection.execute("ALTER TABLE users RENAME TO away")
     await terminal.good("users", "disable", "ada")
     (item,) = (await terminal.good("outbox", "list", "--person", "ada"))["items"]
     said = await terminal("outbox", "drop", item["id"], "--dry-run")
     assert "1 of them leave an account as it is" in said.out
     await terminal.good("outbox", "drop", item["id"], "--yes")
-    with sqlite3.connect(terminal.users) as connection:
+    with closing(sqlite3.connect(terminal.users)) as connection, connection:
         connection.execute("ALTER TABLE away RENAME TO users")
     provisioner = terminal.running.sidecar.condition.accounts.provisioner
     assert provisioner is not None
@@ -321,14 +322,14 @@ async def test_a_duty_that_is_dropped_is_done_by_nobody(world: World, redis_url:
 async def test_an_account_is_looked_at_again_on_demand_and_the_command_waits_for_it(terminal: Terminal) -> None:
     await terminal.good("users", "add", "ada", "--email", "ada@example.com", "--group", "wiki-editors")
     await terminal.has_row("ada")
-    with sqlite3.connect(terminal.users) as connection:
+    with closing(sqlite3.connect(terminal.users)) as connection, connection:
         connection.execute("UPDATE users SET role = 'reader'")
     would = await terminal.good("users", "provision", "ada", "--dry-run")
     assert would["calls"][0]["does"].startswith("SELECT")
     done = await terminal.good("users", "provision", "ada")
     assert done["state"] == "provisioned"
     assert terminal.rows()[0][2] == "editor"
-    with sqlite3.connect(terminal.users) as connection:
+    with closing(sqlite3.connect(terminal.users)) as connection, connection:
         connection.execute("ALTER TABLE users RENAME TO away")
     assert (await terminal("users", "provision", "ada", "--wait", "0.2")).code == 3
 

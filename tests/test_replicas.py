@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,7 @@ async def test_t58_when_redis_is_down_the_answer_is_503_and_it_recovers_by_itsel
 async def test_the_users_table_has_no_unique_index_so_the_sidecar_alone_prevents_doubles(tmp_path: Path) -> None:
     path = tmp_path / "users.db"
     users_table(path)
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO users (login) VALUES ('twin'), ('twin')")
     assert [row[0] for row in users_of(path)].count("twin") == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ async def test_the_account_of_somebody_who_was_here_before_scim_goes_with_them(w
         assert user is not None
         assert old.id != user.person_id
         who = Identity("corp", running.provider.issuer, "", "alan", claims={"preferred_username": "alan"})
-        with sqlite3.connect(tmp_path / "directory.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "directory.db")) as connection, connection:
             query = "SELECT subject FROM sidecar_identity WHERE person_id = ?"
             subject = connection.execute(query, [old.id]).fetchone()[0]
         with pytest.raises(Refused) as end:
@@ -213,7 +214,7 @@ async def test_t72_a_deactivation_ends_everything_in_two_replicas_although_the_a
         sockets = [
             await http.ws_connect(f"http://127.0.0.1:{running.port}/ws", headers=headers) for running in (one, other)
         ]
-        with sqlite3.connect(users) as connection:
+        with closing(sqlite3.connect(users)) as connection, connection:
             connection.execute("ALTER TABLE users RENAME TO away")
         answer = await scim.patch(f"/Users/{made['id']}", OFF)
         assert (answer.status, answer.body["active"]) == (200, False)
@@ -228,7 +229,7 @@ async def test_t72_a_deactivation_ends_everything_in_two_replicas_although_the_a
             return bool(found["state"] == state)
 
         await until(lambda: state_is("retrying"))
-        with sqlite3.connect(users) as connection:
+        with closing(sqlite3.connect(users)) as connection, connection:
             connection.execute("ALTER TABLE away RENAME TO users")
         world.clock.ahead = 7200
         await until(lambda: state_is("deactivated"), 30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_what_could_not_be_done_is_set_aside_said_and_shown(sync: Sync, company:
     told(sync("run", "hr", "--json"))
     company.list([person(1, mail="x@example.com"), person(2, mail="y@example.com"), *map(person, range(3, 11))])
     plan = told(sync("plan", "hr", "--json"))
-    with sqlite3.connect(company.folder / "directory.db") as database:
+    with closing(sqlite3.connect(company.folder / "directory.db")) as database, database:
         # A run that was killed goes on; meanwhile another source has taken somebody over.
         database.execute("UPDATE sidecar_sync_run SET state = 'applying' WHERE id = ?", (plan["run"],))
         database.execute("UPDATE sidecar_person SET source = 'scim:x' WHERE username = 'p00001'")
@@ -199,7 +200,7 @@ def test_a_run_that_keeps_failing_leaves_with_one(sync: Sync, company: Company) 
     told(sync("run", "hr", "--json"))
     company.list(person(number, name="X") for number in range(1, 11))
     plan = told(sync("plan", "hr", "--json"))
-    with sqlite3.connect(company.folder / "directory.db") as database:
+    with closing(sqlite3.connect(company.folder / "directory.db")) as database, database:
         database.execute("UPDATE sidecar_sync_run SET state = 'applying' WHERE id = ?", (plan["run"],))
         database.execute("UPDATE sidecar_person SET source = 'scim:x'")
     failed = told(sync("apply", "--plan", plan["plan"], "--json"), 1)

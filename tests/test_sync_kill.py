@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def lists(chance: random.Random) -> Iterator[list[dict[str, str]]]:
 
 
 def end_of(company: Company) -> dict[str, Any]:
-    with sqlite3.connect(company.folder / "directory.db") as database:
+    with closing(sqlite3.connect(company.folder / "directory.db")) as database, database:
         people = database.execute(
             "SELECT t.external, p.active, p.source, t.mark, t.missing, pr.email, pr.groups, pr.claims"
             " FROM sidecar_sync_track t JOIN sidecar_person p ON p.id = t.person_id"

@@ -10,6 +10,7 @@ import re
 import sqlite3
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import click.testing
@@ -48,7 +49,7 @@ def run(command: str) -> str:
     """What *command* prints."""
     if command.startswith("sqlite3"):
         file, statement = re.fullmatch(r'sqlite3 (\S+) "(.*)"', command).groups()  # type: ignore[union-attr]
-        with sqlite3.connect(file) as database:
+        with closing(sqlite3.connect(file)) as database, database:
             return "\n".join("|".join(map(str, row)) for row in database.execute(statement))
     result = click.testing.CliRunner().invoke(main, command.split()[1:], env={**SECRETS, "NO_COLOR": "1"})
     return result.output
