@@ -15,7 +15,7 @@ from sidecar.telemetry.sinks import Sink
 # Seconds until lines are written: what is told once, and what is told of each request of somebody who is known. To wake
 # a thread costs the event loop more than a hundred lines do, as both want Python's lock.
 _FLUSH_AFTER = 0.05
-_FLUSH_ORDINARY_AFTER = 0.25
+_FLUSH_ORDINARY_AFTER = 0.1
 # Seconds that the end waits for a sink that hangs.
 _PATIENCE = 3.0
 

@@ -11,13 +11,15 @@ import structlog
 
 from sidecar.telemetry.chaining import Chain
 from sidecar.telemetry.lines import Line, Stamp, size_of, written
-from sidecar.telemetry.sinks import Sink
+from sidecar.telemetry.sinks import FileSink, Sink, StdoutSink
 
 _log = structlog.get_logger("audit")
 _MOST_WAITING = 100_000
 # A stranger decides how long a path is, and so a line.
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_AT_ONCE = 1000
+# A file takes few as quickly as many, and the event loop waits for Python's lock while lines are worded and chained.
+_MOST_FOR_FILE = 100
 _RETRY_AFTER = 1.0
 # Longer than any sink that has a patience of its own takes for its first word.
 _HANGS_AFTER = 20.0
@@ -30,6 +32,7 @@ class Outlet:
         """Write to *sink*, as links of *chain*; the thread begins with the first line."""
         self._sink = sink
         self._chain = chain
+        self._most = min(_MOST_AT_ONCE, _MOST_FOR_FILE) if isinstance(sink, FileSink | StdoutSink) else _MOST_AT_ONCE
         self._waiting: deque[Line] = deque()
         self._stamp = Stamp()
         self._rest = b""
@@ -135,7 +138,7 @@ class Outlet:
     def _take(self) -> None:
         lines: list[Line] = []
         with contextlib.suppress(IndexError):
-            while len(lines) < _MOST_AT_ONCE:
+            while len(lines) < self._most:
                 lines.append(self._waiting.popleft())
         texts = written(lines, self._stamp)
         try:
