@@ -13,7 +13,7 @@ from sidecar.telemetry.personal import Policy
 from sidecar.telemetry.sinks import Sink
 
 # Seconds until lines are written: what is told once, and what is told of each request of somebody who is known. To wake
-# a thread costs the event loop more than a hundred lines do, as both want Python's lock.
+# a thread costs the event loop more than many lines do, as both want Python's lock.
 _FLUSH_AFTER = 0.05
 _FLUSH_ORDINARY_AFTER = 0.1
 # Seconds that the end waits for a sink that hangs.
@@ -121,15 +121,17 @@ class AuditLog:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._begin()
+            for outlet in self._outlets:
+                outlet.wake()
             return
         self._is_patient = seconds > _FLUSH_AFTER
-        self._timer = loop.call_later(seconds, self._begin)
+        self._timer = loop.call_later(seconds, self._tend)
 
-    def _begin(self) -> None:
+    def _tend(self) -> None:
         self._timer = None
-        for outlet in self._outlets:
-            outlet.wake()
+        again = [seconds for outlet in self._outlets if (seconds := outlet.tend()) is not None]
+        if again:
+            self._schedule(min(again))
 
     def flush(self) -> None:
         """Wait until everything is written, or cannot be, for a few seconds at most."""

@@ -40,9 +40,17 @@ class Chain:
         self._anchored = clock()
         self._is_uncovered = False
 
-    def seal(self, lines: Sequence[bytes], lost: int) -> bytes:
-        """*lines* chained, with an anchor where one is due; *lost* lines were thrown away so far. Raises OSError."""
-        is_due = (self._is_uncovered or bool(lines)) and self._is_due()
+    @property
+    def wants_anchor(self) -> bool:
+        """True when ``seal`` would begin with an anchor or end with one, for which it asks where it goes."""
+        return not self._number or self._is_due()
+
+    def seal(self, lines: Sequence[bytes], lost: int, *, may_ask: bool = True) -> bytes:
+        """*lines* chained, with an anchor where one is due; *lost* lines were thrown away so far. Raises OSError.
+
+        Unless it *may_ask*, an anchor is left for later, when the chain has begun.
+        """
+        is_due = may_ask and (self._is_uncovered or bool(lines)) and self._is_due()
         # Asked before anything is counted: when nobody can know, nothing has happened yet.
         after = self._place() if is_due or not self._number else ""
         sealed = [] if self._number else [self._anchor("first", lost, after)]

@@ -20,7 +20,11 @@ _MOST_BYTES = 64 * 1024 * 1024
 _MOST_AT_ONCE = 1000
 # A file takes few as quickly as many, and the event loop waits for Python's lock while lines are worded and chained.
 _MOST_FOR_FILE = 100
+# Pieces that wait for the thread.
+_MOST_SEALED = 10
 _RETRY_AFTER = 1.0
+# Seconds: time for some requests, and for the thread to write.
+_TEND_SOON, _TEND_LATER = 0.002, 0.1
 # Longer than any sink that has a patience of its own takes for its first word.
 _HANGS_AFTER = 20.0
 
@@ -32,13 +36,19 @@ class Outlet:
         """Write to *sink*, as links of *chain*; the thread begins with the first line."""
         self._sink = sink
         self._chain = chain
-        self._most = min(_MOST_AT_ONCE, _MOST_FOR_FILE) if isinstance(sink, FileSink | StdoutSink) else _MOST_AT_ONCE
+        self._is_file = isinstance(sink, FileSink | StdoutSink)
+        self._most = min(_MOST_AT_ONCE, _MOST_FOR_FILE) if self._is_file else _MOST_AT_ONCE
+        # Worded and chained, with their number; made by whoever has the lock, which the event loop never waits for.
+        self._sealed: deque[tuple[bytes, int]] = deque()
+        self._sealing = threading.Lock()
+        # Whether the thread has to seal, as the event loop does not.
+        self._is_alone = True
         self._waiting: deque[Line] = deque()
         self._stamp = Stamp()
         self._rest = b""
         self._lines_in_rest = 0
         self._put = 0
-        # Each is counted by one thread only.
+        # Each is counted by one thread only, or under the lock.
         self._bytes_put = self._bytes_dropped = self._bytes_taken = 0
         self._written = 0
         self._wake = threading.Event()
@@ -76,8 +86,33 @@ class Outlet:
         held = self._bytes_put - self._bytes_dropped - self._bytes_taken
         return len(self._waiting) < _MOST_WAITING and held + size <= _MOST_BYTES
 
+    def tend(self) -> float | None:
+        """Have what waits written; for the event loop, which words and chains lines for a file itself, a few at a time.
+
+        A thread that did it would keep the event loop from Python's lock whenever the system has no core for it. Gives
+        the seconds after which it wants to be tended again; None when nothing is left to do here.
+        """
+        if not self._is_file or (self._chain is not None and self._chain.wants_anchor):
+            self.wake()
+            return None
+        self._is_alone = False
+        if len(self._sealed) < _MOST_SEALED and self._sealing.acquire(blocking=False):
+            try:
+                if self._waiting:
+                    self._sealed.append(self._seal(may_ask=False))
+            finally:
+                self._sealing.release()
+            if self._waiting and len(self._sealed) < _MOST_SEALED:
+                return _TEND_SOON
+        self._ring()
+        return _TEND_LATER if self._waiting else None
+
     def wake(self) -> None:
-        """Begin to write what waits."""
+        """Have the thread do it all."""
+        self._is_alone = True
+        self._ring()
+
+    def _ring(self) -> None:
         if self._thread is None:
             # A thread that hangs in a write must not keep the process from ending.
             self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
@@ -114,7 +149,7 @@ class Outlet:
     def _end(self) -> None:
         """Write the last anchor, so that nobody can cut off what stands before it."""
         try:
-            last = b"" if self._chain is None or self._rest else self._chain.end(self.dropped)
+            last = b"" if self._chain is None or self._rest or self._sealed else self._chain.end(self.dropped)
             while last:
                 last = last[self._sink.write(last) :]
         except OSError as error:
@@ -136,25 +171,37 @@ class Outlet:
                 self._told.notify_all()
 
     def _take(self) -> None:
+        with self._sealing:
+            if self._sealed:
+                pieces = [self._sealed.popleft() for _ in range(len(self._sealed))]
+                self._rest, self._lines_in_rest = b"".join([text for text, _ in pieces]), sum([n for _, n in pieces])
+            else:
+                self._rest, self._lines_in_rest = self._seal(may_ask=True)
+
+    def _seal(self, *, may_ask: bool) -> tuple[bytes, int]:
+        """The next lines, worded and chained, and their number; under the lock. Raises OSError where it *may_ask*."""
         lines: list[Line] = []
         with contextlib.suppress(IndexError):
             while len(lines) < self._most:
                 lines.append(self._waiting.popleft())
         texts = written(lines, self._stamp)
-        try:
-            self._rest = b"".join(texts) if self._chain is None else self._chain.seal(texts, self.dropped)
-        except OSError:
-            self._waiting.extendleft(reversed(lines))
-            raise
+        if self._chain is None:
+            sealed = b"".join(texts)
+        else:
+            try:
+                sealed = self._chain.seal(texts, self.dropped, may_ask=may_ask)
+            except OSError:
+                self._waiting.extendleft(reversed(lines))
+                raise
         self._bytes_taken += sum(map(size_of, lines))
-        self._lines_in_rest = len(lines)
+        return sealed, len(lines)
 
     def _pause(self) -> float | None:
         return None if self._chain is None else self._chain.pause()
 
     def _write_all(self) -> OSError | None:
         """Write everything that waits; what the sink did not take is first the next time."""
-        while self._waiting or self._rest or self._pause() == 0:
+        while self._rest or self._sealed or (self._waiting and self._is_alone) or self._pause() == 0:
             self._began = time.monotonic()
             try:
                 if not self._rest:
