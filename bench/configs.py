@@ -21,6 +21,8 @@ class Place:
     issuer: str
     redis: str
     workers: int = 2
+    # Where browsers find it, if that is another place: one replica of several.
+    public: str = ""
 
     @property
     def url(self) -> str:
@@ -206,7 +208,7 @@ def sidecar(place: Place, events: str = "") -> str:
     """The sidecar with sessions in Redis and one audit line for each decision, or what *events* says."""
     return _SIDECAR.format(
         port=place.port,
-        url=place.url,
+        url=place.public or place.url,
         workers=place.workers,
         upstream=place.application,
         issuer=place.issuer,

@@ -277,6 +277,10 @@ class Surroundings:
         """Start one more sidecar."""
         return self._peer(KINDS[1], self.place(to_taker=to_taker, workers=workers))
 
+    def replica(self, of: Peer) -> Peer:
+        """Start a sidecar that browsers find where that one is."""
+        return self._peer(KINDS[1], replace(self.place(workers=1), public=of.place.url))
+
     def without_decisions(self) -> Peer:
         """Start a sidecar that writes no audit lines about decisions."""
         kind = replace(KINDS[1], start=partial(start_sidecar, events='"!decision"'))

@@ -7,6 +7,7 @@ import secrets
 import statistics
 import time
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 import aiohttp
 import redis
@@ -134,7 +135,8 @@ async def _timed(places: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[floa
 def revocation(here: Surroundings, report: Report) -> None:
     """Sign out at one replica, and ask the other until it refuses."""
     rounds = 5 if report.is_quick else 20
-    replicas = [here.sidecar(), here.sidecar()]
+    first = here.sidecar()
+    replicas = [first, here.replica(first)]
     took = asyncio.run(_ended(replicas, rounds))
     here.end(replicas)
     row = (f"{rounds}", f"{statistics.median(took):.1f}", f"{max(took):.1f}")
@@ -152,7 +154,7 @@ async def _ended(replicas: Sequence[Peer], rounds: int) -> list[float]:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
 
         async def ask(url: str, method: str, path: str) -> int:
-            lines = {"Cookie": cookie, "Origin": url, "Sec-Fetch-Site": "same-origin"}
+            lines = {"Cookie": cookie, "Origin": here, "Host": urlsplit(here).netloc, "Sec-Fetch-Site": "same-origin"}
             async with http.request(method, url + path, headers=lines, allow_redirects=False) as answer:
                 return answer.status
 

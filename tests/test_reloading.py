@@ -16,6 +16,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from sidecar.cli.watching import Watch, Watched
 from sidecar.config.loader import load
 from sidecar.hooks.passwords import FILTERS
 from sidecar.reloading import Reloading
@@ -263,6 +264,25 @@ async def test_an_administrator_reloads_at_the_console_and_nobody_else(world: Wo
     (line,) = made.events("configuration-loaded")
     assert (line["trigger"], line["by"]) == ("console", "ada")
     assert [line.get("result") for line in made.events("console-act")] == ["done", "refused"]
+
+
+async def test_what_changed_before_the_first_look_is_not_missed(tmp_path: Path) -> None:
+    file = tmp_path / "support"
+    file.write_text("changed after it was read")
+    told: list[bool] = []
+
+    async def changed() -> None:
+        told.append(True)
+
+    watching = asyncio.create_task(Watch(lambda: Watched([file], 0.005, is_on=True), changed).run())
+
+    async def is_told() -> bool:
+        return bool(told)
+
+    await until(is_told)
+    await asyncio.sleep(0.1)
+    assert told == [True]
+    watching.cancel()
 
 
 def test_every_logger_of_ours_has_a_name_that_a_level_can_be_set_for() -> None:

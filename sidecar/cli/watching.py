@@ -31,7 +31,9 @@ class Watch:
 
     async def run(self) -> None:
         """Look for ever."""
-        seen = last = await self._look()
+        # Nothing is taken for seen: files may have changed after they were read and before the first look.
+        seen: Stamps = {}
+        last = await self._look()
         while True:
             await asyncio.sleep(self._watched().every)
             now = await self._look()
