@@ -32,7 +32,7 @@ class Watch:
     async def run(self) -> None:
         """Look for ever."""
         # Nothing is taken for seen: files may have changed after they were read and before the first look.
-        seen: Stamps = {}
+        seen: Stamps | None = None
         last = await self._look()
         while True:
             await asyncio.sleep(self._watched().every)
@@ -40,7 +40,7 @@ class Watch:
             is_quiet, last = now == last, now
             if not self._watched().is_on:
                 seen = now
-            elif is_quiet and _differs(seen, now):
+            elif is_quiet and (seen is None or _differs(seen, now)):
                 await self._changed()
                 # Files that are new to us count as they are; what changed while they were read is seen next time.
                 last = await self._look()
