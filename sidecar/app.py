@@ -226,7 +226,6 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         hosts=frozenset([site.host, *(host.lower() for host in config.server.hosts)]),
         is_secure=site.style.secure,
         largest_head=config.server.max_header,
-        clock=clock,
         is_windows=config.app.ignore_case,
         certificates=config.certificates,
     )

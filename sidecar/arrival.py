@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from aiohttp import hdrs, web
@@ -44,14 +44,13 @@ class Arrival:
         hosts: frozenset[str],
         is_secure: bool,
         largest_head: int,
-        clock: Callable[[], float],
         is_windows: bool = False,
         certificates: Certificates | None = None,
     ) -> None:
         """Believe X-Forwarded-For from *trusted* peers only; *hosts* are lower-case names without port.
 
-        *largest_head* bounds all header lines together, in bytes; *clock* gives epoch seconds; *is_windows* when the
-        application is careless about names; *certificates* says who may pass on the certificates of clients.
+        *largest_head* bounds all header lines together, in bytes; *is_windows* when the application is careless about
+        names; *certificates* says who may pass on the certificates of clients.
         """
         self._trusted = tuple(trusted)
         self._hosts = hosts
@@ -59,13 +58,12 @@ class Arrival:
         self._largest_head = largest_head
         self._is_windows = is_windows
         self._certificates = certificates
-        self._clock = clock
         self._second = -1
         self._beginning = ""
         self._chances: list[str] = []
 
-    def visit(self, request: web.BaseRequest, target: Target = _NOWHERE) -> Visit:
-        """Everything, but the path only from a *target*; never fails, so that a refusal can be answered too."""
+    def visit(self, request: web.BaseRequest, now: float, target: Target = _NOWHERE) -> Visit:
+        """Everything at *now* (epoch seconds), the path only from a *target*; never fails: a refusal needs it, too."""
         headers = request.headers
         peer = request.remote or ""
         client = client_address(peer, headers.getall("X-Forwarded-For", ()), self._trusted) if self._trusted else peer
@@ -80,7 +78,7 @@ class Arrival:
             authorization=headers.get(hdrs.AUTHORIZATION, ""),
             wants_page=wants_page(request.method, headers),
             is_browser="Sec-Fetch-Mode" in headers or "X-Requested-With" in headers,
-            reference=self._reference(),
+            reference=self._reference(now),
             certificate=self._certificate(peer, request) if self._certificates is not None else b"",
         )
 
@@ -91,8 +89,8 @@ class Arrival:
             return b""
         return certificate_in(request.headers.getall(section.header), section.format)
 
-    def again(self, before: Visit, path: str) -> Visit | None:
-        """Visit of somebody who came with the same lines before, now to a *path* that is simple.
+    def again(self, before: Visit, path: str, now: float) -> Visit | None:
+        """Visit at *now* of somebody who came with the same lines before, to a *path* that is simple.
 
         None when the application could read that path in another way.
         """
@@ -108,7 +106,7 @@ class Arrival:
             before.authorization,
             path,
             before.wants_page,
-            self._reference(),
+            self._reference(now),
             before.certificate,
             before.is_browser,
         )
@@ -123,11 +121,11 @@ class Arrival:
         # Fetch Metadata, section 2: browsers send it to https only (and to this very machine).
         return "https" if self._is_secure and "Sec-Fetch-Mode" in request.headers else ""
 
-    def _reference(self) -> str:
+    def _reference(self, now: float) -> str:
         if not self._chances:
             fresh = secrets.token_hex(CHANCE // 2 * _CHANCES)
             self._chances = [fresh[at : at + CHANCE] for at in range(0, len(fresh), CHANCE)]
-        second = int(self._clock())
+        second = int(now)
         if second != self._second:
             self._second, self._beginning = second, beginning_of(second)
         return self._beginning + self._chances.pop()

@@ -21,7 +21,6 @@ from sidecar.core.regulars import varies, without_varying
 from sidecar.gate import Admission, Gate
 from sidecar.limits import Limits
 from sidecar.model import Visit
-from sidecar.telemetry.audit import OpenForm
 from sidecar.upstream import Client, Departure, Ending, Outgoing, written
 
 _MOST_KEPT = 4096
@@ -39,7 +38,7 @@ class Regular:
     ``admission`` is the last one; what is written about the person is written anew when it says something else.
     """
 
-    __slots__ = ("admission", "ended", "forms", "lines", "tail", "visit")
+    __slots__ = ("admission", "ended", "lines", "tail", "visit")
 
     def __init__(self, visit: Visit, lines: Sequence[bytes]) -> None:
         """Remember a *visit*, and its *lines* for the application but for those about the person.
@@ -51,8 +50,6 @@ class Regular:
         self.admission: Admission | None = None
         self.tail = b""
         self.ended: Callable[[], Ending] | None = None
-        # The audit line of each rule that lets them in.
-        self.forms: dict[str, OpenForm | None] = {}
 
     @property
     def gaps(self) -> int:
@@ -100,7 +97,7 @@ class Express:
         if not _is_ordinary(request):
             return None
         target = self._arrival.target(request)
-        visit = self._arrival.visit(request, target)
+        visit = self._arrival.visit(request, now, target)
         if target.authority or self._is_ours(visit.path):
             return None
         self._arrival.refuse_strange_hosts(visit, request)
@@ -129,7 +126,7 @@ class Express:
         regular = self._regulars.get((head, origin))
         if regular is None or len(values) != regular.gaps or self._is_ours(path):
             return None
-        visit = self._arrival.again(regular.visit, path)
+        visit = self._arrival.again(regular.visit, path, now)
         if visit is None:
             return None
         return self._sent(client, regular, visit, target, values, now)
@@ -155,10 +152,7 @@ class Express:
         if departure is None:
             return None
         self._limits.request(visit, now)
-        rule = admission.decision.rule
-        if rule not in regular.forms:
-            regular.forms[rule] = gate.form_of(admission, visit)
-        gate.say_again(regular.forms[rule], visit, now)
+        gate.say_again(admission, visit, now)
         return visit, departure
 
     def _write(self, regular: Regular, admission: Admission) -> bool:
@@ -171,7 +165,6 @@ class Express:
         regular.tail = b"%b%b%b\r\n" % (regular.lines[-1], forwarding, person.data)
         regular.ended = partial(self._gate.endings.of_late, caller.session) if caller is not None else None
         regular.admission = admission
-        regular.forms.clear()
         return True
 
     def _lines(self, request: web.BaseRequest, visit: Visit) -> list[bytes] | None:

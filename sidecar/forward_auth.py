@@ -119,7 +119,7 @@ class ForwardAuth:
     ) -> tuple[Decision, Sequence[Line] | web.Response]:
         admitted = None if visit.authorization else self.gate.admit(visit, now)
         if admitted is not None:
-            self.gate.say_again(self.gate.form_of(admitted, visit), visit, now)
+            self.gate.say_again(admitted, visit, now)
             self._refuse_foreign(request)
             return admitted.decision, admitted.lines
         decision, caller = await self.gate.judge(visit, now)

@@ -140,7 +140,7 @@ class Front:
                 self.end_trip(began)
 
     async def _answer(self, request: web.BaseRequest, trip: Trip | None, now: float) -> web.StreamResponse:
-        visit, target = trip.visit if trip is not None else self.arrival.visit(request), None
+        visit, target = trip.visit if trip is not None else self.arrival.visit(request, now), None
         note(reference=visit.reference)
         try:
             if trip is not None:

@@ -274,8 +274,8 @@ class Gate:
         fields |= verdict.told() if verdict is not None else {}
         self.audit.record(Event.DECISION, fields)
 
-    def form_of(self, admission: Admission, visit: Visit) -> OpenForm | None:
-        """The line that ``say_again`` writes each time; None where it writes none."""
+    def say_again(self, admission: Admission, visit: Visit, now: float) -> None:
+        """Note that somebody got in: the same line as ever, of which nearly all was written before."""
         caller = admission.caller
         # With all that ``_told`` reads of a visit: a front proxy asks about any method.
         key = (admission.decision.rule, caller.session.id if caller else "", visit.method, visit.host, visit.client)
@@ -285,12 +285,8 @@ class Gate:
                 self._forms.clear()
             told = _told(admission.decision, visit, caller)
             known = self._forms[key] = (caller, self.audit.form(Event.DECISION, told, "path", "reference"))
-        return known[1]
-
-    def say_again(self, form: OpenForm | None, visit: Visit, now: float) -> None:
-        """Note that somebody got in: the same line as ever, of which nearly all was written before."""
-        if form is not None:
-            self.audit.fill(form, now, visit.path, visit.reference)
+        if known[1] is not None:
+            self.audit.fill(known[1], now, visit.path, visit.reference)
 
     async def _turn_away(
         self, request: web.BaseRequest, visit: Visit, target: Target, decision: Decision, caller: Caller | None

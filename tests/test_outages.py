@@ -55,8 +55,11 @@ class Switched:
                 return answer
             return await handler(request)
 
+        await self._serve(counted)
+
+    async def _serve(self, middleware: Any) -> None:
         app = self.provider.app()
-        app.middlewares.append(counted)
+        app.middlewares.append(middleware)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", urlsplit(self.provider.issuer).port).start()
@@ -259,13 +262,7 @@ class Picky(Switched):
                 self.last = json.loads(answer.body)["refresh_token"]
             return answer
 
-        app = self.provider.app()
-        app.middlewares.append(picky)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", urlsplit(self.provider.issuer).port).start()
-        self._world._closers.append(runner.cleanup)
-        self._stop = runner.cleanup
+        await self._serve(picky)
 
 
 @pytest.mark.parametrize(

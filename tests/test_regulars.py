@@ -104,13 +104,13 @@ def test_t60_a_line_that_came_empty_is_another_than_one_with_a_value() -> None:
 
 
 def test_nothing_that_varies_means_anything_here() -> None:
-    arrival = Arrival(trusted=(), hosts=frozenset(["h"]), is_secure=True, largest_head=9999, clock=lambda: 0.0)
+    arrival = Arrival(trusted=(), hosts=frozenset(["h"]), is_secure=True, largest_head=9999)
     plan = HeaderPlan(frozenset())
 
     def visit(value: str) -> object:
         headers = CIMultiDict({"Host": "h", **{name.decode(): value for name in VARYING}})
         request: web.BaseRequest = make_mocked_request("GET", "/", headers=headers)
-        found = arrival.visit(request)
+        found = arrival.visit(request, 0.0)
         return [getattr(found, name) for name in found.__slots__ if name != "reference"]
 
     assert visit("x") == visit("Bearer text/html cors navigate")

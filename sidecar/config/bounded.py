@@ -8,7 +8,7 @@ import select
 import stat
 from pathlib import Path
 
-# Seconds for all that a pipe has to say: `sidecar check <(decrypt config.yaml)` takes a moment.
+# Milliseconds for each piece that a pipe has to say: `sidecar check <(decrypt config.yaml)` takes a moment.
 _PATIENCE = 5000
 _PIECE = 1 << 16
 

@@ -121,11 +121,12 @@ class Console:
             self._busy -= 1
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        visit = self.arrival.visit(request)
+        now = self.clock()
+        visit = self.arrival.visit(request, now)
         try:
             visit, _ = self.arrival.locate(visit, request)
             self.arrival.refuse_strange_hosts(visit, request)
-            return await self._answer(request, visit, self.clock())
+            return await self._answer(request, visit, now)
         except Refused as refused:
             return self.answers.refused(visit, refused)
         except Unavailable as fault:

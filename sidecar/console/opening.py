@@ -158,7 +158,6 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
             hosts=frozenset([site.host]),
             is_secure=site.style.secure,
             largest_head=config.server.max_header,
-            clock=clock,
         ),
         portal=portal,
         operators=Operators(

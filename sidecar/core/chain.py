@@ -51,12 +51,10 @@ def linked(line: bytes, chain: str, number: int, last: bytes, sign: Sign | None 
 
 def linked_all(lines: Iterable[bytes], chain: str, number: int, last: bytes) -> tuple[list[bytes], bytes]:
     """*lines* as ``linked`` would have each, from *number* on after the hash *last*; and the hash of the last one."""
-    sealed, between = [], f',"chain":"{chain}","n":'.encode()
-    for line in lines:
-        body = b"%b%b%d" % (line[:-2], between, number)
-        last = hashlib.sha256(last + body).digest()
-        sealed.append(b'%b,"hash":"%b"}\n' % (body, last.hex().encode()))
-        number += 1
+    sealed = []
+    for place, line in enumerate(lines, number):
+        text, last = linked(line, chain, place, last)
+        sealed.append(text)
     return sealed, last
 
 

@@ -50,10 +50,15 @@ class Answer:
             raise self.failure()
         return self.json_object()
 
-    def failure(self) -> Unavailable:
-        """What to raise for its status: only with 5xx (RFC 9110, section 15.6) the server says that it is its fault."""
-        kind = Unreached if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR else Unavailable
-        return kind(Reason.PROVIDER_DOWN, f"{self.place}: status {self.status}")
+    def failure(self, *, is_answer: bool = False) -> Unavailable:
+        """What to raise for its status: only with 5xx (RFC 9110, section 15.6) the server says that it is its fault.
+
+        Any other *is_answer* where it is about one question only, see Unavailable.
+        """
+        said = f"{self.place}: status {self.status}"
+        if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Unreached(Reason.PROVIDER_DOWN, said)
+        return Unavailable(Reason.PROVIDER_DOWN, said, is_answer=is_answer)
 
 
 class ProviderHttp:

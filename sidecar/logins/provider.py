@@ -152,9 +152,7 @@ def _failure(answer: Answer, refusal: Reason) -> Refused | Unavailable:
         if code in _ITS_OWN_FAULT:
             return Unreached(Reason.PROVIDER_DOWN, said)
         return Unavailable(Reason.PROVIDER_DOWN, said, is_answer=code not in _ABOUT_US)
-    if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: status {answer.status}", is_answer=True)
-    return answer.failure()
+    return answer.failure(is_answer=True)
 
 
 def _tokens(answer: Answer) -> Tokens:

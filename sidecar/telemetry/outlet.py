@@ -37,7 +37,7 @@ class Outlet:
         self._sink = sink
         self._chain = chain
         self._is_file = isinstance(sink, FileSink | StdoutSink)
-        self._most = min(_MOST_AT_ONCE, _MOST_FOR_FILE) if self._is_file else _MOST_AT_ONCE
+        self._most = _MOST_FOR_FILE if self._is_file else _MOST_AT_ONCE
         # Worded and chained, with their number; made by whoever has the lock, which the event loop never waits for.
         self._sealed: deque[tuple[bytes, int]] = deque()
         self._sealing = threading.Lock()
@@ -68,19 +68,14 @@ class Outlet:
 
     def put(self, line: Line) -> None:
         """Take a line to be written soon; the oldest is dropped when far too many wait."""
-        waiting, size = self._waiting, size_of(line)
-        held = self._bytes_put - self._bytes_dropped - self._bytes_taken
-        if len(waiting) >= _MOST_WAITING or held + size > _MOST_BYTES:
-            self._make_room(size)
-        self._put += 1
-        self._bytes_put += size
-        waiting.append(line)
-
-    def _make_room(self, size: int) -> None:
+        size = size_of(line)
         while self._waiting and not self._has_room_for(size):
             with contextlib.suppress(IndexError):
                 self._bytes_dropped += size_of(self._waiting.popleft())
                 self.dropped += 1
+        self._put += 1
+        self._bytes_put += size
+        self._waiting.append(line)
 
     def _has_room_for(self, size: int) -> bool:
         held = self._bytes_put - self._bytes_dropped - self._bytes_taken

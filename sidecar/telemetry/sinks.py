@@ -54,6 +54,7 @@ class FileSink:
         self._path = path
         self._rotate_at = rotate_at
         self._keep = keep
+        self._look_each = (rotate_at or sys.maxsize) / _LOOKS_PER_FILE
         self._looked, self._unlooked = 0.0, 0
         try:
             self._descriptor = self._open()
@@ -87,8 +88,8 @@ class FileSink:
 
     def write(self, lines: bytes) -> int:
         """Append *lines*: whole lines in one write keep those of several workers apart."""
-        now, many = time.monotonic(), (self._rotate_at or sys.maxsize) / _LOOKS_PER_FILE
-        if now >= self._looked + _LOOK_AFTER or self._unlooked >= many:
+        now = time.monotonic()
+        if now >= self._looked + _LOOK_AFTER or self._unlooked >= self._look_each:
             self._look()
             self._looked, self._unlooked = now, 0
         taken = os.write(self._descriptor, lines)

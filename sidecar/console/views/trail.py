@@ -16,11 +16,11 @@ from sidecar.console.trail_database import look_back_in
 from sidecar.core.audit import Event
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
-from sidecar.core.references import second_in
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
-from sidecar.telemetry.reading import Line, Query, instant_of
+from sidecar.telemetry.reading import Line, Query
+from sidecar.telemetry.story import SLACK, around, named_by, reason_in
 from sidecar.telemetry.trail import Looked, look_back, place_of
 
 if TYPE_CHECKING:
@@ -28,17 +28,13 @@ if TYPE_CHECKING:
 
 PAGE = 50
 _FIELDS = ("event", "person", "client", "path", "reason", "reference", "session", "text")
-_BEFORE, _AFTER = 600.0, 60.0
 _MOST_AROUND = 60
 # Loads are rare: they are worth a longer look.
 _FAR = 64 * 1024 * 1024
 # Nor is a reference typed for nothing; blocks without it are passed over at the speed of the disk.
 _FARTHEST = 1024 * 1024 * 1024
-# How far lines of several processes are out of order.
-_SLACK = 2.0
 # How the names of events about it begin, those that say why it was not loaded, too.
 _ABOUT_CONFIGURATION = "configuration-"
-_SAME = ("session", "subject", "username", "person", "client")
 # What is shown of a line at first glance; the rest unfolds.
 _GLANCE = ("event", "effect", "act", "reason", "method", "path", "person", "username", "client")
 
@@ -137,7 +133,7 @@ class TrailPages:
         self.audit.record(Event.CONSOLE_READ, {**operator_fields(asked), "target": reference[:100]})
         looked = await self._found(reference)
         if looked.lines:
-            reason = _reason(looked.lines)
+            reason = reason_in(looked.lines)
             values |= {"lines": list(map(shown, looked.lines)), "reason": reason.value if reason else ""}
             values |= {"words": EXPLANATIONS.get(reason) if reason else None}
             values["around"] = list(map(shown, await self._around(looked.lines, reference)))
@@ -149,22 +145,19 @@ class TrailPages:
         if self.file is None:
             assert self.book is not None  # noqa: S101 - the callers looked
             return await look_back_in(self.book, query.fits, reference=reference, most=20)
-        second = second_in(reference)
-        if second is not None:
-            span = {"since": second - _SLACK, "until": second + _AFTER, "slack": _SLACK}
-            looked = await self._back(query.fits, needles=query.needles, most=20, budget=_FARTHEST, **span)
-            if looked.lines:
-                return looked
+        named = named_by(reference)
+        if named is not None and (looked := await self._near(named, most=20, budget=_FARTHEST, slack=SLACK)).lines:
+            return looked
         return await self._back(query.fits, needles=query.needles, most=20, budget=_FARTHEST)
 
     async def _around(self, lines: Sequence[Line], reference: str) -> Sequence[Line]:
-        moment = instant_of(lines[-1])
-        keys = frozenset((name, str(line[name])) for line in lines for name in _SAME if line.get(name))
-        if not keys:
-            return ()
-        near = Query(any_of=keys, but=reference)
-        span = {"since": moment - _BEFORE, "until": moment + _AFTER}
-        return (await self._back(near.fits, some=near.some, most=_MOST_AROUND, **span)).lines
+        near = around(lines, reference)
+        return () if near is None else (await self._near(near, most=_MOST_AROUND)).lines
+
+    async def _near(self, query: Query, **how: Any) -> Looked:
+        """Lines that fit *query*, in its time."""
+        how |= {"needles": query.needles, "some": query.some, "since": query.since, "until": query.until}
+        return await self._back(query.fits, **how)
 
 
 def _instant(text: str) -> float:
@@ -172,11 +165,6 @@ def _instant(text: str) -> float:
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() if text else float("inf")
     except ValueError:
         return float("inf")
-
-
-def _reason(lines: Sequence[Line]) -> Reason | None:
-    known = {reason.value for reason in Reason}
-    return next((Reason(line["reason"]) for line in lines if line.get("reason") in known), None)
 
 
 def _text(value: Any) -> str:
