@@ -12,7 +12,8 @@ from sqlalchemy import insert
 from sidecar.core.scim.fault import Fault
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
-from sidecar.directory.groups import Members
+from sidecar.directory.groups import Group, Members
+from sidecar.directory.nesting import MOST_LEVELS
 from sidecar.directory.scim import Window
 from sidecar.directory.scim_query import USER_FIELDS, condition_of
 from sidecar.directory.tables import person as person_table
@@ -245,6 +246,30 @@ async def test_whoever_is_in_a_group_is_in_the_groups_around_it_and_their_accoun
     await directory.groups.delete(middle.id, 12)
     assert await owed(directory) == [(bob, Duty.SETTLE)]
     assert await directory.groups.names_of(bob) == ()
+
+
+async def test_groups_are_in_one_another_over_so_many_levels_and_no_more(directory: Directory) -> None:
+    ann = (await directory.profiles.told(ADA, ["ann"], 5)).person_id
+    half = MOST_LEVELS // 2
+    lower: list[Group] = []
+    upper: list[Group] = []
+    for chain in (lower, upper):
+        for level in range(half):
+            inner = [chain[-1].id] if chain else []
+            chain.append(await directory.groups.make("scim:hr", f"{chain is upper} {level:02}", 6, groups=inner))
+    await directory.groups.change(lower[0].id, 7, add=[ann])
+    # As deep as can be: all of one chain below all of the other.
+    await directory.groups.change(upper[0].id, 8, add=Members(groups=frozenset([lower[-1].id])))
+    assert len(await directory.groups.names_of(ann)) == MOST_LEVELS
+    with pytest.raises(Fault) as fault:
+        await directory.groups.make("scim:hr", "one more around", 9, groups=[upper[-1].id])
+    assert f"at most {MOST_LEVELS} levels, these would be {MOST_LEVELS + 1}" in str(fault.value)
+    single = await directory.groups.make("scim:hr", "one more within", 9)
+    with pytest.raises(Fault):
+        await directory.groups.change(lower[0].id, 9, add=Members(groups=frozenset([single.id])))
+    assert len(await directory.groups.names_of(ann)) == MOST_LEVELS
+    # Beside the others there is room.
+    await directory.groups.change(lower[1].id, 9, add=Members(groups=frozenset([single.id])))
 
 
 async def test_a_circle_that_two_replicas_made_at_once_troubles_nobody(directory: Directory, database_url: str) -> None:

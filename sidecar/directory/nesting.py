@@ -12,6 +12,8 @@ from sidecar.directory.tables import member, subgroup
 
 # Databases bound the number of values in one statement.
 BATCH = 500
+# Each level takes a query whenever somebody's groups are looked up. Real directories have a handful.
+MOST_LEVELS = 32
 
 
 def portions(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -23,16 +25,23 @@ def portions(ids: Iterable[str]) -> Iterator[list[str]]:
 
 async def parents_of(connection: AsyncConnection, group_ids: Iterable[str]) -> Mapping[str, set[str]]:
     """By group those that it is in directly: of *group_ids*, and of every group that these lead to."""
-    return await _steps(connection, group_ids, subgroup.c.child_id, subgroup.c.group_id)
+    return (await _steps(connection, group_ids, subgroup.c.child_id, subgroup.c.group_id))[0]
+
+
+async def _children_of(connection: AsyncConnection, group_ids: Iterable[str]) -> tuple[Mapping[str, set[str]], int]:
+    """By group those that are in it directly, of all that are reached; and how many levels these are."""
+    return await _steps(connection, group_ids, subgroup.c.group_id, subgroup.c.child_id)
 
 
 async def _steps(
     connection: AsyncConnection, group_ids: Iterable[str], here: Column[str], there: Column[str]
-) -> dict[str, set[str]]:
+) -> tuple[dict[str, set[str]], int]:
     found: dict[str, set[str]] = {}
     waiting = set(group_ids)
     seen = set(waiting)
+    levels = 0
     while waiting:
+        levels += 1
         reached: set[str] = set()
         for some in portions(waiting):
             for row in await connection.execute(select(here, there).where(here.in_(some))):
@@ -40,7 +49,7 @@ async def _steps(
                 reached.add(row[1])
         waiting = reached - seen
         seen |= waiting
-    return found
+    return found, levels
 
 
 def reached(steps: Mapping[str, set[str]], start: Iterable[str]) -> set[str]:
@@ -57,7 +66,7 @@ def reached(steps: Mapping[str, set[str]], start: Iterable[str]) -> set[str]:
 
 async def beneath(connection: AsyncConnection, group_ids: Collection[str]) -> set[str]:
     """*group_ids*, and every group in them."""
-    return reached(await _steps(connection, group_ids, subgroup.c.group_id, subgroup.c.child_id), group_ids)
+    return reached((await _children_of(connection, group_ids))[0], group_ids)
 
 
 async def people_within(connection: AsyncConnection, group_ids: Collection[str]) -> set[str]:
@@ -76,11 +85,15 @@ async def children_of(connection: AsyncConnection, group_id: str) -> set[str]:
 
 
 async def put_in(connection: AsyncConnection, group_id: str, children: Collection[str]) -> None:
-    """Make *children* members of a group. Raises Fault(invalidValue) where that would be a circle."""
+    """Make *children* members of a group. Raises Fault(invalidValue) where that would be a circle, or too deep."""
     if not children:
         return
-    if group_id in await beneath(connection, children):
+    steps, down = await _children_of(connection, children)
+    if group_id in reached(steps, children):
         raise bad_value("a group cannot be in itself, nor in a group that it holds")
+    _, up = await _steps(connection, [group_id], subgroup.c.child_id, subgroup.c.group_id)
+    if up + down > MOST_LEVELS:
+        raise bad_value(f"groups are in one another over at most {MOST_LEVELS} levels, these would be {up + down}")
     await connection.execute(insert(subgroup), [{"group_id": group_id, "child_id": one} for one in sorted(children)])
 
 
