@@ -16,6 +16,7 @@ from sidecar.endings import Endings
 from sidecar.model import Session, Unavailable
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.upstream.ending import Ending
+from sidecar.upstream.exchange import _GRACE
 from tests.sessions_world import NOW, Time, eventually, keeping, opened, section, signed_in
 from tests.test_engines import Oracle, running_with
 from tests.test_sessions import Recorded
@@ -76,6 +77,7 @@ async def test_an_end_is_told_once_and_to_nobody_else(place: Place) -> None:
     await place.keeper.end(token)
     place.endings.end(ada.id)
     place.endings.end("nobody's")
+    endings[0].end()
     assert told == [["over"], []]
     assert place.endings.live() == (grace.id,)
 
@@ -230,3 +232,21 @@ async def test_t72_a_session_that_ends_while_an_engine_is_asked_leaves_no_socket
         goes_on.set()
         closing = await (await dialling).receive(5)
         assert (closing.type, closing.data) == (aiohttp.WSMsgType.CLOSE, 1008)
+
+
+async def test_a_socket_that_anyone_may_open_outlives_the_session_that_came_along(world: World) -> None:
+    rules = [
+        {"path": "/public/**", "allow": "anyone", "deny": {"role": "editor"}},
+        {"path": "/**", "allow": "signed_in"},
+    ]
+    running = await world({"access": rules})
+    async with running.browser() as ada, aiohttp.ClientSession() as http:
+        await ada.sign_in("ada", "/")
+        headers: dict[str, Any] = {"Cookie": f"sidecar={ada.cookie()}", "Origin": running.url}
+        socket = await http.ws_connect(f"{running.url}/public/socket", headers=headers)
+        assert await running.sidecar.front.gate.keeper.end(ada.cookie()) == 1
+        # Longer than the end of a session leaves to what it ends.
+        await asyncio.sleep(_GRACE * 2)
+        await socket.send_str("x")
+        assert await socket.receive_str() == "echo x"
+        await socket.close()
