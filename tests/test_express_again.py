@@ -85,6 +85,8 @@ async def test_a_varying_line_that_is_managed_is_never_passed_on(station: Any) -
             await link.ask(traced(here, one))
             assert b"X-Request-ID: ada\r\n" in here.heads[-1]
             assert b"X-Request-ID: " + one.encode() not in here.heads[-1]
+            # Nor does the value go astray: it stands in the other line alone.
+            assert here.heads[-1].count(one.encode()) == 1
         link.writer.close()
 
 
@@ -211,6 +213,18 @@ async def test_what_is_told_of_a_person_is_told_anew_when_it_changes(station: An
             type(gate)._lines_of = lines_of.__func__  # type: ignore[method-assign, attr-defined]
         assert here.again == [True, True]
         assert b"\r\nX-App-User: countess\r\n" in here.heads[-1]
+
+
+async def test_what_was_written_once_is_not_written_again(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        express = here.running.sidecar.front.express
+        memos: list[dict[Any, Any]] = [express._identity, express._about, express._incoming]
+        before = [dict(memo) for memo in memos]
+        await link.ask(here.request(*ASKED, "X-New: 1"))
+        assert here.taken == [True]
+        for memo, known in zip(memos, before, strict=True):
+            assert known
+            assert all(memo[key] is written for key, written in known.items())
 
 
 async def test_credentials_that_sign_in_the_connection_take_the_gate(station: Any) -> None:
@@ -430,6 +444,7 @@ async def test_a_long_head_is_not_remembered(station: Any) -> None:
         for _ in range(3):
             await link.ask(here.request(*ASKED, "X-Long: " + "x" * 5000))
         assert True not in here.again
+        assert b"x-long" not in {name.lower() for name, _ in here.running.sidecar.front.express._incoming}
         link.writer.close()
 
 
