@@ -1,6 +1,6 @@
 """Carry one request, or one WebSocket, to the application and stream the answer back.
 
-Times are by the monotonic clock, as the event loop's are: to ask which loop runs takes a system call before Python 3.12.
+Times are by the monotonic clock, as the event loop's are; to ask which loop runs costs a system call in Python 3.11.
 """
 
 from sidecar.upstream.departure import Client, Departure
