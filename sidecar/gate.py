@@ -137,7 +137,7 @@ class Gate:
             caller = None if is_open(rules, visit) else await self._identify(visit, now)
         form = await self.forms.take(visit, target.raw, caller.session) if caller and caller.token else None
         if form is not None:
-            visit = replace(visit, method="POST")
+            visit = visit._replace(method="POST")
             rules = self.plan.rules.about(visit)
         decision = await self._decided(rules, visit, caller, now)
         if decision.effect is not Effect.ALLOW:
