@@ -29,17 +29,17 @@ class _Runs:
 
 def measure(here: Surroundings, report: Report) -> None:
     """Ask as fast as both answer, and at a steady pace; the line is chained and written to a file."""
-    rounds, seconds = (4, 1) if report.is_quick else (10, 2)
+    rounds, seconds = (4, 1) if report.is_quick else (16, 2)
     (loud,) = here.peers((SIDECAR,))
     silent = here.without_decisions()
     silent.cookie = silent.sign_in()
     both = _Runs("with", loud), _Runs("without", silent)
     for runs in both:
         _turn(runs.peer, 1)
-    for _ in range(rounds):
-        for runs in both:
+    for number in range(rounds):
+        # Neither is always the first: machines grow slower while they are busy, and quicker when they rest.
+        for runs in both if number % 2 else reversed(both):
             runs.full.append(_turn(runs.peer, seconds))
-        for runs in both:
             runs.paced.append(_turn(runs.peer, seconds, pause=_PAUSE))
     here.end([loud, silent])
     cost = _middle([a[1] / b[1] for a, b in zip(both[0].full, both[1].full, strict=True)])

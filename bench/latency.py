@@ -14,7 +14,7 @@ _PAGE = "/some/page"
 
 def measure(here: Surroundings, report: Report) -> None:
     """Compare the application itself with the way through each peer, all at the same paced load."""
-    rounds, seconds = (1, 1) if report.is_quick else (3, 3)
+    rounds, seconds = (1, 1) if report.is_quick else (5, 3)
     peers = here.peers((BARE, SIDECAR, "oauth2-proxy, Redis"))
     ours = next(peer for peer in peers if peer.name == SIDECAR)
     wrk(ours.place.url + _PAGE, ours.cookie, 1, _CONNECTIONS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10, HttpVersion11
@@ -134,7 +133,7 @@ class Arrival:
         """Add the canonical path. Raises what ``target`` raises."""
         target = self.target(request)
         host = host_of(target.authority) if target.authority else visit.host
-        return replace(visit, path=target.path, literal=target.literal, host=host), target
+        return visit._replace(path=target.path, literal=target.literal, host=host), target
 
     def target(self, request: web.BaseRequest) -> Target:
         """Where it goes. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED, HEADERS_INVALID."""

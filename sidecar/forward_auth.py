@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -61,8 +61,7 @@ class ForwardAuth:
             raise Refused(Reason.FRONT_UNKNOWN, 403, "not one of forward_auth.from")
         method = told_method(_one(request, self.dialect.method) if self.dialect.method else request.method)
         host = host_of(_one(request, self.dialect.host or "Host"))
-        visit = replace(
-            visit,
+        visit = visit._replace(
             method=method,
             host=host,
             client=self._client(request),
@@ -77,7 +76,7 @@ class ForwardAuth:
         self.arrival.refuse_strange(host)
         if self.site.owns(asked.path):
             raise Refused(Reason.NOT_FOUND, 404, "a page of ours, which the front proxy has to pass on to us")
-        return replace(visit, path=asked.path, literal=asked.literal), asked
+        return visit._replace(path=asked.path, literal=asked.literal), asked
 
     def _may_ask(self, peer: str) -> bool:
         return is_trusted(peer, self.networks) if peer else self.takes_unix

@@ -139,7 +139,7 @@ class Gate:
         ended = self.endings.of(caller.session, is_kept=bool(caller.token)) if caller is not None else None
         form = await self.forms.take(visit, target.raw, caller.session) if caller and caller.token else None
         if form is not None:
-            visit = replace(visit, method="POST")
+            visit = visit._replace(method="POST")
             rules = self.plan.rules.about(visit)
         decision = await self._decided(rules, visit, caller, now)
         if decision.effect is not Effect.ALLOW:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from sidecar.reason import Reason
 
@@ -229,8 +229,8 @@ class SignedIn:
     alias: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+# One is made for nearly every request, and a frozen dataclass sets each field by a call.
+class Visit(NamedTuple):
     """The only part of a request that decisions may depend on.
 
     ``path`` is the canonical path and ``literal`` the same with ``;parameters`` kept (see core.paths); ``host`` is

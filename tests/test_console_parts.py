@@ -14,6 +14,7 @@ from sidecar.console.operators import Level
 from sidecar.console.page import span
 from sidecar.console.seal import Seal
 from sidecar.console.views.people import parts_of
+from sidecar.console.views.trail import shown
 from sidecar.directory import Directory
 from sidecar.model import Identity, Refused, Unavailable, identity_key
 from sidecar.reason import Reason
@@ -87,6 +88,14 @@ def test_lines_that_are_none_and_needles_that_miss_are_passed_over(tmp_path: Pat
     assert [line["k"] for line in look_back(file, lambda _: True).lines] == [2, 1]
     assert [line["k"] for line in look_back(file, lambda _: True, needles=["ada"]).lines] == [2]
     assert place_of("x-1") is place_of("1") is place_of("") is place_of("1-" + "9" * 30) is None
+
+
+def test_a_line_says_at_first_glance_what_it_is_about_and_the_rest_unfolds() -> None:
+    ended = {"time": "2026-11-26T16:31:28.123+00:00", "event": "sync-ended", "result": "done", "source": "sync:hr"}
+    line = shown({**ended, "counts": {"added": 3}, "chain": "0" * 16, "n": 7, "hash": "f" * 64})
+    assert line.time == "2026-11-26 16:31:28"
+    assert line.glance == (("event", "sync-ended"), ("result", "done"), ("source", "sync:hr"))
+    assert dict(line.rest) == {"counts": '{"added": 3}'}
 
 
 def test_a_plot_shows_what_was_added_in_each_minute() -> None:

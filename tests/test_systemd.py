@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,3 +141,46 @@ def test_the_unit_is_one_and_lets_it_do_little(tmp_path: Path) -> None:
     found = re.search(r"exposure level for sidecar.service: ([0-9.]+)", judged.stdout)
     assert found, judged.stdout
     assert float(found[1]) <= 1.5
+
+
+SAYS = """
+import logging, sys
+import structlog
+from sidecar.telemetry.log import set_up
+set_up("debug", sys.argv[1])
+log = structlog.get_logger("app")
+log.debug("7"), log.info("6"), log.warning("4"), log.error("3"), log.critical("2")
+logging.getLogger("library").warning("4")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("3")
+"""
+
+
+def said(style: str, *, is_journal: bool) -> list[str]:
+    """The lines of SAYS, told that they go to the journal if so, and that something else does if not."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        status = os.fstat((theirs if is_journal else ours).fileno())
+        environment = {**os.environ, "JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        command = [sys.executable, "-c", SAYS, style]
+        subprocess.run(command, stderr=theirs, env=environment, check=True, timeout=60)
+        theirs.close()
+        text = b"".join(iter(lambda: ours.recv(65536), b"")).decode()
+    return text.splitlines()
+
+
+def test_the_journal_is_told_the_priority_of_each_line() -> None:
+    lines = said("json", is_journal=True)
+    assert [line[:3] for line in lines] == [f"<{json.loads(line[3:])['event']}>" for line in lines]
+    assert len(lines) == 7
+    # As text, with a traceback of several lines.
+    lines = said("text", is_journal=True)
+    assert len(lines) > 7
+    assert all(re.match(r"<[2-7]>", line) for line in lines)
+    assert lines[-1].startswith("<3>ZeroDivisionError")
+
+
+def test_nobody_but_the_journal_is_told_priorities() -> None:
+    assert len([json.loads(line) for line in said("json", is_journal=False)]) == 7

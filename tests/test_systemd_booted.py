@@ -282,6 +282,9 @@ def test_a_reload_is_waited_for_and_fails_where_the_configuration_is_refused(ser
     served.configure("nonsense: 1\n")
     assert served.run("systemctl", "reload", "sidecar").returncode == 1
     assert "config.yaml:13:1: error: nonsense" in served.journal()
+    grave = served.good("journalctl", "-u", "sidecar", "-p", "warning", "-o", "cat", "--no-pager")
+    assert "config.yaml:13:1: error: nonsense" in grave
+    assert '"listening"' not in grave
     assert "refused" in served.shows("StatusText")
     assert (served.shows("ActiveState"), served.shows("MainPID")) == ("active", before)
     assert served.status("/public/x") == 200

@@ -42,19 +42,22 @@ def beginning(chain: str) -> bytes:
 
 def linked(line: bytes, chain: str, number: int, last: bytes, sign: Sign | None = None) -> tuple[bytes, bytes]:
     """*line* (a JSON object and a line feed) as number *number* of *chain* after the hash *last*; and its own hash."""
-    body = b'%s,"chain":"%s","n":%d' % (line[:-2], chain.encode(), number)
-    if sign is not None:
-        body += b',"signature":"%s"' % base64.b64encode(sign(last + body))
-    digest = hashlib.sha256(last + body).digest()
-    return b'%s,"hash":"%s"}\n' % (body, digest.hex().encode()), digest
+    (text,), digest = linked_all((line,), chain, number, last, sign)
+    return text, digest
 
 
-def linked_all(lines: Iterable[bytes], chain: str, number: int, last: bytes) -> tuple[list[bytes], bytes]:
+def linked_all(
+    lines: Iterable[bytes], chain: str, number: int, last: bytes, sign: Sign | None = None
+) -> tuple[list[bytes], bytes]:
     """*lines* as ``linked`` would have each, from *number* on after the hash *last*; and the hash of the last one."""
     sealed = []
+    between = f',"chain":"{chain}","n":'.encode()
     for place, line in enumerate(lines, number):
-        text, last = linked(line, chain, place, last)
-        sealed.append(text)
+        body = b"%b%b%d" % (line[:-2], between, place)
+        if sign is not None:
+            body += b',"signature":"%b"' % base64.b64encode(sign(last + body))
+        last = hashlib.sha256(last + body).digest()
+        sealed.append(b'%b,"hash":"%b"}\n' % (body, binascii.hexlify(last)))
     return sealed, last
 
 

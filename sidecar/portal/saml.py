@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -69,7 +69,7 @@ class SamlPages:
     ) -> web.Response:
         if "SAMLResponse" in fields:
             return await self._answered(name, brought, fields.get("RelayState", ""), now)
-        person = replace(visit, wants_page=True)
+        person = visit._replace(wants_page=True)
         try:
             asked = await self.parties[name].logout_asked(brought, now)
             await self.attempts.never_again(name, [(asked.message, asked.expires)], now)

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, Literal
 
 import structlog
@@ -20,6 +21,8 @@ LOGGERS = (
     "signals", "sync", "upstream", "vault", "webhook", "wire", "workers",
 )  # fmt: skip
 _NUMBERS = {"exception": logging.ERROR, "warn": logging.WARNING, "msg": logging.INFO, "critical": logging.CRITICAL}
+# As syslog has them: from this level on (logging's numbers), the highest first.
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
 _SECRET_PARTS = ("token", "secret", "password", "cookie", "authorization", "assertion", "code_verifier", "private")
 
 
@@ -69,10 +72,27 @@ def _made(*names: Any) -> _NamedLogger:
 
 
 def _without_unwanted(logger: Any, method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    number = _NUMBERS.get(method) or logging.getLevelNamesMapping().get(method.upper(), logging.ERROR)
-    if number < _thresholds.of(getattr(logger, "name", "")):
+    if _number_of(method) < _thresholds.of(getattr(logger, "name", "")):
         raise structlog.DropEvent
     return entry
+
+
+def _number_of(method: str) -> int:
+    return _NUMBERS.get(method) or logging.getLevelNamesMapping().get(method.upper(), logging.ERROR)
+
+
+def _with_priority(_logger: Any, method: str, text: str) -> str:
+    """*text* as the journal wants it, which takes the priority of each line from its beginning: sd-daemon(3)."""
+    mark = next(f"<{priority}>" for least, priority in _PRIORITIES if _number_of(method) >= least)
+    return mark + text.replace("\n", f"\n{mark}")
+
+
+def _goes_to_journal() -> bool:
+    """Whether it is the journal that reads standard error: systemd.exec(5) on JOURNAL_STREAM."""
+    with suppress(OSError, ValueError):
+        status = os.fstat(sys.stderr.fileno())
+        return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+    return False
 
 
 def override(logger: str, level: str | None) -> None:
@@ -88,7 +108,10 @@ def override(logger: str, level: str | None) -> None:
 
 
 def set_up(level: str, style: Literal["auto", "json", "text"]) -> None:
-    """Send everything at *level* and above to standard error; "auto" is text on a terminal, JSON elsewhere."""
+    """Send everything at *level* and above to standard error; "auto" is text on a terminal, JSON elsewhere.
+
+    Systemd's journal is told the priority of each line.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
     _thresholds.configured = number
     as_text = style == "text" or (style == "auto" and sys.stderr.isatty())
@@ -108,6 +131,8 @@ def set_up(level: str, style: Literal["auto", "json", "text"]) -> None:
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
+    if _goes_to_journal():
+        endings.append(_with_priority)
     structlog.configure(
         processors=[_without_unwanted, *shared, *endings],
         wrapper_class=structlog.make_filtering_bound_logger(_thresholds.least()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ class Cluster:
 
     def enter(self, affinity: str, tried: Collection[Server] = ()) -> Server:
         """Choose a server and count it as busy; say ``leave`` to it. Raises Unavailable(UPSTREAM_DOWN, 503)."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         server = self.choose(affinity, tried, now=now)
         if server is None:
             raise Unavailable(Reason.UPSTREAM_DOWN, "no server is available", 503)
@@ -39,14 +39,14 @@ class Cluster:
         return server
 
     def begin(self, server: Server, now: float) -> None:
-        """Note that a request goes to *server*: the next one is another's turn. *now* is the event loop's time."""
+        """Note that a request goes to *server*: the next one is another's turn. *now* is by the monotonic clock."""
         self._turn += 1
         server.enter(now)
 
     def choose(self, affinity: str, tried: Collection[Server] = (), *, now: float) -> Server | None:
         """Choose a server, or None when there is none; ``begin`` once a request goes there.
 
-        *now* is the event loop's time.
+        *now* is by the monotonic clock.
         """
         if len(self.servers) == 1:
             only = self.servers[0]
@@ -55,7 +55,7 @@ class Cluster:
 
     def has_another(self, tried: Collection[Server]) -> bool:
         """Whether a server that was not tried may serve."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         return any(one not in tried and one.may_serve(now) for one in self.servers)
 
     def _choose(self, affinity: str, able: list[Server]) -> Server | None:
@@ -70,7 +70,7 @@ class Cluster:
 
     def says(self) -> str:
         """How many servers may serve, for operators."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         out = [one.name for one in self.servers if not one.may_serve(now)]
         said = f"{len(self.servers) - len(out)} of {len(self.servers)} servers available"
         return f"{said}; out: {', '.join(out)}" if out else said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.base_protocol import BaseProtocol
@@ -83,7 +84,7 @@ class Connection(BaseProtocol):
         self.holds_slot = False
         self.is_sent = True
         self.idle_since = 0.0
-        self.touched = loop.time()
+        self.touched = time.monotonic()
 
     # What an exchange does with it
 
@@ -101,7 +102,7 @@ class Connection(BaseProtocol):
         transport = self.transport
         if transport is None or transport.is_closing():
             raise self._error or _lost()
-        self.touched = self._loop.time()
+        self.touched = time.monotonic()
         transport.write(data)
 
     async def drain(self) -> None:
@@ -233,7 +234,7 @@ class Connection(BaseProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; bytes that nobody asked for end the connection."""
-        self.touched = self._loop.time()
+        self.touched = time.monotonic()
         if self._upgraded:
             self._feed_tunnel(data)
         elif self._parser is None:

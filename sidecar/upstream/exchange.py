@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -132,7 +133,7 @@ class Exchange:
         self._patience = times.answer
         self._may_be_shared = not outgoing.binds
         self._awaits_reader = False
-        self._began = asyncio.get_running_loop().time()
+        self._began = time.monotonic()
         self._moved = 0
         self._connection: Connection | None = None
         self._response: RelayedResponse | None = None
@@ -297,7 +298,7 @@ class Exchange:
             response.add(data)
             self._moved += len(data)
             await self._drain(response)
-            connection.touched = asyncio.get_running_loop().time()
+            connection.touched = time.monotonic()
 
     async def _drain(self, response: RelayedResponse) -> None:
         self._awaits_reader = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -110,8 +111,7 @@ class Pool:
             connection, _ = self._idle.popitem()
             if not connection.is_open:
                 continue
-            now = asyncio.get_running_loop().time()
-            if is_repeatable or now - connection.idle_since < _SURELY_ALIVE:
+            if is_repeatable or time.monotonic() - connection.idle_since < _SURELY_ALIVE:
                 return connection
             self._idle[connection] = None
             return None
@@ -163,12 +163,12 @@ class Pool:
         """End the request on *connection* and keep it for the next one if it is fit for that."""
         is_fit = connection.finish(may_be_shared=may_be_shared and connection.holds_slot and not self._is_closed)
         if is_fit:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = time.monotonic()
             self._idle[connection] = None
         self.excuse(connection)
 
     def expire(self, now: float) -> None:
-        """Close what has been idle for too long; *now* is the event loop's time."""
+        """Close what has been idle for too long; *now* is by the monotonic clock."""
         while self._idle:
             oldest = next(iter(self._idle))  # in order of age: the youngest is taken and put back at the end
             if now - oldest.idle_since < _KEEP_IDLE:

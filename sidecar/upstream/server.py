@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -65,7 +65,7 @@ class Server:
         self._tell = tell
 
     def may_serve(self, now: float) -> bool:
-        """Whether it may get a new request at *now*, the event loop's time."""
+        """Whether it may get a new request at *now*, by the monotonic clock."""
         return self.is_up and not self.is_draining and self._circuit.lets_pass(now)
 
     def enter(self, now: float) -> None:
@@ -80,7 +80,7 @@ class Server:
     def fail(self, error: Exception) -> None:
         """Note that a request failed because of the server."""
         self._tell(Happening.FAULT, self.name)
-        if self._circuit.fail(asyncio.get_running_loop().time()):
+        if self._circuit.fail(time.monotonic()):
             _log.warning("left alone, because it keeps failing", server=self.name, error=str(error))
             self._tell(Happening.DOWN, self.name)
 

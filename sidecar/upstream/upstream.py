@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,7 @@ class Upstream:
 
     async def ask(self, head: Head) -> list[Line]:
         """Ask a server that may serve; the answer's header lines. As ``asking.ask``."""
-        server = self._cluster.choose("", now=asyncio.get_running_loop().time())
+        server = self._cluster.choose("", now=time.monotonic())
         if server is None:
             raise Unavailable(Reason.UPSTREAM_DOWN, "no server may serve")
         return (await ask(server, self._addressed(head, server))).lines
@@ -143,7 +144,7 @@ class Upstream:
         """
         if self._is_draining or self._names_server or client.writing_paused:
             return None
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         server = self._cluster.choose(affinity, now=now)
         connection = server.pool.take_idle() if server is not None else None
         if server is None or connection is None:
@@ -323,7 +324,7 @@ class Upstream:
 
     def _look_round(self) -> None:
         """Find what is silent for too long: one timer for all is cheaper than one for each."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for journey in tuple(self._live):
             journey.check(now)
         for server in self.servers:

@@ -36,7 +36,10 @@ _FARTHEST = 1024 * 1024 * 1024
 # How the names of events about it begin, those that say why it was not loaded, too.
 _ABOUT_CONFIGURATION = "configuration-"
 # What is shown of a line at first glance; the rest unfolds.
-_GLANCE = ("event", "effect", "act", "reason", "method", "path", "person", "username", "client")
+_GLANCE = (
+    *("event", "effect", "act", "insight", "result", "reason", "method", "path"),
+    *("provider", "source", "name", "person", "username", "client"),
+)
 
 
 @dataclass(frozen=True, slots=True)
