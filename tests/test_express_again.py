@@ -438,6 +438,15 @@ async def test_heads_of_another_client_are_not_known(station: Any) -> None:
         assert here.again == [True, False]
 
 
+async def test_each_of_our_names_reaches_the_application_as_itself(station: Any) -> None:
+    async with station({"server": {"hosts": ["other.example"]}}) as here, here.regular() as link:
+        for name in ("localhost", "other.example") * 2:
+            assert await status(link, here.request(ASKED[0], f"Host: {name}:{{port}}", *ASKED[2:])) == b"200"
+            assert f"\r\nHost: {name}:".encode() in here.heads[-1]
+        assert here.again == [True, False, True, True]
+        assert here.taken == [True]
+
+
 async def test_a_long_head_is_not_remembered(station: Any) -> None:
     async with station() as here:
         link = Link(*await here.dial())
