@@ -222,7 +222,6 @@ class _Connection(RequestHandler):
         return trip
 
     def _arrived(self, *, stays: bool) -> None:
-        self._server.requests_count += 1
         if self._message is not None and self._parser is not None:
             self._parser.message_consumed()
         self._come_back()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sidecar import express as express_module
 from sidecar.telemetry.audit import AuditLog
 from tests.services.upstream import until
 from tests.station import ASKED, LENGTH, Link, Station, station_of, whole
@@ -445,6 +446,27 @@ async def test_each_of_our_names_reaches_the_application_as_itself(station: Any)
             assert f"\r\nHost: {name}:".encode() in here.heads[-1]
         assert here.again == [True, False, True, True]
         assert here.taken == [True]
+
+
+async def test_the_same_head_from_another_address_is_read_anew(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        here.running.sidecar.front.express._regulars.clear()
+        other = Link(*await asyncio.open_connection("127.0.0.1", here.running.port, local_addr=("127.0.0.2", 0)))
+        for _ in range(2):
+            await other.ask(here.request())
+            assert b"\r\nX-Forwarded-For: 127.0.0.2\r\n" in here.heads[-1]
+        await link.ask(here.request())
+        assert b"\r\nX-Forwarded-For: 127.0.0.1\r\n" in here.heads[-1]
+        assert here.again == [True, False]
+        other.writer.close()
+
+
+async def test_only_so_many_heads_are_remembered(station: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(express_module, "_MOST_REGULARS", 3)
+    async with station() as here, here.regular() as link:
+        for number in range(6):
+            await link.ask(here.request(*ASKED, f"X-New: {number}"))
+            assert 0 < len(here.running.sidecar.front.express._regulars) <= 3
 
 
 async def test_a_long_head_is_not_remembered(station: Any) -> None:
