@@ -15,15 +15,16 @@ _EVERY = 0.5
 
 
 class _Timed(Ending):
-    __slots__ = ("expires",)
+    __slots__ = ("expires", "is_kept")
 
-    def __init__(self, expires: float) -> None:
+    def __init__(self, expires: float, *, is_kept: bool) -> None:
         super().__init__()
         self.expires = expires
+        self.is_kept = is_kept
 
 
 class Endings:
-    """One ending per session that something streams for; they vanish with the last stream."""
+    """One ending per session that something is under way for; they vanish with the last of it."""
 
     def __init__(self, keeper: SessionKeeper, clock: Callable[[], float]) -> None:
         """Hear of ended sessions from *keeper*; *clock* gives epoch seconds."""
@@ -33,15 +34,18 @@ class Endings:
         self._losses = keeper.losses
         keeper.on_end(self._live.__contains__, self.end)
 
-    def of(self, session: Session) -> Ending:
-        """Ending of *session*; whoever streams keeps it alive."""
+    def of(self, session: Session, *, is_kept: bool = True) -> Ending:
+        """Ending of *session*; whoever streams keeps it alive. *is_kept* when it is in the store, as no program's is.
+
+        To be asked for before anything is waited for: what ends before that goes unheard.
+        """
         ending = self._live.get(session.id)
         if ending is None:
-            ending = self._live[session.id] = _Timed(session.expires)
+            ending = self._live[session.id] = _Timed(session.expires, is_kept=is_kept)
         return ending
 
     def live(self) -> tuple[str, ...]:
-        """Ids of the sessions that something streams for."""
+        """Ids of the sessions that something is under way for."""
         return tuple(self._live)
 
     def of_late(self, session: Session) -> Ending:
@@ -69,7 +73,8 @@ class Endings:
             return
         losses = self._keeper.losses
         for session_id, ending in list(self._live.items()):
-            if ending.is_watched and not await self._keeper.is_open(session_id):
+            # Also those that nobody watches yet: a request that waits for its turn will.
+            if ending.is_kept and not await self._keeper.is_open(session_id):
                 self.end(session_id)
         self._losses = losses
 

@@ -29,7 +29,7 @@ from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog, OpenForm
 from sidecar.telemetry.spans import carrying, note, step
-from sidecar.upstream import Head, Upstream, wants_websocket
+from sidecar.upstream import Ending, Head, Upstream, wants_websocket
 
 _REMEMBERED = 20_000
 
@@ -135,6 +135,8 @@ class Gate:
         # What is open to anyone must not depend on the session store.
         with step("identify"):
             caller = None if is_open(rules, visit) else await self._identify(visit, now)
+        # Now: engines and provisioning may take their time, and the session may end meanwhile.
+        ended = self.endings.of(caller.session, is_kept=bool(caller.token)) if caller is not None else None
         form = await self.forms.take(visit, target.raw, caller.session) if caller and caller.token else None
         if form is not None:
             visit = visit._replace(method="POST")
@@ -144,7 +146,7 @@ class Gate:
             return await self._turn_away(request, visit, target, decision, caller)
         if decision.is_public:
             # Nothing was decided about who it is.
-            caller = None
+            caller = ended = None
         if wants_websocket(request):
             self.refuse_foreign_websocket(request.headers.get("Origin"))
         is_leaving = self.leaving.is_meant(request, visit, target)
@@ -156,7 +158,7 @@ class Gate:
             head = replace(head, headers=_without_foreign(head.headers, caller.session.foreign))
         if is_leaving:
             return await self.leaving.carry(request, visit, head, self.answering, now)
-        return await self._carry(request, head, form, caller)
+        return await self._carry(request, head, form, caller, ended)
 
     async def judge(self, visit: Visit, now: float) -> tuple[Decision, Caller | None]:
         """Who it is and whether they may, for a request that somebody else carries. Raises Refused, Unavailable."""
@@ -344,9 +346,8 @@ class Gate:
         return ("Host", self.plan.public_host_header or authority), forwarding
 
     async def _carry(
-        self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None
+        self, request: web.BaseRequest, head: Head, form: KeptForm | None, caller: Caller | None, ended: Ending | None
     ) -> web.StreamResponse:
-        ended = self.endings.of(caller.session) if caller is not None else None
         affinity = caller.session.id if caller is not None else ""
         with step("application", "client") as span:
             head = head if span is None else replace(head, headers=carrying(span, head.headers))

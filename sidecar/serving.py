@@ -169,7 +169,8 @@ class _Connection(RequestHandler):
 
     def _departs_again(self, data: bytes, origin: Whence) -> bool:
         waiter = self._waiter
-        is_idle = waiter is not None and not waiter.done() and not self._close and not self._force_close
+        # Whoever shuts down says so first, and then waits.
+        is_idle = waiter is not None and not waiter.done() and not self._force_close
         # The parser would refuse longer ones, perhaps.
         if not is_idle or self._departures is None or len(data) > self.max_line_size:
             return False
@@ -184,8 +185,6 @@ class _Connection(RequestHandler):
         self._trip = trip
         self._is_away = True
         self._server.trips += 1
-        # For ``shutdown``, which waits for requests that are in progress.
-        self._request_in_progress = True
 
     def _made(self, message: Any) -> web.BaseRequest:
         task: Any = self._task_handler
@@ -223,13 +222,9 @@ class _Connection(RequestHandler):
         return trip
 
     def _arrived(self, *, stays: bool) -> None:
-        self._server.requests_count += 1
         if self._message is not None and self._parser is not None:
             self._parser.message_consumed()
         self._come_back()
-        self._request_in_progress = False
-        if self._handler_waiter is not None:
-            self._handler_waiter.set_result(None)
         self._keepalive = stays
         if not stays or self._close or self._force_close:
             self.force_close()
@@ -247,7 +242,7 @@ class _Connection(RequestHandler):
     def _hand_over(self) -> None:
         """Let aiohttp's task have the request, as if it had come now; ``trip`` tells it where to go on."""
         waiter = self._waiter
-        if self._message is None and self._parser is not None:
+        if self._message is None:
             self._parse()
         self._messages.append(self._message)
         self._come_back()

@@ -239,6 +239,11 @@ async def test_a_revoked_token_ends_within_a_second_and_with_it_what_streams(wor
         async with caller.http.ws_connect(running.url + "/api/socket", headers=sent) as socket:
             await socket.send_str("hello")
             assert await socket.receive_str() == "echo hello"
+            # The store of sessions, which is asked after a loss, knows nothing of it.
+            running.sidecar.front.gate.keeper.losses += 1
+            await asyncio.sleep(1.2)
+            await socket.send_str("still here")
+            assert await socket.receive_str() == "echo still here"
             dry = await terminal.json("revoke", made["id"], "--dry-run")
             assert dry["revoked"] is False
             assert await caller.ask(token) == (200, "")

@@ -161,8 +161,9 @@ async def test_a_session_that_ends_under_way_cuts_the_answer_short(station: Any)
         assert b"secret" in await reader.readuntil(b"secret")
         assert here.taken == [True]
         await here.running.sidecar.front.gate.keeper.end(here.token)
+        # Long before the application ends it.
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await reader.readexactly(3)
+            await asyncio.wait_for(reader.readexactly(3), 5)
         writer.close()
         await until(lambda: here.is_quiet)
 

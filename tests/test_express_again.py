@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sidecar import express as express_module
 from sidecar.telemetry.audit import AuditLog
 from tests.services.upstream import until
 from tests.station import ASKED, LENGTH, Link, Station, station_of, whole
@@ -85,6 +86,8 @@ async def test_a_varying_line_that_is_managed_is_never_passed_on(station: Any) -
             await link.ask(traced(here, one))
             assert b"X-Request-ID: ada\r\n" in here.heads[-1]
             assert b"X-Request-ID: " + one.encode() not in here.heads[-1]
+            # Nor does the value go astray: it stands in the other line alone.
+            assert here.heads[-1].count(one.encode()) == 1
         link.writer.close()
 
 
@@ -213,6 +216,18 @@ async def test_what_is_told_of_a_person_is_told_anew_when_it_changes(station: An
         assert b"\r\nX-App-User: countess\r\n" in here.heads[-1]
 
 
+async def test_what_was_written_once_is_not_written_again(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        express = here.running.sidecar.front.express
+        memos: list[dict[Any, Any]] = [express._identity, express._about, express._incoming]
+        before = [dict(memo) for memo in memos]
+        await link.ask(here.request(*ASKED, "X-New: 1"))
+        assert here.taken == [True]
+        for memo, known in zip(memos, before, strict=True):
+            assert known
+            assert all(memo[key] is written for key, written in known.items())
+
+
 async def test_credentials_that_sign_in_the_connection_take_the_gate(station: Any) -> None:
     rules = [{"path": "/public/**", "allow": "anyone"}, {"path": "/**", "allow": "signed_in"}]
     changes = {"access": rules, "headers": {"Authorization": "Negotiate {{ user.username }}"}}
@@ -235,6 +250,8 @@ async def test_a_varying_line_in_an_odd_spelling_is_kept(station: Any) -> None:
             await link.ask(here.request(*ASKED, "Referer:  http://localhost/odd"))
             assert here.heads[-1].count(b"\r\nReferer: http://localhost/odd\r\n") == 1
             assert b"X-Twice: one\r\n" in here.heads[-1]
+        # What can never be known again takes no room.
+        assert [head for head, _ in here.running.sidecar.front.express._regulars if b"/odd" in head] == []
         link.writer.close()
 
 
@@ -394,7 +411,8 @@ async def test_a_stream_ends_with_a_session_that_ended_before_it_began(station: 
         assert here.again == [True]
         await keeper.end(here.token)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await link.reader.readuntil(b"no such end")
+            # Long before the application ends it.
+            await asyncio.wait_for(link.reader.readuntil(b"no such end"), 5)
         await until(lambda: here.is_quiet)
 
 
@@ -421,12 +439,43 @@ async def test_heads_of_another_client_are_not_known(station: Any) -> None:
         assert here.again == [True, False]
 
 
+async def test_each_of_our_names_reaches_the_application_as_itself(station: Any) -> None:
+    async with station({"server": {"hosts": ["other.example"]}}) as here, here.regular() as link:
+        for name in ("localhost", "other.example") * 2:
+            assert await status(link, here.request(ASKED[0], f"Host: {name}:{{port}}", *ASKED[2:])) == b"200"
+            assert f"\r\nHost: {name}:".encode() in here.heads[-1]
+        assert here.again == [True, False, True, True]
+        assert here.taken == [True]
+
+
+async def test_the_same_head_from_another_address_is_read_anew(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        here.running.sidecar.front.express._regulars.clear()
+        other = Link(*await asyncio.open_connection("127.0.0.1", here.running.port, local_addr=("127.0.0.2", 0)))
+        for _ in range(2):
+            await other.ask(here.request())
+            assert b"\r\nX-Forwarded-For: 127.0.0.2\r\n" in here.heads[-1]
+        await link.ask(here.request())
+        assert b"\r\nX-Forwarded-For: 127.0.0.1\r\n" in here.heads[-1]
+        assert here.again == [True, False]
+        other.writer.close()
+
+
+async def test_only_so_many_heads_are_remembered(station: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(express_module, "_MOST_REGULARS", 3)
+    async with station() as here, here.regular() as link:
+        for number in range(6):
+            await link.ask(here.request(*ASKED, f"X-New: {number}"))
+            assert 0 < len(here.running.sidecar.front.express._regulars) <= 3
+
+
 async def test_a_long_head_is_not_remembered(station: Any) -> None:
     async with station() as here:
         link = Link(*await here.dial())
         for _ in range(3):
             await link.ask(here.request(*ASKED, "X-Long: " + "x" * 5000))
         assert True not in here.again
+        assert b"x-long" not in {name.lower() for name, _ in here.running.sidecar.front.express._incoming}
         link.writer.close()
 
 

@@ -200,8 +200,9 @@ async def test_a_stream_ends_with_the_session_though_its_lines_began_on_a_public
         await link.reader.readuntil(b"secret")
         assert here.again[-1]
         await here.running.sidecar.front.gate.keeper.end(here.token)
+        # Long before the application ends it.
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await link.reader.readexactly(3)
+            await asyncio.wait_for(link.reader.readexactly(3), 5)
         link.writer.close()
         await until(lambda: here.is_quiet)
 

@@ -181,6 +181,30 @@ async def test_all_servers_take_part(station: Any) -> None:
         assert seen in (["a", "b"] * 3, ["b", "a"] * 3)
 
 
+async def test_whoever_is_kept_at_one_server_stays_there_each_way(station: Any) -> None:
+    seen: list[str] = []
+
+    def saying(name: str) -> Any:
+        async def script(caller: Caller) -> None:
+            while await caller.head():
+                seen.append(name)
+                await caller.say(LENGTH)
+
+        return script
+
+    async with (
+        raw_application(saying("a")) as a,
+        raw_application(saying("b")) as b,
+        station({"app": {"upstream": [a.url, b.url], "sticky": True}}) as here,
+        here.regular() as link,
+    ):
+        seen.clear()
+        await asked(here, link, 4)
+        here.general()
+        await link.ask(here.request())
+        assert seen in (["a"] * 5, ["b"] * 5)
+
+
 async def test_another_server_answers_what_the_first_one_dropped(station: Any) -> None:
     drops: list[int] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
@@ -95,6 +96,21 @@ def test_values_are_taken_out_in_their_order() -> None:
         b"\r\nHost: h\r\nReferer: \0\r\nX: Referer: b\r\nX-Request-Id: \0\r\n\r\n",
         [b"a", b"c"],
     )
+
+
+@pytest.mark.parametrize(
+    "line", [b"Referer:a", b"Referer:  a", b"Referer: a ", b"Referer: a\tb", b"Referer: \xe4", b"Referer: ", b"X: a"]
+)
+def test_only_a_whole_value_in_the_usual_spelling_is_taken_out(line: bytes) -> None:
+    head = b"\r\nHost: h\r\n" + line + b"\r\n\r\n"
+    assert without_varying(head) == (head, [])
+
+
+@pytest.mark.parametrize("value", [b"", b" a", b"a ", b"a\tb", b"a\0", b"\xe4"])
+def test_a_value_that_could_be_read_in_another_way_does_not_count_as_varying(value: bytes) -> None:
+    assert varies(b"REFERER", b"a")
+    assert not varies(b"Referer", value)
+    assert not varies(b"X", b"a")
 
 
 def test_t60_a_line_that_came_empty_is_another_than_one_with_a_value() -> None:

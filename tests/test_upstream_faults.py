@@ -388,13 +388,13 @@ async def test_a_session_that_ends_cuts_a_long_stream_short() -> None:
             await reader.read()
         writer.close()
         await until(lambda: not place.upstream.live)
-        assert not place.ending.is_watched
+        assert not place.ending._watchers
 
 
 async def test_a_session_that_ends_stops_a_request_that_still_waits() -> None:
     async with raw_application(silent) as application, front(application.url) as place:
         asking = asyncio.create_task(place.get())
-        await until(lambda: place.ending.is_watched)
+        await until(lambda: place.ending._watchers)
         place.ending.end()
         assert (await asking).startswith(b"HTTP/1.1 401 ")
 
@@ -407,7 +407,7 @@ async def test_the_answer_that_ends_the_session_still_arrives() -> None:
 
     async with raw_application(script) as application, front(application.url) as place:
         assert (await place.get()).endswith(b"ok")
-        assert not place.ending.is_watched
+        assert not place.ending._watchers
 
 
 async def test_a_gate_that_fails_to_alter_leaks_no_connection() -> None:

@@ -78,7 +78,7 @@ async def test_the_clients_close_reaches_the_application_and_the_answer_to_it_co
         await socket.close(code=4001)
         assert (closed, socket.close_code) == ([4001], 4002)
         await until(lambda: not place.upstream.live)
-        assert not place.ending.is_watched
+        assert not place.ending._watchers
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,6 @@ class Ending:
         self.is_over = False
         self._watchers: set[Callback] = set()
 
-    @property
-    def is_watched(self) -> bool:
-        """True while something streams for this session."""
-        return bool(self._watchers)
-
     def watch(self, callback: Callback) -> None:
         """Call *callback* once when the session ends; at once when it has ended already."""
         if self.is_over:
