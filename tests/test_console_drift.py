@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,12 @@ async def with_accounts(console: Consoled, *logins: str) -> None:
 
 def change(console: Consoled, statement: str, *values: object) -> None:
     """Do something in the application behind everybody's back."""
-    with sqlite3.connect(console.users) as users:
+    with closing(sqlite3.connect(console.users)) as users, users:
         users.execute(statement, values)
 
 
 def roles(console: Consoled) -> dict[str, str]:
-    with sqlite3.connect(console.users) as users:
+    with closing(sqlite3.connect(console.users)) as users, users:
         return dict(users.execute("SELECT login, role FROM users").fetchall())
 
 
@@ -82,7 +83,7 @@ async def a_waiting_repair(console: Consoled, asker: Browser) -> RunRecord:
 
 async def test_drift_is_shown_by_kind_and_page_and_names_are_text(world: World, tmp_path: Path) -> None:
     console = await a_console(world, tmp_path, {"drift": DRIFT})
-    with sqlite3.connect(console.users) as users:
+    with closing(sqlite3.connect(console.users)) as users, users:
         users.executemany(
             "INSERT INTO users (login, email, role) VALUES (?, 'x@x', 'admin')",
             [(HOSTILE,), *((f"orphan{number:03}",) for number in range(60))],
