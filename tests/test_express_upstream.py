@@ -157,20 +157,23 @@ async def test_an_answer_without_a_body_takes_no_task(station: Any, status: byte
         assert carried == []
 
 
+def noting(seen: list[str], name: str) -> Any:
+    """An application that adds its *name* to *seen* with each request."""
+
+    async def script(caller: Caller) -> None:
+        while await caller.head():
+            seen.append(name)
+            await caller.say(LENGTH)
+
+    return script
+
+
 async def test_all_servers_take_part(station: Any) -> None:
     seen: list[str] = []
 
-    def saying(name: str) -> Any:
-        async def script(caller: Caller) -> None:
-            while await caller.head():
-                seen.append(name)
-                await caller.say(LENGTH)
-
-        return script
-
     async with (
-        raw_application(saying("a")) as a,
-        raw_application(saying("b")) as b,
+        raw_application(noting(seen, "a")) as a,
+        raw_application(noting(seen, "b")) as b,
         station({"app": {"upstream": [a.url, b.url]}}) as here,
         here.regular() as link,
     ):
@@ -184,17 +187,9 @@ async def test_all_servers_take_part(station: Any) -> None:
 async def test_whoever_is_kept_at_one_server_stays_there_each_way(station: Any) -> None:
     seen: list[str] = []
 
-    def saying(name: str) -> Any:
-        async def script(caller: Caller) -> None:
-            while await caller.head():
-                seen.append(name)
-                await caller.say(LENGTH)
-
-        return script
-
     async with (
-        raw_application(saying("a")) as a,
-        raw_application(saying("b")) as b,
+        raw_application(noting(seen, "a")) as a,
+        raw_application(noting(seen, "b")) as b,
         station({"app": {"upstream": [a.url, b.url], "sticky": True}}) as here,
         here.regular() as link,
     ):

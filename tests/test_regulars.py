@@ -126,8 +126,7 @@ def test_nothing_that_varies_means_anything_here() -> None:
     def visit(value: str) -> object:
         headers = CIMultiDict({"Host": "h", **{name.decode(): value for name in VARYING}})
         request: web.BaseRequest = make_mocked_request("GET", "/", headers=headers)
-        found = arrival.visit(request, 0.0)
-        return [getattr(found, name) for name in found.__slots__ if name != "reference"]
+        return arrival.visit(request, 0.0)._replace(reference="")
 
     assert visit("x") == visit("Bearer text/html cors navigate")
     for name in VARYING:

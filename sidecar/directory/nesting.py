@@ -25,10 +25,15 @@ def portions(ids: Iterable[str]) -> Iterator[list[str]]:
 
 async def parents_of(connection: AsyncConnection, group_ids: Iterable[str]) -> Mapping[str, set[str]]:
     """By group those that it is in directly: of *group_ids*, and of every group that these lead to."""
-    return (await _steps(connection, group_ids, subgroup.c.child_id, subgroup.c.group_id))[0]
+    return (await _above(connection, group_ids))[0]
 
 
-async def _children_of(connection: AsyncConnection, group_ids: Iterable[str]) -> tuple[Mapping[str, set[str]], int]:
+async def _above(connection: AsyncConnection, group_ids: Iterable[str]) -> tuple[Mapping[str, set[str]], int]:
+    """By group those that it is in directly, of all that are reached; and how many levels these are."""
+    return await _steps(connection, group_ids, subgroup.c.child_id, subgroup.c.group_id)
+
+
+async def _below(connection: AsyncConnection, group_ids: Iterable[str]) -> tuple[Mapping[str, set[str]], int]:
     """By group those that are in it directly, of all that are reached; and how many levels these are."""
     return await _steps(connection, group_ids, subgroup.c.group_id, subgroup.c.child_id)
 
@@ -66,7 +71,7 @@ def reached(steps: Mapping[str, set[str]], start: Iterable[str]) -> set[str]:
 
 async def beneath(connection: AsyncConnection, group_ids: Collection[str]) -> set[str]:
     """*group_ids*, and every group in them."""
-    return reached((await _children_of(connection, group_ids))[0], group_ids)
+    return reached((await _below(connection, group_ids))[0], group_ids)
 
 
 async def people_within(connection: AsyncConnection, group_ids: Collection[str]) -> set[str]:
@@ -88,10 +93,10 @@ async def put_in(connection: AsyncConnection, group_id: str, children: Collectio
     """Make *children* members of a group. Raises Fault(invalidValue) where that would be a circle, or too deep."""
     if not children:
         return
-    steps, down = await _children_of(connection, children)
+    steps, down = await _below(connection, children)
     if group_id in reached(steps, children):
         raise bad_value("a group cannot be in itself, nor in a group that it holds")
-    _, up = await _steps(connection, [group_id], subgroup.c.child_id, subgroup.c.group_id)
+    _, up = await _above(connection, [group_id])
     if up + down > MOST_LEVELS:
         raise bad_value(f"groups are in one another over at most {MOST_LEVELS} levels, these would be {up + down}")
     await connection.execute(insert(subgroup), [{"group_id": group_id, "child_id": one} for one in sorted(children)])

@@ -83,7 +83,8 @@ def _number_of(method: str) -> int:
 
 def _with_priority(_logger: Any, method: str, text: str) -> str:
     """*text* as the journal wants it, which takes the priority of each line from its beginning: sd-daemon(3)."""
-    mark = next(f"<{priority}>" for least, priority in _PRIORITIES if _number_of(method) >= least)
+    number = _number_of(method)
+    mark = next(f"<{priority}>" for least, priority in _PRIORITIES if number >= least)
     return mark + text.replace("\n", f"\n{mark}")
 
 
