@@ -1,19 +1,21 @@
 # syntax=docker/dockerfile:1
 
-# One base for both stages: a virtual environment works only with the Python that made it.
-ARG PYTHON=3.13-slim-bookworm
+# One Python for both stages: a virtual environment works only with the one that made it.
+ARG PYTHON=3.13
 
-FROM python:${PYTHON} AS build
+# The base that has a compiler: the modules that nearly every request passes are compiled.
+FROM python:${PYTHON}-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
+COPY tools/compiled.py tools/compiled.py
 COPY sidecar sidecar
-# Only ready-made wheels for the dependencies: nothing is compiled here, so no compiler is needed.
-RUN python -m pip wheel --no-deps --wheel-dir /wheels . \
+# Only ready-made wheels for the dependencies: nothing but our own modules is compiled.
+RUN HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 python -m pip wheel --no-deps --wheel-dir /wheels . \
  && python -m venv --without-pip /opt/sidecar \
  && python -m pip --python /opt/sidecar/bin/python install --only-binary :all: /wheels/*.whl
 
-FROM python:${PYTHON}
+FROM python:${PYTHON}-slim-bookworm
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="auth-sidecar" \
       org.opencontainers.image.description="Signs people in, gives them an account in the application, and forwards their requests." \

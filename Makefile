@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 NODE := tests/services/node
 # Pytest workers, one more than a small machine has cores: tests mostly wait. Each starts its own servers. `make test PYTEST="-k redis"` narrows it.
 WORKERS ?= 3
+COMPILED := .cache/compiled
+# What `make test` runs once more with compiled modules; `make test-compiled PYTEST=tests` runs everything so.
+TESTS_OF_COMPILED := $(wildcard tests/test_express*.py tests/test_upstream_*.py tests/test_audit_*.py tests/test_attacks_*.py) \
+  tests/test_proxying.py tests/test_policy.py tests/test_paths.py tests/test_rulebook.py tests/test_regulars.py tests/test_limits.py \
+  tests/test_journey.py tests/test_compiled.py
 PYTEST ?=
 # `make check DEPLOYMENT=skip` leaves out the container image and the chart, which need the network once, to build Helm.
 DEPLOYMENT ?=
@@ -12,7 +17,7 @@ DEPLOYMENT ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-saml docs format clean
+.PHONY: help demo test test-compiled check bench bench-saml docs format clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -22,13 +27,18 @@ demo: $(VENV)/installed ## Run the sidecar in front of a small application, with
 
 test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
+	@$(if $(PYTEST),,$(MAKE) --no-print-directory test-compiled)
+
+test-compiled: $(COMPILED)/made system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run the tests of the request path with the modules compiled that the image has compiled
+	@cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider $(or $(PYTEST),$(TESTS_OF_COMPILED))
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check
 
-bench: $(VENV)/installed-for-development ## Measure speed and memory beside nginx, Apache mod_auth_openidc and oauth2-proxy
+bench: $(COMPILED)/made ## Measure speed and memory beside nginx, Apache mod_auth_openidc and oauth2-proxy
 	@tools/bench-peers
-	@$(BIN)/python -m bench $(BENCH)
+	@cd $(COMPILED) && $(abspath $(BIN))/python -m bench $(BENCH)
+	@cp $(COMPILED)/bench/results.md bench/results.md
 
 bench-saml: $(VENV)/installed-for-development ## Measure how many SAML answers a process verifies in a second
 	@$(BIN)/python -m bench.saml
@@ -59,6 +69,12 @@ keycloak: system-packages
 .PHONY: engines
 engines: ## Build OpenFGA and OPA once, which takes minutes; without them the tests that ask them are skipped
 	@tools/engines || echo "The tests that ask a real OpenFGA and a real OPA are skipped." >&2
+
+# A copy of all this in which the request path is compiled, made anew when anything in it has changed.
+$(COMPILED)/made: $(VENV)/installed-for-development $(shell git ls-files sidecar tests bench tools 2>/dev/null | grep -v '^bench/results.md')
+	@echo "Compiling the request path, which takes about a minute"
+	@$(BIN)/python tools/compiled.py $(COMPILED)
+	@touch $@
 
 # A stamp that is older than pyproject.toml is made again.
 $(VENV)/installed: pyproject.toml

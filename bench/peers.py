@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import sidecar
 from bench import configs
 from bench.configs import Place
 from bench.cpu import Processes
@@ -137,7 +138,12 @@ KINDS = (
     Kind(
         SIDECAR,
         lambda: None,
-        lambda: f"Python {sys.version.partition(' ')[0]}, aiohttp {_version('aiohttp')}, uvloop {_version('uvloop')}",
+        lambda: ", ".join(
+            (
+                f"Python {sys.version.partition(' ')[0]}, aiohttp {_version('aiohttp')}, uvloop {_version('uvloop')}",
+                "request path compiled" if sidecar.is_compiled() else "nothing compiled",
+            )
+        ),
         start_sidecar,
     ),
     Kind("oauth2-proxy, Redis", _no_oauth2_proxy, lambda: _said(str(OAUTH2_PROXY), "--version"), _start_oauth2_proxy),

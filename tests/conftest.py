@@ -93,6 +93,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import sidecar
 from tests.services.browser import open_browser
 from tests.services.databases import Databases
 from tests.services.keycloak import KeycloakServer
@@ -125,7 +126,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take the longest."""
+    """Begin with the files that take the longest; leave out what compiled modules do not let a test do."""
+    if sidecar.is_compiled():
+        for item in items:
+            if item.get_closest_marker("uncompiled") is not None:
+                item.add_marker(pytest.mark.skip("puts something in the place of a part that is compiled here"))
     places = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 

@@ -25,6 +25,7 @@ from sidecar.people import Changes
 from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from sidecar.telemetry.metrics import Metrics
+from tests.station import ways_of
 from tests.test_cli import ADA, Desk
 from tests.world import Application, Running, World, until
 
@@ -132,15 +133,15 @@ async def test_the_engine_is_asked_last_and_only_its_yes_lets_in(world: World, o
 
 async def test_a_request_that_an_engine_rules_on_never_takes_the_fast_way_past_it(world: World, oracle: Oracle) -> None:
     running = await running_with(world, oracle.section())
-    express, taken = running.sidecar.front.express, list[bool]()
-    depart = express.depart
+    ways, taken = ways_of(running.sidecar), list[bool]()
+    depart = ways.depart
 
     def spy(*arguments: Any) -> Any:
         sent = depart(*arguments)
         taken.append(sent is not None)
         return sent
 
-    express.depart = spy  # type: ignore[method-assign]
+    ways.depart = spy
     async with running.browser() as ada:
         await ada.sign_in("ada", "/start")
         for _ in range(3):

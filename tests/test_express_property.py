@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sidecar.model import Session, SignedIn
 from tests.services.upstream import Caller, raw_application
-from tests.station import LENGTH, whole
+from tests.station import LENGTH, ways_of, whole
 from tests.world import Running, a_world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -90,14 +90,14 @@ class Stage:
 
     def by_the_shortest_way(self, is_on: bool) -> None:
         """Let requests depart without a task, or none; what departs is counted."""
-        express = self.running.sidecar.front.express
+        ways = ways_of(self.running.sidecar)
         for name, index in (("depart", 0), ("again", 1)):
-            way = getattr(type(express), name)
-            setattr(express, name, self._counting(way, index) if is_on else lambda *_: None)
+            way = getattr(ways.express, name)
+            setattr(ways, name, self._counting(way, index) if is_on else lambda *_: None)
 
     def _counting(self, way: Any, index: int) -> Any:
         def counted(*arguments: Any) -> Any:
-            sent = way(self.running.sidecar.front.express, *arguments)
+            sent = way(*arguments)
             self.went[index] += sent is not None
             return sent
 

@@ -147,6 +147,7 @@ async def test_t61_a_connection_that_an_answer_binds_to_somebody_is_nobody_elses
         assert upstream(here).servers[0].pool.idle == 0
 
 
+@pytest.mark.uncompiled
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
 async def test_an_answer_without_a_body_takes_no_task(station: Any, status: bytes) -> None:
     async with station() as here, here.regular() as link:

@@ -79,6 +79,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, source / target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
+                (source / target).parent.mkdir(exist_ok=True)
                 shutil.copy(ROOT / name, source / target)
     search = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for run in said("RUN", 1):
@@ -92,10 +93,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def test_the_wheel_holds_every_file_of_the_package(built: Built) -> None:
     packed = {name for name in zipfile.ZipFile(built.wheel).namelist() if name.startswith("sidecar/")}
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sidecar").rglob("*") if path.is_file()}
-    assert packed == {name for name in files if "__pycache__" not in name}
+    compiled = {name for name in packed if name.endswith(".so")}
+    assert packed - compiled == {name for name in files if "__pycache__" not in name}
+    assert {name.partition(".")[0] for name in compiled} == {name.removesuffix(".py") for name in modules()}
     for needed in ("sidecar/demo/demo.yaml", "sidecar/directory/migrations/env.py"):
         assert needed in packed
     assert any(re.fullmatch(r"sidecar/pages/templates/.+\.html", name) for name in packed)
+
+
+def modules() -> list[str]:
+    """Those that are to be compiled."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    return list(wheel["hooks"]["custom"]["modules"])
 
 
 def said_by(command: list[str], environment: dict[str, str], place: Path) -> str:
@@ -111,7 +120,7 @@ def said_by(command: list[str], environment: dict[str, str], place: Path) -> str
 def test_the_installed_command_runs_with_nothing_but_its_own_dependencies(built: Built, tmp_path: Path) -> None:
     environment = {"PATH": f"{built.environment / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)}
     command = str(built.environment / "bin" / last("ENTRYPOINT").json[0])
-    assert version() in said_by([command, "--version"], environment, tmp_path)
+    assert f"{version()}, request path compiled" in said_by([command, "--version"], environment, tmp_path)
     everything = """
 import importlib, pkgutil, sidecar
 for module in pkgutil.walk_packages(sidecar.__path__, "sidecar."):

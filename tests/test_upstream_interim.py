@@ -14,7 +14,7 @@ from sidecar.reason import Reason
 from sidecar.upstream import exchange as exchange_module
 from sidecar.upstream.connection import Connection
 from tests.services.upstream import Caller, Front, front, raw_application, until
-from tests.station import ASKED, Station, station_of
+from tests.station import ASKED, Station, station_of, ways_of
 from tests.test_upstream_websocket import HANDSHAKE, SWITCH
 from tests.world import World
 
@@ -221,7 +221,7 @@ async def came_for(here: Station, way: str, said: bytes) -> bytes:
         if way == "general":
             here.general()
         elif way == "depart":
-            here.running.sidecar.front.express.again = lambda *_: None  # type: ignore[method-assign]
+            ways_of(here.running.sidecar).again = lambda *_: None
         # The connection to the application has served somebody in a task before.
         await here.ask(here.request("POST /p HTTP/1.1", *ASKED[1:], "Content-Length: 0"))
         here.forget()

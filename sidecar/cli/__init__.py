@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-from sidecar import __version__
+from sidecar import __version__, is_compiled
 
 # The line for the overview, and where the command is.
 _COMMANDS = {
@@ -36,6 +36,8 @@ _COMMANDS = {
     "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),
 }
 
+_HOW = ", request path compiled" if is_compiled() else ""
+
 
 class _Commands(click.Group):
     """Imports a command only when it runs: help, version and completion in the shell answer at once."""
@@ -60,7 +62,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="sidecar")
+@click.version_option(__version__, prog_name="sidecar", message=f"%(prog)s, version %(version)s{_HOW}")
 def main() -> None:
     """Sign people in, give them an account in the application, and forward their requests.
 

@@ -53,7 +53,7 @@ class Outlet:
         self._written = 0
         self._wake = threading.Event()
         self._told = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
         self._is_closing = False
         self._fails = False
         # When the piece of writing that is under way began, by the monotonic clock.
@@ -108,10 +108,10 @@ class Outlet:
         self._ring()
 
     def _ring(self) -> None:
-        if self._thread is None:
+        if self._writer is None:
             # A thread that hangs in a write must not keep the process from ending.
-            self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
-            self._thread.start()
+            self._writer = threading.Thread(target=self._work, name="audit", daemon=True)
+            self._writer.start()
         self._wake.set()
 
     def flush(self, patience: float) -> None:
@@ -133,9 +133,9 @@ class Outlet:
         self.flush(patience)
         self._is_closing = True
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(patience)
-        if self._thread is None or not self._thread.is_alive():
+        if self._writer is not None:
+            self._writer.join(patience)
+        if self._writer is None or not self._writer.is_alive():
             self._end()
             self._sink.close()
         if self._done < self._put:

@@ -222,8 +222,8 @@ class Upstream:
             tried.append(server)
             try:
                 answer = await one(server)
-            except NoConnectionError as fault:
-                server.fail(fault)
+            except NoConnectionError as unmade:
+                server.fail(unmade)
                 if not self._cluster.has_another(tried):
                     raise
             except UntouchedError as untouched:

@@ -1,0 +1,37 @@
+"""The request path compiled: which modules that are, and that tests in the compiled copy truly run them."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import sidecar
+from sidecar.cli import main
+
+ROOT = Path(__file__).parent.parent
+
+
+def modules() -> list[str]:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    return list(wheel["hooks"]["custom"]["modules"])
+
+
+@pytest.mark.parametrize("path", modules())
+def test_all_of_them_are_compiled_or_none(path: str) -> None:
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    assert (ROOT / path).is_file()
+    assert str(module.__file__).startswith(str(ROOT / path.removesuffix(".py")))
+    assert str(module.__file__).endswith(".so") == sidecar.is_compiled()
+
+
+def test_the_copy_that_says_so_is_the_one_that_is_tested() -> None:
+    assert (ROOT.name == "compiled") == sidecar.is_compiled()
+
+
+def test_the_version_says_so() -> None:
+    said = CliRunner().invoke(main, ["--version"]).output
+    assert (", request path compiled" in said) == sidecar.is_compiled()
