@@ -6,6 +6,7 @@ NODE := tests/services/node
 # Pytest workers, one more than a small machine has cores: tests mostly wait. Each starts its own servers. `make test PYTEST="-k redis"` narrows it.
 WORKERS ?= 3
 COMPILED := .cache/compiled
+BARE := .cache/bench/environment
 # What `make test` runs once more with compiled modules; `make test-compiled PYTEST=tests` runs everything so.
 TESTS_OF_COMPILED := $(wildcard tests/test_express*.py tests/test_upstream_*.py tests/test_audit_*.py tests/test_attacks_*.py) \
   tests/test_proxying.py tests/test_policy.py tests/test_paths.py tests/test_rulebook.py tests/test_regulars.py tests/test_limits.py \
@@ -35,7 +36,7 @@ test-compiled: $(COMPILED)/made system-packages keycloak $(NODE)/node_modules/.p
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check
 
-bench: $(COMPILED)/made ## Measure speed and memory beside nginx, Apache mod_auth_openidc and oauth2-proxy
+bench: $(COMPILED)/made $(BARE)/installed ## Measure speed and memory beside nginx, Apache mod_auth_openidc and oauth2-proxy
 	@tools/bench-peers
 	@cd $(COMPILED) && $(abspath $(BIN))/python -m bench $(BENCH)
 	@cp $(COMPILED)/bench/results.md bench/results.md
@@ -74,6 +75,12 @@ engines: ## Build OpenFGA and OPA once, which takes minutes; without them the te
 $(COMPILED)/made: $(VENV)/installed-for-development $(shell git ls-files sidecar tests bench tools 2>/dev/null | grep -v '^bench/results.md')
 	@echo "Compiling the request path, which takes about a minute"
 	@$(BIN)/python tools/compiled.py $(COMPILED)
+	@touch $@
+
+# What is measured has its own dependencies and no others: the Redis client, for one, loads OpenTelemetry where it is.
+$(BARE)/installed: pyproject.toml | $(VENV)/installed-for-development
+	@$(BIN)/python -m venv --clear $(BARE)
+	@$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check .
 	@touch $@
 
 # A stamp that is older than pyproject.toml is made again.

@@ -27,7 +27,14 @@ ROOT = Path(__file__).parent.parent
 LARGE = 512 << 20
 _MEMORY = Path("/dev/shm")
 _WWW = "www-data"
+# With the sidecar's own dependencies, and no others.
+_PYTHON = ROOT / ".cache/bench/environment/bin/python"
 OAUTH2_PROXY = ROOT / ".cache/bench/bin/oauth2-proxy"
+
+
+def python() -> str:
+    """What runs the sidecar that is measured."""
+    return str(_PYTHON) if _PYTHON.exists() else sys.executable
 
 
 def listens(port: int) -> bool:
@@ -102,7 +109,7 @@ def start_sidecar(place: Place, events: str = "") -> Server:
     """Start the sidecar; *events* are the audit lines that it writes."""
     file = place.folder / "config.yaml"
     file.write_text(configs.sidecar(place, events))
-    command = [sys.executable, "-m", "sidecar", "run", str(file)]
+    command = [python(), "-m", "sidecar", "run", str(file)]
     environment = {**configs.sidecar_environment(place), "PYTHONPATH": str(ROOT)}
     return Server("sidecar", command, answers=lambda: listens(place.port), environment=environment)
 

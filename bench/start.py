@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +13,7 @@ from pathlib import Path
 from bench import configs
 from bench.cpu import Processes
 from bench.load import wrk
-from bench.peers import ROOT, Surroundings
+from bench.peers import ROOT, Surroundings, python
 from bench.report import Report, Table
 
 _PAGE = "/some/page"
@@ -48,7 +47,7 @@ def _once(here: Surroundings, bytecode: Path) -> tuple[float, float, float]:
     environment["PYTHONPYCACHEPREFIX"] = str(bytecode)
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     began = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-m", "sidecar", "run", str(file)], env=environment) as process:
+    with subprocess.Popen([python(), "-m", "sidecar", "run", str(file)], env=environment) as process:
         try:
             while not _is_ready(place.url):
                 time.sleep(0.01)

@@ -162,6 +162,8 @@ class Machine:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         self._binds = {str(python.parent.parent): "/opt/python", str(packages): "/opt/packages"}
         self._binds |= {str(ROOT / "sidecar"): "/opt/source/sidecar", "/usr": "/usr"}
+        # What the compiled modules share, where they are.
+        self._binds |= {str(path): f"/opt/source/{path.name}" for path in ROOT.glob("sidecar__mypyc.*.so")}
         site = venv / "lib" / version / "site-packages"
         site.mkdir(parents=True)
         (site / "ours.pth").write_text("/opt/source\n/opt/packages\n")

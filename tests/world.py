@@ -160,7 +160,9 @@ class Running:
         self.sidecar.audit.flush()
         if not self.audit_file.exists():
             return []
-        lines = [json.loads(line) for line in self.audit_file.read_text().splitlines()]
+        # Whoever reads while somebody writes may see the beginning of a line.
+        whole = self.audit_file.read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines()]
         chained = ("chain", "n", "hash")
         return [
             {name: value for name, value in line.items() if name not in chained}
