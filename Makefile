@@ -8,7 +8,7 @@ WORKERS ?= 3
 COMPILED := .cache/compiled
 BARE := .cache/bench/environment
 # What `make test` runs once more with compiled modules; `make test-compiled PYTEST=tests` runs everything so.
-TESTS_OF_COMPILED := $(wildcard tests/test_express*.py tests/test_upstream_*.py tests/test_audit_*.py tests/test_attacks_*.py) \
+TESTS_OF_COMPILED := $(filter-out %_variants.py,$(wildcard tests/test_express*.py tests/test_upstream_*.py tests/test_audit_*.py tests/test_attacks_*.py)) \
   tests/test_proxying.py tests/test_policy.py tests/test_paths.py tests/test_rulebook.py tests/test_regulars.py tests/test_limits.py \
   tests/test_journey.py tests/test_compiled.py
 PYTEST ?=

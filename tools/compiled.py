@@ -42,7 +42,7 @@ import sys
 from mypyc.build import mypycify
 from setuptools import setup
 types, *modules = sys.argv[1:]
-extensions = mypycify(["--config-file", types, *modules], opt_level="3", debug_level="0", group_name="sidecar")
+extensions = mypycify(["--config-file", types, *modules], opt_level="s", debug_level="0", group_name="sidecar")
 setup(name="sidecar", packages=[], ext_modules=extensions, script_args=["--quiet", "build_ext", "--inplace"])
 """
 
