@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 NODE := tests/services/node
 # Pytest workers, one more than a small machine has cores: tests mostly wait. Each starts its own servers. `make test PYTEST="-k redis"` narrows it.
 WORKERS ?= 3
+# Those are checks: they need the network once.
+NOT_HERE := --ignore tests/test_deployment.py --ignore tests/test_image.py
 COMPILED := .cache/compiled
 BARE := .cache/bench/environment
 # What `make test` runs once more with compiled modules; `make test-compiled PYTEST=tests` runs everything so.
@@ -27,11 +29,11 @@ demo: $(VENV)/installed ## Run the sidecar in front of a small application, with
 	@$(BIN)/sidecar demo
 
 test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/test_deployment.py --ignore tests/test_image.py $(PYTEST)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(NOT_HERE) $(PYTEST)
 	@$(if $(PYTEST),,$(MAKE) --no-print-directory test-compiled)
 
 test-compiled: $(COMPILED)/made system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run the tests of the request path with the modules compiled that the image has compiled
-	@cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider $(or $(PYTEST),$(TESTS_OF_COMPILED))
+	@cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider $(NOT_HERE) $(or $(PYTEST),$(TESTS_OF_COMPILED))
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check
@@ -39,7 +41,6 @@ check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VE
 bench: $(COMPILED)/made $(BARE)/installed ## Measure speed and memory beside nginx, Apache mod_auth_openidc and oauth2-proxy
 	@tools/bench-peers
 	@cd $(COMPILED) && $(abspath $(BIN))/python -m bench $(BENCH)
-	@cp $(COMPILED)/bench/results.md bench/results.md
 
 bench-saml: $(VENV)/installed-for-development ## Measure how many SAML answers a process verifies in a second
 	@$(BIN)/python -m bench.saml
@@ -72,9 +73,9 @@ engines: ## Build OpenFGA and OPA once, which takes minutes; without them the te
 	@tools/engines || echo "The tests that ask a real OpenFGA and a real OPA are skipped." >&2
 
 # A copy of all this in which the request path is compiled, made anew when anything in it has changed.
-$(COMPILED)/made: $(VENV)/installed-for-development $(shell git ls-files sidecar tests bench tools 2>/dev/null | grep -v '^bench/results.md')
+$(COMPILED)/made: $(VENV)/installed-for-development $(filter-out bench/results.md,$(wildcard $(shell git ls-files 2>/dev/null)))
 	@echo "Compiling the request path, which takes about a minute"
-	@$(BIN)/python tools/compiled.py $(COMPILED)
+	@$(BIN)/python tools/compiled.py
 	@touch $@
 
 # What is measured has its own dependencies and no others: the Redis client, for one, loads OpenTelemetry where it is.

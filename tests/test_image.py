@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.test_compiled import modules
+
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "helm/sidecar"
 
@@ -99,12 +101,6 @@ def test_the_wheel_holds_every_file_of_the_package(built: Built) -> None:
     for needed in ("sidecar/demo/demo.yaml", "sidecar/directory/migrations/env.py"):
         assert needed in packed
     assert any(re.fullmatch(r"sidecar/pages/templates/.+\.html", name) for name in packed)
-
-
-def modules() -> list[str]:
-    """Those that are to be compiled."""
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    return list(wheel["hooks"]["custom"]["modules"])
 
 
 def said_by(command: list[str], environment: dict[str, str], place: Path) -> str:

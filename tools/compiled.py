@@ -1,8 +1,8 @@
 """Compile the modules that nearly every request passes, by mypyc: into a wheel, or into a copy of this project.
 
-A build hook of hatchling (HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 pip wheel .), and a command: `tools/compiled.py FOLDER`
-makes a copy of the project in FOLDER whose tests and measurements are those of the compiled modules. Which modules they
-are stands in pyproject.toml. They run uncompiled just as well, only slower.
+A build hook of hatchling (HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 pip wheel .), and a command that makes a copy of the project
+in .cache/compiled, whose tests and measurements are those of the compiled modules. Which modules they are stands in
+pyproject.toml. They run uncompiled just as well, only slower.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,12 @@ except ImportError:  # As a command it takes no hatchling.
 
 ROOT = Path(__file__).resolve().parent.parent
 # Made here, or fetched, and of no use to a copy; what begins with a point is looked at one by one.
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.so", "node_modules", "site", "dist", "build", "test-results")
+_LEFT_OUT = shutil.ignore_patterns(
+    "__pycache__", "*.so", "node_modules", "site", "dist", "build", "test-results", "results.md"
+)
 _HIDDEN = frozenset([".venv", ".git", ".cache", ".demo", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"])
-# Links instead of copies: what tests fetch once.
-_SHARED = (".cache", "tests/services/node/node_modules")
+# Links instead of copies, also where there is nothing yet: what tests fetch once, and what is measured.
+_SHARED = (".cache", "tests/services/node/node_modules", "bench/results.md")
 # What the compiler is told about types is what the check is told, in a form that stands alone.
 _TYPES = """[mypy]
 strict = true
@@ -54,23 +55,25 @@ def modules() -> list[str]:
     return list(wheel["hooks"]["custom"]["modules"])
 
 
-def compile_in(folder: Path, paths: Sequence[str]) -> list[Path]:
-    """Compile *paths* below *folder*, beside their sources; the files that came out. Raises SystemExit."""
+def compile_into(target: Path) -> list[str]:
+    """Put the compiled modules into *target*, in folders as their sources; their paths; raises SystemExit."""
     with tempfile.TemporaryDirectory() as place:
         types = Path(place) / "types.ini"
         types.write_text(_TYPES)
         # No project file may be there: setuptools would read it, and it is not its.
         work = Path(place) / "source"
-        shutil.copytree(folder / "sidecar", work / "sidecar", ignore=_LEFT_OUT)
-        command = [sys.executable, "-c", _SETUP, str(types), *paths]
+        shutil.copytree(ROOT / "sidecar", work / "sidecar", ignore=_LEFT_OUT)
+        command = [sys.executable, "-c", _SETUP, str(types), *modules()]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
         if done.returncode:
             message = f"{done.stdout[-4000:]}{done.stderr[-4000:]}\nmypyc could not compile the request path"
             raise SystemExit(message)
-        found = [path.relative_to(work) for path in work.rglob("*.so") if "build" not in path.relative_to(work).parts]
+        shutil.rmtree(work / "build")
+        found = [path.relative_to(work) for path in work.rglob("*.so")]
         for path in found:
-            shutil.copy(work / path, folder / path)
-    return found
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(work / path, target / path)
+    return [str(path) for path in found]
 
 
 class CompiledModules(BuildHookInterface):  # type: ignore[misc]
@@ -79,10 +82,8 @@ class CompiledModules(BuildHookInterface):  # type: ignore[misc]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
         """Compile, and say that the wheel is for this platform only."""
         self._place = tempfile.TemporaryDirectory()
-        place = Path(self._place.name)
-        shutil.copytree(Path(self.root) / "sidecar", place / "sidecar", ignore=_LEFT_OUT)
-        for path in compile_in(place, modules()):
-            build_data["force_include"][str(place / path)] = str(path)
+        for path in compile_into(Path(self._place.name)):
+            build_data["force_include"][f"{self._place.name}/{path}"] = path
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
@@ -93,7 +94,7 @@ class CompiledModules(BuildHookInterface):  # type: ignore[misc]
 
 def main() -> None:
     """Make the copy."""
-    target = Path(sys.argv[1]).resolve()
+    target = ROOT / ".cache/compiled"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in ROOT.iterdir():
@@ -104,9 +105,8 @@ def main() -> None:
         else:
             shutil.copy(path, target / path.name)
     for name in _SHARED:
-        if (ROOT / name).exists():
-            (target / name).symlink_to(ROOT / name)
-    compile_in(target, modules())
+        (target / name).symlink_to(ROOT / name)
+    compile_into(target)
 
 
 if __name__ == "__main__":
