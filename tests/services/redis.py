@@ -171,9 +171,9 @@ class Sentinel:
         return redis.Redis(host=self.host, port=self.port, socket_timeout=5, decode_responses=True, **tls)  # type: ignore[arg-type]
 
     def _answers(self) -> bool:
-        # Ready means: it also knows the replica, so a failover would succeed.
-        with suppress(redis.RedisError, OSError), self.client() as client:
-            return len(client.sentinel_slaves(self.name)) == 1
+        # Ready means: it also knows the replica, and that one is in step, so a failover would succeed and lose nothing.
+        with suppress(redis.RedisError, OSError), self.client() as client, self.replica.client() as replica:
+            return len(client.sentinel_slaves(self.name)) == 1 and b"connected" in replica.execute_command("ROLE")
         return False
 
     def start(self) -> Self:
@@ -210,9 +210,10 @@ class RedisServers:
 
     def sentinel(self, *, tls: bool = False) -> Sentinel:
         """Start a master, a replica of it that is in step, and a Sentinel over both; all with one certificate."""
-        master = self(tls=tls)
-        after = ("--replicaof", f"{master.host} {master.port}", "--repl-diskless-sync-delay", "0")
-        replica = self(*after, tls=master.certificates or False)
+        # The master is who waits, five seconds by itself, for further replicas that could be sent the same.
+        at_once = ("--repl-diskless-sync-delay", "0")
+        master = self(*at_once, tls=tls)
+        replica = self("--replicaof", f"{master.host} {master.port}", *at_once, tls=master.certificates or False)
         sentinel = start_on_free_port(lambda port: Sentinel(port, master, replica))
         self._started.append(sentinel)
         return sentinel
