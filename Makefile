@@ -29,8 +29,8 @@ demo: $(VENV)/installed ## Run the sidecar in front of a small application, with
 	@$(BIN)/sidecar demo
 
 test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(NOT_HERE) $(PYTEST)
-	@$(if $(PYTEST),,$(MAKE) --no-print-directory test-compiled)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(NOT_HERE) $(PYTEST) || failed=1; \
+	$(if $(PYTEST),,$(MAKE) --no-print-directory test-compiled || failed=1;) exit $${failed:-0}
 
 test-compiled: $(COMPILED)/made system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run the tests of the request path with the modules compiled that the image has compiled
 	@cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider $(NOT_HERE) $(or $(PYTEST),$(TESTS_OF_COMPILED))
