@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.core.audit import Event
@@ -39,11 +39,13 @@ class Kept:
 
 
 @given(_TEXTS, _TEXTS, st.sampled_from(["keep", "pseudonym", "network", "drop"]))
+@example("\u202eada", "/\u202e\x7f", "keep")
+@example("ada", "/\x7f", "keep")
 def test_a_line_of_a_form_is_the_line(person: str, path: str, treatment: str) -> None:
     kept = Kept()
     policy = Policy({"person": "pseudonym", "path": treatment}, b"key")
     log = AuditLog([kept], lambda: NOW, None, policy)
-    told = {"effect": "allow", "rule": "100%s", "person": person, "method": ""}
+    told = {"effect": "allow", "rule": "100%s", "person": person, "subject": person, "method": ""}
     form = log.form(Event.DECISION, told, "path", "reference")
     assert form is not None
     log.fill(form, NOW, path, "0123")

@@ -158,11 +158,40 @@ def test_lines_are_in_order_whoever_chains_them(tmp_path: Path, monkeypatch: pyt
     assert not problems_in(file)
 
 
+def test_lines_are_chained_as_they_come_and_many_are_written_before_their_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlets, "_MOST_FOR_FILE", 10)
+    monkeypatch.setattr(outlets, "_MANY_SEALED", 3)
+    file = tmp_path / "audit.jsonl"
+    sink = FileSink(file)
+    chain = Counted(Anchoring(60.0), time.time, sink.place)
+    outlet = Outlet(sink, chain)
+    outlet.put(b'{"number":0}\n')
+    outlet.tend()
+    while numbers_in(file) != [0]:
+        time.sleep(0.001)
+    # From here on it is the event loop's, and the thread has gone to sleep.
+    outlet.tend()
+    while outlet._wake.is_set():
+        time.sleep(0.001)
+    time.sleep(0.02)
+    for number in range(1, 30):
+        outlet.put(b'{"number":%d}\n' % number)
+    assert chain.by_loop == 20
+    outlet.put(b'{"number":30}\n')
+    while numbers_in(file) != list(range(31)):
+        time.sleep(0.001)
+    outlet.close(10)
+    assert not problems_in(file)
+
+
 def test_the_event_loop_makes_only_so_much_ready_for_a_disk_that_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outlets, "_MOST_WAITING", 100)
     monkeypatch.setattr(outlets, "_MOST_FOR_FILE", 10)
+    monkeypatch.setattr(outlets, "_MOST_SEALED", 10)
     monkeypatch.setattr(outlets, "_RETRY_AFTER", 0.01)
     file = tmp_path / "audit.jsonl"
     sink = Stubborn(file)

@@ -28,6 +28,7 @@ _TAIL = re.compile(
 )
 _AFTER = re.compile(r"([0-9a-f]{16}):([1-9][0-9]{0,18}):([0-9a-f]{64})")
 _ANCHOR_FIELD = f'"event":"{ANCHOR}"'.encode()
+_HASH, _END = b',"hash":"', b'"}\n'
 # How far back the line may stand that another chain's anchor names.
 _REMEMBERED = 4096
 Sign = Callable[[bytes], bytes]
@@ -53,11 +54,11 @@ def linked_all(
     sealed = []
     between = f',"chain":"{chain}","n":'.encode()
     for place, line in enumerate(lines, number):
-        body = b"%b%b%d" % (line[:-2], between, place)
+        body = b"".join((line[:-2], between, str(place).encode()))
         if sign is not None:
             body += b',"signature":"%b"' % base64.b64encode(sign(last + body))
         last = hashlib.sha256(last + body).digest()
-        sealed.append(b'%b,"hash":"%b"}\n' % (body, binascii.hexlify(last)))
+        sealed.append(b"".join((body, _HASH, binascii.hexlify(last), _END)))
     return sealed, last
 
 

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.core.audit import EVERY, Event
 from sidecar.telemetry.chaining import Anchoring, Chain
-from sidecar.telemetry.lines import Form, Stamp, blank_of, form_of, line_of
+from sidecar.telemetry.lines import Form, Stamp, filled, form_of, line_of
 from sidecar.telemetry.outlet import Outlet
 from sidecar.telemetry.personal import Policy
 from sidecar.telemetry.sinks import Sink
 
 # Seconds until lines are written: what is told once, and what is told of each request of somebody who is known. To wake
-# a thread costs the event loop more than many lines do, as both want Python's lock.
+# a thread costs the event loop more than many lines do, as both want Python's lock. Whoever is killed loses as much.
 _FLUSH_AFTER = 0.05
-_FLUSH_ORDINARY_AFTER = 0.1
+_FLUSH_ORDINARY_AFTER = 0.25
 # Seconds that the end waits for a sink that hangs.
 _PATIENCE = 3.0
 
@@ -105,13 +105,10 @@ class AuditLog:
         return OpenForm(form_of(event.value, self.treated(fields), treats), outlets)
 
     def fill(self, form: OpenForm, now: float, *values: str) -> None:
-        """Note *form* at *now*, epoch seconds, with the *values* of its holes, in the order in which they were named.
-
-        Nothing is written here: it is done by the thread of each sink, for many at once.
-        """
-        blank = blank_of(form.form, now, values)
+        """Note *form* at *now*, epoch seconds, with the *values* of its holes in the order in which they were named."""
+        line = filled(form.form, self._stamp.text(now), values)
         for outlet in form.outlets:
-            outlet.put(blank)
+            outlet.put(line)
         if self._timer is None:
             self._schedule(_FLUSH_ORDINARY_AFTER)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 from typing import NamedTuple
@@ -12,23 +12,17 @@ from typing import NamedTuple
 from sidecar.core.audit_export import DECEIVING
 from sidecar.telemetry.personal import Treat
 
-_HOLE, _TIME = secrets.token_hex(16), secrets.token_hex(16)
+_HOLE, _QUOTED = secrets.token_hex(16), secrets.token_hex(16)
 # Made once: json.dumps with options makes one for every line.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 
 class Form(NamedTuple):
-    """A line with holes, and what is done to what goes into them; the first hole is for the time."""
+    """A line with holes: what stands before and after its time, then what is done to each value and stands after it."""
 
-    text: str
-    treats: tuple[Treat | None, ...]
-    size: int
-
-
-# A line that is not written yet, since whoever takes it to a sink has the time to: its form, when (epoch seconds), what
-# goes into its holes, and about how many bytes it will take. No class of its own: one is made for nearly every request.
-Blank = tuple[Form, float, tuple[str, ...], int]
-Line = bytes | Blank
+    start: bytes
+    middle: bytes
+    holes: tuple[tuple[Treat | None, bytes], ...]
 
 
 class Stamp:
@@ -62,34 +56,19 @@ def line_of(time: str, event: str, fields: Mapping[str, object]) -> bytes:
 
 def form_of(event: str, fields: Mapping[str, object], holes: Mapping[str, Treat | None]) -> Form:
     """A form of the line that ``line_of`` gives, with *holes* after *fields*, each with what is done to its values."""
-    text = _encode(_object(_TIME, event, fields) | dict.fromkeys(holes, _HOLE)) + "\n"
-    text = text.replace("%", "%%").replace(_TIME, "%s").replace(f'"{_HOLE}"', "%s")
-    treats = tuple(holes.values())
-    return Form(text, treats if any(treats) else (), len(text))
+    text = _encode(_object(_HOLE, event, fields) | dict.fromkeys(holes, _QUOTED)) + "\n"
+    start, middle, *after = map(_sealed, text.replace(f'"{_QUOTED}"', _HOLE).split(_HOLE))
+    return Form(start, middle, tuple(zip(holes.values(), after, strict=True)))
 
 
-def blank_of(form: Form, now: float, values: tuple[str, ...]) -> Blank:
-    """*form* at *now* (epoch seconds) with *values* for its holes."""
-    return form, now, values, form.size + sum(map(len, values))
-
-
-def written(lines: Iterable[Line], stamp: Stamp) -> list[bytes]:
-    """*lines* as ``line_of`` would write each."""
-    return [line if isinstance(line, bytes) else _filled(line, stamp.text(line[1])) for line in lines]
-
-
-def size_of(line: Line) -> int:
-    """About how many bytes *line* keeps occupied."""
-    return len(line) if isinstance(line, bytes) else line[3]
-
-
-def _filled(blank: Blank, time: str) -> bytes:
-    form, _, values, _ = blank
-    if form.treats:
-        pairs = zip(values, form.treats, strict=True)
-        values = tuple(value if treat is None else treat(value) for value, treat in pairs)
-    text = form.text % (time, *map(encode_basestring, values))
-    return text.encode() if text.isascii() and "\x7f" not in text else _sealed(text)
+def filled(form: Form, time: str, values: Sequence[str]) -> bytes:
+    """*form* at *time* with *values* for its holes, as ``line_of`` would write it."""
+    pieces = [form.start, time.encode(), form.middle]
+    for place, (treat, after) in enumerate(form.holes):
+        text = encode_basestring(values[place] if treat is None else treat(values[place]))
+        pieces.append(text.encode() if text.isascii() and "\x7f" not in text else _sealed(text))
+        pieces.append(after)
+    return b"".join(pieces)
 
 
 def _object(time: str, event: str, fields: Mapping[str, object]) -> dict[str, object]:

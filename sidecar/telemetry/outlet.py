@@ -10,7 +10,6 @@ from collections import deque
 import structlog
 
 from sidecar.telemetry.chaining import Chain
-from sidecar.telemetry.lines import Line, Stamp, size_of, written
 from sidecar.telemetry.sinks import FileSink, Sink, StdoutSink
 
 _log = structlog.get_logger("audit")
@@ -18,10 +17,10 @@ _MOST_WAITING = 100_000
 # A stranger decides how long a path is, and so a line.
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_AT_ONCE = 1000
-# A file takes few as quickly as many, and the event loop waits for Python's lock while lines are worded and chained.
-_MOST_FOR_FILE = 100
-# Pieces that wait for the thread.
-_MOST_SEALED = 10
+# A file takes few as quickly as many; requests wait while lines are chained, which is quick as long as few were put.
+_MOST_FOR_FILE = 32
+# Pieces that wait for the thread: when it is woken before its time, and when no more are made.
+_MANY_SEALED, _MOST_SEALED = 40, 160
 _RETRY_AFTER = 1.0
 # Seconds: time for some requests, and for the thread to write.
 _TEND_SOON, _TEND_LATER = 0.002, 0.1
@@ -38,13 +37,12 @@ class Outlet:
         self._chain = chain
         self._is_file = isinstance(sink, FileSink | StdoutSink)
         self._most = _MOST_FOR_FILE if self._is_file else _MOST_AT_ONCE
-        # Worded and chained, with their number; made by whoever has the lock, which the event loop never waits for.
+        # Chained, with their number; made by whoever has the lock, which the event loop never waits for.
         self._sealed: deque[tuple[bytes, int]] = deque()
         self._sealing = threading.Lock()
         # Whether the thread has to seal, as the event loop does not.
         self._is_alone = True
-        self._waiting: deque[Line] = deque()
-        self._stamp = Stamp()
+        self._waiting: deque[bytes] = deque()
         self._rest = b""
         self._lines_in_rest = 0
         self._put = 0
@@ -66,23 +64,26 @@ class Outlet:
         began = self._began
         return self._fails or (began is not None and time.monotonic() - began > _HANGS_AFTER)
 
-    def put(self, line: Line) -> None:
+    def put(self, line: bytes) -> None:
         """Take a line to be written soon; the oldest is dropped when far too many wait."""
-        size = size_of(line)
+        size = len(line)
         while self._waiting and not self._has_room_for(size):
             with contextlib.suppress(IndexError):
-                self._bytes_dropped += size_of(self._waiting.popleft())
+                self._bytes_dropped += len(self._waiting.popleft())
                 self.dropped += 1
         self._put += 1
         self._bytes_put += size
         self._waiting.append(line)
+        is_much = len(self._waiting) >= _MOST_FOR_FILE and not self._is_alone
+        if is_much and self._advance() and len(self._sealed) >= _MANY_SEALED:
+            self._ring()
 
     def _has_room_for(self, size: int) -> bool:
         held = self._bytes_put - self._bytes_dropped - self._bytes_taken
         return len(self._waiting) < _MOST_WAITING and held + size <= _MOST_BYTES
 
     def tend(self) -> float | None:
-        """Have what waits written; for the event loop, which words and chains lines for a file itself, a few at a time.
+        """Have what waits written; for the event loop, which chains lines for a file itself, a few at a time.
 
         A thread that did it would keep the event loop from Python's lock whenever the system has no core for it. Gives
         the seconds after which it wants to be tended again; None when nothing is left to do here.
@@ -91,16 +92,21 @@ class Outlet:
             self.wake()
             return None
         self._is_alone = False
-        if len(self._sealed) < _MOST_SEALED and self._sealing.acquire(blocking=False):
-            try:
-                if self._waiting:
-                    self._sealed.append(self._seal(may_ask=False))
-            finally:
-                self._sealing.release()
-            if self._waiting and len(self._sealed) < _MOST_SEALED:
-                return _TEND_SOON
+        if self._advance() and self._waiting:
+            return _TEND_SOON
         self._ring()
         return _TEND_LATER if self._waiting else None
+
+    def _advance(self) -> bool:
+        """Chain some of the lines here; False when the thread is to write what waits for it first."""
+        if len(self._sealed) >= _MOST_SEALED or not self._sealing.acquire(blocking=False):
+            return False
+        try:
+            if self._waiting:
+                self._sealed.append(self._seal(may_ask=False))
+        finally:
+            self._sealing.release()
+        return True
 
     def wake(self) -> None:
         """Have the thread do it all."""
@@ -174,21 +180,20 @@ class Outlet:
                 self._rest, self._lines_in_rest = self._seal(may_ask=True)
 
     def _seal(self, *, may_ask: bool) -> tuple[bytes, int]:
-        """The next lines, worded and chained, and their number; under the lock. Raises OSError where it *may_ask*."""
-        lines: list[Line] = []
+        """The next lines, chained, and their number; under the lock. Raises OSError where it *may_ask*."""
+        lines: list[bytes] = []
         with contextlib.suppress(IndexError):
             while len(lines) < self._most:
                 lines.append(self._waiting.popleft())
-        texts = written(lines, self._stamp)
         if self._chain is None:
-            sealed = b"".join(texts)
+            sealed = b"".join(lines)
         else:
             try:
-                sealed = self._chain.seal(texts, self.dropped, may_ask=may_ask)
+                sealed = self._chain.seal(lines, self.dropped, may_ask=may_ask)
             except OSError:
                 self._waiting.extendleft(reversed(lines))
                 raise
-        self._bytes_taken += sum(map(size_of, lines))
+        self._bytes_taken += sum(map(len, lines))
         return sealed, len(lines)
 
     def _pause(self) -> float | None:
