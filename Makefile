@@ -9,7 +9,7 @@ WORKERS ?= 3
 NOT_HERE := --ignore tests/test_deployment.py --ignore tests/test_image.py
 COMPILED := .cache/compiled
 BARE := .cache/bench/environment
-# What `make test` runs once more with compiled modules; `make test-compiled PYTEST=tests` runs everything so.
+# What `make test` runs once more with compiled modules, and on the event loop that all run on; `make test-compiled PYTEST=tests` runs everything so.
 TESTS_OF_COMPILED := $(filter-out %_variants.py,$(wildcard tests/test_express*.py tests/test_upstream_*.py tests/test_audit_*.py tests/test_attacks_*.py)) \
   tests/test_proxying.py tests/test_policy.py tests/test_paths.py tests/test_rulebook.py tests/test_regulars.py tests/test_limits.py \
   tests/test_journey.py tests/test_compiled.py
@@ -33,7 +33,7 @@ test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_mo
 	$(if $(PYTEST),,$(MAKE) --no-print-directory test-compiled || failed=1;) exit $${failed:-0}
 
 test-compiled: $(COMPILED)/made system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run the tests of the request path with the modules compiled that the image has compiled
-	@cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider $(NOT_HERE) $(or $(PYTEST),$(TESTS_OF_COMPILED))
+	@cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider -p tests.services.on_uvloop $(NOT_HERE) $(or $(PYTEST),$(TESTS_OF_COMPILED))
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check

@@ -1,4 +1,4 @@
-"""The same tests once more with aiohttp's parsers in Python, and on uvloop: both are what some operators run."""
+"""The same tests once more with aiohttp's parsers in Python, as some run it; `make test-compiled` has uvloop."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ _SIDECAR = [_TESTS / "test_proxying.py", _TESTS / "test_attacks_paths.py"]
 _SECONDS = 300
 
 
-def run_again(
-    modules: Sequence[Path], options: Sequence[str], environment: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
+def run_again(modules: Sequence[Path], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     # The table's column of nginx is the same in every surrounding.
-    chosen = ["-p", "no:cacheprovider", "-p", "no:xdist", "-k", "not nginx", *options]
+    chosen = ["-p", "no:cacheprovider", "-p", "no:xdist", "-k", "not nginx"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *chosen, *map(str, modules)],
         cwd=_TESTS.parent,
@@ -36,16 +34,7 @@ def run_again(
 
 @pytest.mark.timeout(_SECONDS + 10)
 @pytest.mark.parametrize("modules", [_UPSTREAM, _SIDECAR], ids=["upstream", "sidecar"])
-@pytest.mark.parametrize(
-    ("options", "environment"),
-    [
-        pytest.param((), {"AIOHTTP_NO_EXTENSIONS": "1"}, id="parsers in Python"),
-        pytest.param(("-p", "tests.services.on_uvloop"), {}, id="uvloop"),
-    ],
-)
-def test_everything_holds_in_the_other_surroundings_too(
-    options: tuple[str, ...], environment: dict[str, str], modules: list[Path]
-) -> None:
-    again = run_again(modules, options, environment)
+def test_everything_holds_with_parsers_in_python_too(modules: list[Path]) -> None:
+    again = run_again(modules, {"AIOHTTP_NO_EXTENSIONS": "1"})
     assert again.returncode == 0, again.stdout[-8000:]
     assert " passed" in again.stdout
