@@ -34,14 +34,21 @@ class Endings:
         self._losses = keeper.losses
         keeper.on_end(self._live.__contains__, self.end)
 
-    def of(self, session: Session, *, is_kept: bool = True) -> Ending:
+    @property
+    def heard(self) -> int:
+        """How often word of sessions has come: to be noted before one is looked for, and given to ``of`` then."""
+        return self._keeper.heard
+
+    def of(self, session: Session, *, is_kept: bool = True, since: int | None = None) -> Ending:
         """Ending of *session*; whoever streams keeps it alive. *is_kept* when it is in the store, as no program's is.
 
-        To be asked for before anything is waited for: what ends before that goes unheard.
+        Should it have ended since *since* (what ``heard`` was), that is told now; without it, an earlier end is not.
         """
         ending = self._live.get(session.id)
         if ending is None:
             ending = self._live[session.id] = _Timed(session.expires, is_kept=is_kept)
+        if is_kept and since is not None and since != self._keeper.heard:
+            self._keeper.ask_again(session.id)
         return ending
 
     def live(self) -> tuple[str, ...]:
@@ -50,9 +57,7 @@ class Endings:
 
     def of_late(self, session: Session) -> Ending:
         """Ending of *session* for what began a moment ago: should it have ended since, that is told now."""
-        ending = self.of(session)
-        self._keeper.ask_again(session.id)
-        return ending
+        return self.of(session, since=-1)
 
     def end(self, session_id: str) -> None:
         """Say that the session of that id is over."""

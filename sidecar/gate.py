@@ -133,10 +133,11 @@ class Gate:
         """
         rules = self.plan.rules.about(visit)
         # What is open to anyone must not depend on the session store.
+        heard = self.endings.heard
         with step("identify"):
             caller = None if is_open(rules, visit) else await self._identify(visit, now)
         # Now: engines and provisioning may take their time, and the session may end meanwhile.
-        ended = self.endings.of(caller.session, is_kept=bool(caller.token)) if caller is not None else None
+        ended = self.endings.of(caller.session, is_kept=bool(caller.token), since=heard) if caller else None
         form = await self.forms.take(visit, target.raw, caller.session) if caller and caller.token else None
         if form is not None:
             visit = visit._replace(method="POST")

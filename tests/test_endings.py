@@ -13,7 +13,7 @@ from aiohttp import web
 
 from sidecar import endings as endings_module
 from sidecar.endings import Endings
-from sidecar.model import Session, Unavailable
+from sidecar.model import Identity, Session, Unavailable
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.upstream.ending import Ending
 from sidecar.upstream.exchange import _GRACE
@@ -125,6 +125,36 @@ async def test_what_began_a_moment_ago_hears_of_an_end_before_it(place: Place, i
     assert place.reads - before == int(not is_known)
 
 
+@pytest.mark.parametrize("way", ["here", "elsewhere", "unheard"])
+async def test_what_ended_while_it_was_looked_for_is_told(place: Place, way: str) -> None:
+    token, session = await place.open()
+    heard = place.endings.heard
+    await place.keeper.find(token, place.clock.now)
+    if way == "here":
+        await place.keeper.end(token)
+    elif way == "elsewhere":
+        await place.store.take(f"session:{session.id}")
+    else:
+        await place.pass_away(session)
+        place.keeper._lost()
+    ending = place.endings.of(session, since=heard)
+    await eventually(lambda: ending.is_over)
+
+
+async def test_whoever_was_found_while_nothing_ended_costs_no_question(place: Place) -> None:
+    token, session = await place.open()
+    _, other = await place.open("grace")
+    await place.keeper.find(token, place.clock.now)
+    before, heard = place.reads, place.endings.heard
+    kept = place.endings.of(session, since=heard)
+    await place.store.take(f"session:{other.id}")
+    # Another's end: what is known to be open is not asked about.
+    assert place.endings.heard > heard
+    assert place.endings.of(session, since=heard) is kept
+    await asyncio.sleep(0.02)
+    assert (place.reads, kept.is_over) == (before, False)
+
+
 async def test_while_every_end_is_heard_nobody_asks(place: Place) -> None:
     _, session = await place.open()
     ending = place.endings.of(session)
@@ -229,6 +259,30 @@ async def test_t72_a_session_that_ends_while_an_engine_is_asked_leaves_no_socket
         dialling = asyncio.create_task(http.ws_connect(f"{running.url}/documents/7/socket", headers=headers))
         await eventually(lambda: oracle.asked != [])
         assert await running.sidecar.front.gate.keeper.end(ada.cookie()) == 1
+        goes_on.set()
+        closing = await (await dialling).receive(5)
+        assert (closing.type, closing.data) == (aiohttp.WSMsgType.CLOSE, 1008)
+
+
+async def test_t72_a_session_that_ends_while_it_is_asked_who_it_is_leaves_no_socket_open(world: World) -> None:
+    running = await world()
+    gate = running.sidecar.front.gate
+    is_asked, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(signed_in: Identity, now: float) -> Identity:
+        is_asked.set()
+        await goes_on.wait()
+        return signed_in
+
+    async with running.browser() as ada, aiohttp.ClientSession() as http:
+        await ada.sign_in("ada", "/start")
+        # As where a directory says who people are, and takes its time.
+        gate.remembered = lambda signed_in, now: None  # noqa: ARG005 - as Remembered has it
+        gate.known = slowly
+        headers: dict[str, Any] = {"Cookie": f"sidecar={ada.cookie()}", "Origin": running.url}
+        dialling = asyncio.create_task(http.ws_connect(f"{running.url}/socket", headers=headers))
+        await is_asked.wait()
+        assert await gate.keeper.end(ada.cookie()) == 1
         goes_on.set()
         closing = await (await dialling).receive(5)
         assert (closing.type, closing.data) == (aiohttp.WSMsgType.CLOSE, 1008)

@@ -48,6 +48,8 @@ class SessionKeeper:
         self._tasks: set[asyncio.Task[None]] = set()
         self._enders: list[tuple[Callable[[str], bool], Callable[[str], None]]] = []
         self.losses = 0
+        # Words of a change so far, and times that they may have gone unheard.
+        self.heard = 0
         # None where nobody marks sessions: then nobody looks for marks either.
         self.marks: Marks | None = None
 
@@ -74,11 +76,13 @@ class SessionKeeper:
 
     def _changed(self, key: str) -> None:
         session_id = session_of(key)
+        self.heard += 1
         self._cache.forget(session_id)
         if any(is_wanted(session_id) for is_wanted, _ in self._enders):
             self._in_background(self._tell_if_ended(session_id))
 
     def _lost(self) -> None:
+        self.heard += 1
         self.losses += 1
         self._cache.clear()
 
