@@ -66,8 +66,8 @@ class House:
         provision = yaml.load(PROVISION, Loader=yaml.BaseLoader)  # noqa: S506 - our own text
         self.configure(provision=provision, directory=f"sqlite:///{self.folder}/directory.db")
 
-    def loaded(self, program: str, *words: str) -> set[str]:
-        """Names of the packages that *program* has loaded at its end."""
+    def loaded(self, program: str, *words: str, code: int = 0) -> set[str]:
+        """Names of the packages that *program* has loaded at its end, which is with *code*."""
         environment = {
             **os.environ,
             "OIDC_SECRET": "hidden-client-secret",
@@ -85,8 +85,8 @@ class House:
             timeout=60,
             check=False,
         )
-        code, names = json.loads(done.stdout.splitlines()[-1])
-        assert code == 0, done.stderr
+        found, names = json.loads(done.stdout.splitlines()[-1])
+        assert found == code, done.stderr
         return set(names)
 
 
@@ -114,6 +114,12 @@ def test_a_command_loads_no_part_that_its_configuration_does_not_name(
     claims = {"sub": "1", "preferred_username": "ada", "groups": ["wiki-admins"]}
     (house.folder / "claims.json").write_text(json.dumps(claims))
     assert house.loaded(COMMAND, *words.split()) & LARGE == needed
+
+
+@pytest.mark.parametrize("words", ["reload", "log-level debug"])
+def test_a_command_to_the_sidecar_that_runs_loads_nothing_that_serves(house: House, words: str) -> None:
+    house.configure(reload={"control": str(house.folder / "control")})
+    assert not house.loaded(COMMAND, *words.split(), code=3) & (DATABASES | REDIS | NETWORK)
 
 
 def test_a_command_loads_databases_where_there_is_one_and_migrations_only_to_carry_them_out(house: House) -> None:
