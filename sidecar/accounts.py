@@ -1,45 +1,26 @@
-"""Wire what keeps accounts: directory, people, provisioning, and the SCIM server that tells of people."""
+"""Wire what keeps accounts: directory, people, provisioning."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import structlog
 
 from sidecar.condition import Accounts, Parts
 from sidecar.config.models import Config
-from sidecar.config.scim import Scim
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
-from sidecar.directory.sync_runs import RunRecord
-from sidecar.drift import DriftWatch
-from sidecar.drift.rules import rules_of as drift_rules
-from sidecar.drift.schedule import DriftSchedule
-from sidecar.drift.watch import Ground
 from sidecar.hooks.hook import StepHook
 from sidecar.manual.register import MANUAL
 from sidecar.model import Person, Unavailable
 from sidecar.people import Changes, Invitations, People, SourcePlan
 from sidecar.plans import login_domains, roles_plan
-from sidecar.portal.site import Site
 from sidecar.provision import Provisioner
 from sidecar.provision.backlog import BacklogWatch
-from sidecar.scim_api import ScimServer
-from sidecar.scim_api.client import client_of
-from sidecar.scim_api.groups import Groups
-from sidecar.scim_api.users import Users
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import server_secrets
 from sidecar.sessions.store import Store
-from sidecar.sync import Synchroniser
-from sidecar.sync.rules import protected_rules
-from sidecar.sync.rules import rules_of as sync_rules
-from sidecar.sync.runs import Room
-from sidecar.sync.schedule import Schedule
-from sidecar.sync.sources.opening import open_source
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens import TokenAuthenticator
@@ -79,7 +60,7 @@ async def open_accounts(  # noqa: PLR0917 - the parts that it joins
     sources = source_plans(config)
     roles, telling = roles_plan(config), _telling_logins(config)
     people = People(
-        directory, changes, sources, roles, telling, adds=_groups_add_up(config), joined=_noting_joins(audit, name)
+        directory, changes, sources, roles, telling, adds=_groups_add_up(config), joined=noting_joins(audit, name)
     )
     provisioner = parts.add(
         Provisioner(
@@ -129,12 +110,12 @@ def _invitations(config: Config, directory: Directory, changes: Changes, audit: 
     return Invitations(directory, changes, secrets, lifetime, audit.record, strict=section.strict)
 
 
-def open_tokens(config: Config, accounts: Accounts, audit: AuditLog) -> TokenAuthenticator | None:
-    """What recognises API tokens of ours, where there are any."""
+def open_tokens(config: Config, accounts: Accounts, audit: AuditLog, parts: Parts) -> TokenAuthenticator | None:
+    """What recognises API tokens of ours, where there are any; *parts* closes it."""
     directory, changes = accounts.directory, accounts.changes
     if config.tokens is None or directory is None or changes is None:
         return None
-    return TokenAuthenticator(
+    authenticator = TokenAuthenticator(
         config.tokens,
         directory.tokens,
         accounts.people.of if accounts.people is not None else _unheard_of,
@@ -143,111 +124,20 @@ def open_tokens(config: Config, accounts: Accounts, audit: AuditLog) -> TokenAut
         is_shared=config.sessions.redis is not None,
         record=audit.record,
     )
+    return parts.add(authenticator)
 
 
 async def _unheard_of(_person: Person) -> None:
     return None
 
 
-def _noting_joins(audit: AuditLog, application: str) -> Callable[[Mapping[str, object]], None]:
+def noting_joins(audit: AuditLog, application: str) -> Callable[[Mapping[str, object]], None]:
+    """What writes down that somebody of a source was joined to their sign-in."""
+
     def joined(fields: Mapping[str, object]) -> None:
         audit.record(Event.PEOPLE_JOINED, {"application": application, **fields})
 
     return joined
-
-
-def open_scim(  # noqa: PLR0917 - the parts that it joins
-    section: Scim | None, site: Site, accounts: Accounts, store: Store, audit: AuditLog, metrics: Metrics
-) -> ScimServer | None:
-    """The SCIM server, where there are clients."""
-    directory, provisioner, changes = accounts.directory, accounts.provisioner, accounts.changes
-    if section is None or directory is None or provisioner is None or changes is None:
-        return None
-    base = f"{site.origin}{site.prefix}/scim"
-    return ScimServer(
-        prefix=site.prefix,
-        clients={name: client_of(name, client, base) for name, client in section.clients.items()},
-        users=Users(directory, provisioner, changes, _noting_joins(audit, directory.application)),
-        groups=Groups(directory, provisioner, changes),
-        store=store,
-        audit=audit,
-        metrics=metrics,
-    )
-
-
-def open_sync(
-    config: Config, accounts: Accounts, record: Callable[[Event, dict[str, object]], None], clock: Callable[[], float]
-) -> dict[str, Synchroniser]:
-    """The sources of people that are read regularly, by name."""
-    directory, provisioner, changes = accounts.directory, accounts.provisioner, accounts.changes
-    if directory is None or provisioner is None or changes is None:
-        return {}
-    room = Room(
-        book=directory.sync,
-        application=directory.application,
-        accounts=provisioner,
-        announce=changes.announce,
-        wake=provisioner.outbox.wake,
-        record=record,
-        clock=clock,
-    )
-    roles, protected = roles_plan(config), protected_rules(config.provision)
-    return {
-        name: Synchroniser(
-            sync_rules(name, section, roles, protected), partial(open_source, name, section.source), room
-        )
-        for name, section in config.sync.items()
-    }
-
-
-def open_schedules(
-    config: Config, accounts: Accounts, audit: AuditLog, metrics: Metrics, clock: Callable[[], float]
-) -> list[Schedule | DriftSchedule]:
-    """What runs the sources, and looks for drift, when it is due."""
-    found = (
-        _sync_schedule(config, accounts, audit, metrics, clock),
-        _drift_schedule(config, accounts, audit, metrics, clock),
-    )
-    return [one for one in found if one is not None]
-
-
-def _sync_schedule(
-    config: Config, accounts: Accounts, audit: AuditLog, metrics: Metrics, clock: Callable[[], float]
-) -> Schedule | None:
-
-    def record(event: Event, fields: dict[str, object]) -> None:
-        audit.record(event, fields)
-
-    def tell(name: str, run: RunRecord) -> None:
-        metrics.of_sync(name, run.state, run.head.get("counts", {}), run.updated)
-
-    files = {name: section.source.csv or section.source.json_file for name, section in config.sync.items()}
-    watched = {name: file.path for name, file in files.items() if file is not None and config.sync[name].watch}
-    sources = open_sync(config, accounts, record, clock)
-    # Whoever is late by chance need not be so in secret.
-    return Schedule(sources, watched, clock, random.random, tell) if sources else None
-
-
-def open_drift(
-    config: Config, accounts: Accounts, record: Callable[[Event, dict[str, object]], None], clock: Callable[[], float]
-) -> DriftWatch | None:
-    """What compares the application's accounts with those known here, where it is told how to list them."""
-    directory, provisioner = accounts.directory, accounts.provisioner
-    if config.drift is None or config.provision is None or directory is None or provisioner is None:
-        return None
-    ground = Ground(directory.sync, directory.holdings, provisioner.outbox.wake, record, clock)
-    opened = partial(open_source, "drift", config.drift.list_)
-    return DriftWatch(drift_rules(config.drift, config.provision), opened, ground)
-
-
-def _drift_schedule(
-    config: Config, accounts: Accounts, audit: AuditLog, metrics: Metrics, clock: Callable[[], float]
-) -> DriftSchedule | None:
-    watch = open_drift(config, accounts, audit.record, clock)
-    if watch is None or config.drift is None:
-        return None
-    # Whoever is late by chance need not be so in secret.
-    return DriftSchedule(watch, random.random, metrics.of_drift, repairs=config.drift.repair)
 
 
 def source_plans(config: Config) -> tuple[SourcePlan, ...]:

@@ -13,12 +13,14 @@ from sidecar.assertion import AssertionSigner
 from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.models import Config
 from sidecar.core.claims import IdentityPlan
-from sidecar.core.headers import Line
+from sidecar.core.dialects import DIALECTS
+from sidecar.core.headers import HeaderPlan, Line, collapsed
 from sidecar.endings import Endings
 from sidecar.engines.opening import open_engines
 from sidecar.express import Express
+from sidecar.forward_auth import ForwardAuth
 from sidecar.front import Front
-from sidecar.gate import Gate
+from sidecar.gate import Gate, GatePlan
 from sidecar.lasting import Lasting, Marks, Share, close_part
 from sidecar.leaving import Leaving
 from sidecar.limits import Limits
@@ -27,7 +29,16 @@ from sidecar.logins.login import Authenticator, Login
 from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import open_bearer, open_introspection, open_logins, saml_logins_of
 from sidecar.pages.answers import Answers
-from sidecar.plans import asks_of, certificate_plan, forward_auth_of, gate_plan, identity_plan
+from sidecar.plans import (
+    asks_of,
+    certificate_plan,
+    header_names,
+    header_plan,
+    identity_plan,
+    roles_plan,
+    rulebook_of,
+    secret_lines,
+)
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.emergency import Emergency
 from sidecar.portal.invitation import nobody_invites
@@ -97,14 +108,14 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
     accounts, scim, tokens, schedules = Accounts(), None, None, list[Any]()
     if config.provision is not None or config.tokens is not None:
         # Databases and what speaks to them are a third of the start and of the memory: for those who have accounts.
-        from sidecar.accounts import open_accounts, open_schedules, open_scim, open_tokens  # noqa: PLC0415 - see above
+        from sidecar.accounts import open_accounts, open_tokens  # noqa: PLC0415 - see above
 
         accounts = await open_accounts(config, store, keeper, audit, metrics, clock, parts)
-        scim = open_scim(config.scim, site, accounts, store, audit, metrics)
-        tokens = open_tokens(config, accounts, audit)
-        schedules = open_schedules(config, accounts, audit, metrics, clock)
-        if tokens is not None:
-            parts.add(tokens)
+        tokens = open_tokens(config, accounts, audit, parts)
+    if config.scim is not None or config.sync or config.drift is not None:
+        from sidecar.telling import open_telling  # noqa: PLC0415 - for those who hear of people so
+
+        scim, schedules = open_telling(config, site, accounts, store, audit, metrics, clock)
     signals = None
     if config.signals is not None:
         from sidecar.signals.opening import open_signals  # noqa: PLC0415 - for those who hear of others
@@ -141,7 +152,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
     callers: list[Authenticator] = [one for one in found if one is not None]
     if config.certificates is not None:
         callers.append(CertificateAuthenticator(config.certificates, certificate_plan(config, config.certificates)))
-    plan = gate_plan(config, site, upstream.authority)
+    plan = _gate_plan(config, site, upstream.authority)
     application = ApplicationSession(
         config.app,
         plan.incoming,
@@ -243,7 +254,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         scim=scim,
         signals=signals.server if signals is not None else None,
         must_audit=config.audit.on_failure == "refuse",
-        forward_auth=forward_auth_of(config, site, arrival, gate, answers),
+        forward_auth=_forward_auth(config, site, arrival, gate, answers),
         tracing=_tracing(config, parts),
     )
     return Sidecar(
@@ -271,6 +282,42 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         lasting=lasting,
         audit_share=audit_share,
         console=await _console(config, store, keeper, condition, audit, parts, lasting),
+    )
+
+
+def _gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
+    """Everything the gate decides and injects by."""
+    return GatePlan(
+        rules=rulebook_of(config),
+        roles=roles_plan(config),
+        headers=header_plan(config),
+        always=secret_lines(config),
+        incoming=HeaderPlan(
+            managed=frozenset(map(collapsed, header_names(config))),
+            own_cookies=site.own_cookies,
+            keeps_bearer=config.tokens is None and not any(login.bearer for login in config.oidc_logins.values()),
+            keeps_basic=config.tokens is None or config.tokens.forward_basic,
+        ),
+        websocket_origins=frozenset([site.origin, *(origin.lower() for origin in config.app.websocket_origins)]),
+        public_host_header="" if config.app.host == "public" else upstream_authority,
+    )
+
+
+def _forward_auth(config: Config, site: Site, arrival: Arrival, gate: Gate, answers: Answers) -> ForwardAuth | None:
+    """Who answers a front proxy; None where none may ask."""
+    section = config.forward_auth
+    if section is None:
+        return None
+    return ForwardAuth(
+        site=site,
+        arrival=arrival,
+        gate=gate,
+        answers=answers,
+        dialect=DIALECTS[section.dialect],
+        networks=section.networks,
+        proxies=config.server.trusted_proxies,
+        takes_unix="unix" in section.peers,
+        managed=frozenset(map(str.lower, header_names(config))),
     )
 
 

@@ -79,7 +79,7 @@ class Accounts:
     async def prepare(self) -> None:
         """Bring the directory's tables up to date. Raises Unavailable."""
         if self.database is not None:
-            from sidecar.directory.migrate import migrate  # noqa: PLC0415 - Alembic is for those who have a directory
+            from sidecar.directory.migrate import migrate  # noqa: PLC0415 - databases are for those who have one
 
             await migrate(self.database)
         self._is_prepared = True

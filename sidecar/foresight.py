@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import make_url
-
-from sidecar.config.callers import CERTIFICATES
+from sidecar.config.callers import CERTIFICATE_ISSUER, CERTIFICATES, service_identity
 from sidecar.config.login import OidcLogin
 from sidecar.config.models import Config
 from sidecar.config.saml import SamlLogin
@@ -26,12 +21,7 @@ from sidecar.core.policy import Standing
 from sidecar.core.roles import RoleFound, find_roles
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.core.template import Compiler
-from sidecar.directory import Directory
-from sidecar.engines.engines import Verdict
-from sidecar.engines.opening import open_engines
-from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import PlannedCall
-from sidecar.logins.certificates import ISSUER
 from sidecar.logins.saml.naming import issuer_of
 from sidecar.model import Decision, Effect, Identity, Refused, Session, Unavailable, Visit
 from sidecar.plans import (
@@ -44,11 +34,11 @@ from sidecar.plans import (
     secret_lines,
 )
 from sidecar.portal.site import site_of
-from sidecar.provision import Provisioner, ProvisionPlan
 from sidecar.reason import Reason
-from sidecar.sessions.memory import MemoryStore
-from sidecar.telemetry.metrics import Metrics
-from sidecar.tokens import service_identity
+
+if TYPE_CHECKING:
+    from sidecar.engines.engines import Verdict
+    from sidecar.provision import ProvisionPlan
 
 _HIDDEN = "(secret)"
 _HIDDEN_BASIC = Compiler().compile(f"Basic {_HIDDEN}")
@@ -139,7 +129,9 @@ async def foresee(
         return replace(seen, headers=_always(config))
     account = None
     if accounts and config.provision is not None:
-        async with _provisioner(config) as provisioner:
+        from sidecar.provision.ahead import looking_ahead  # noqa: PLC0415 - databases are for those who have accounts
+
+        async with looking_ahead(config.provision, config.directory, login_domains(config)) as provisioner:
             provisioned = await provisioner.plan(session.identity, roles, moment, probe=lookup)
         account, seen = provisioned.verdict.account, replace(seen, account=provisioned)
         if provisioned.verdict.refused is not None:
@@ -176,7 +168,9 @@ async def _ruled(  # noqa: PLR0917 - what the gate has in hand, too
     section = config.engines[ask.engine]
     if section.type != "cedar" and not asks:
         return _with_engine(seen, Criterion("engine", wants, "not asked now", None), seen.decision)
-    engines = open_engines({ask.engine: section}, Metrics())
+    from sidecar.engines.opening import open_engines  # noqa: PLC0415 - an HTTP client is for who asks one
+
+    engines = open_engines({ask.engine: section})
     try:
         verdict = await engines.rule_on(ask, session, standing, visit, now)
     except Unavailable as fault:
@@ -219,7 +213,9 @@ def _session_asked(config: Config, question: Question, now: float) -> Session | 
     if question.claims is None:
         return None
     if question.via == "certificate" and config.certificates is not None:
-        who = identity_from(CERTIFICATES, ISSUER, question.claims, certificate_plan(config, config.certificates))
+        who = identity_from(
+            CERTIFICATES, CERTIFICATE_ISSUER, question.claims, certificate_plan(config, config.certificates)
+        )
         return Session("(certificate)", who, now, now, now, 0.0)
     session = _session(config, question, question.claims, now)
     if question.via != "token":
@@ -271,30 +267,3 @@ def _asserted(config: Config) -> tuple[Line, ...]:
 def _issuer(login: OidcLogin | SamlLogin) -> str:
     """Who the provider says it is, as far as the configuration knows: a SAML one's entityID stands in its metadata."""
     return login.issuer if isinstance(login, OidcLogin) else issuer_of(login.idp or login.metadata)
-
-
-@asynccontextmanager
-async def _provisioner(config: Config) -> AsyncIterator[Provisioner]:
-    assert config.provision is not None  # noqa: S101 - the caller looked
-    hook = StepHook(config.provision)
-    name = config.directory.application
-    with tempfile.TemporaryDirectory() as folder:
-        directory = await Directory.open(
-            _existing(config.directory.url.reveal(), Path(folder)), name, config.directory.timeout.total_seconds()
-        )
-        store = MemoryStore(time.time)
-        try:
-            yield Provisioner(
-                config.provision, hook, directory, store, name, time.time, login_domains(config), lambda _e, _f: None
-            )
-        finally:
-            await hook.close()
-            await directory.close()
-
-
-def _existing(url: str, folder: Path) -> str:
-    """Address of the directory, or of an empty one when its file does not exist: looking ahead creates nothing."""
-    parts = make_url(url)
-    if parts.get_backend_name() == "sqlite" and not (parts.database and Path(parts.database).exists()):
-        return f"sqlite:///{folder}/empty.db"
-    return url

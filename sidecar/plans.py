@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from sidecar.arrival import Arrival
 from sidecar.asks import ask_of
 from sidecar.config.access import AccessRule, Allow, Deny, Require
 from sidecar.config.callers import CERTIFICATES, Certificates
@@ -15,8 +14,7 @@ from sidecar.config.login import HeaderLine, IdentityTemplates
 from sidecar.config.models import Config
 from sidecar.config.secret import Secret
 from sidecar.core.claims import IdentityPlan
-from sidecar.core.dialects import DIALECTS
-from sidecar.core.headers import HeaderPlan, Line, collapsed
+from sidecar.core.headers import Line
 from sidecar.core.paths import read_target
 from sidecar.core.patterns import compile_pattern
 from sidecar.core.policy import Rule, Who, came_in_line, group_line, origin_line, role_line, when_line
@@ -24,12 +22,8 @@ from sidecar.core.roles import Role
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate
 from sidecar.core.template import Compiler
-from sidecar.forward_auth import ForwardAuth
-from sidecar.gate import Gate, GatePlan
 from sidecar.logins.login import Ask
 from sidecar.model import NOTHING_NEEDED, Requirement
-from sidecar.pages.answers import Answers
-from sidecar.portal.site import Site
 
 _NO_ENGINES: Mapping[str, EngineSection] = MappingProxyType({})
 
@@ -163,42 +157,6 @@ def certificate_plan(config: Config, section: Certificates) -> IdentityPlan:
         claims=claims_read(config, CERTIFICATES),
         # Whoever issues certificates says what stands in them.
         trust_email=True,
-    )
-
-
-def gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:
-    """Everything the gate decides and injects by."""
-    return GatePlan(
-        rules=rulebook_of(config),
-        roles=roles_plan(config),
-        headers=header_plan(config),
-        always=secret_lines(config),
-        incoming=HeaderPlan(
-            managed=frozenset(map(collapsed, header_names(config))),
-            own_cookies=site.own_cookies,
-            keeps_bearer=config.tokens is None and not any(login.bearer for login in config.oidc_logins.values()),
-            keeps_basic=config.tokens is None or config.tokens.forward_basic,
-        ),
-        websocket_origins=frozenset([site.origin, *(origin.lower() for origin in config.app.websocket_origins)]),
-        public_host_header="" if config.app.host == "public" else upstream_authority,
-    )
-
-
-def forward_auth_of(config: Config, site: Site, arrival: Arrival, gate: Gate, answers: Answers) -> ForwardAuth | None:
-    """Who answers a front proxy; None where none may ask."""
-    section = config.forward_auth
-    if section is None:
-        return None
-    return ForwardAuth(
-        site=site,
-        arrival=arrival,
-        gate=gate,
-        answers=answers,
-        dialect=DIALECTS[section.dialect],
-        networks=section.networks,
-        proxies=config.server.trusted_proxies,
-        takes_unix="unix" in section.peers,
-        managed=frozenset(map(str.lower, header_names(config))),
     )
 
 

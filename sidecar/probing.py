@@ -42,6 +42,11 @@ async def probe(config: Config) -> dict[str, Finding]:
     return findings
 
 
+def probed(config: Config) -> dict[str, Finding]:
+    """As ``probe``, for whoever has no event loop."""
+    return asyncio.run(probe(config))
+
+
 def probes_of(config: Config) -> dict[str, Callable[[], Awaitable[str]]]:
     """What reaches each part, by its name; without directory, whose tables it would make, and hook connections."""
     probes: dict[str, Callable[[], Awaitable[str]]] = {

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sidecar.accounts import open_accounts, open_drift, open_sync
+from sidecar.accounts import open_accounts
 from sidecar.condition import Accounts, Parts
 from sidecar.config.models import Config
 from sidecar.core.audit import Event
@@ -17,6 +17,7 @@ from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.sync import Synchroniser
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telling import open_drift, open_sync
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.cli import main
+from sidecar.config.callers import SERVICE_ISSUER
 from sidecar.core.api_tokens import PREFIX, digest_of, is_intact, is_ours, written
 from sidecar.core.scopes import scope_of
 from sidecar.directory import Directory
 from sidecar.directory.merging import merge
-from sidecar.directory.tokens import SERVICE_ISSUER, ApiToken, Kind
+from sidecar.directory.tokens import ApiToken, Kind
 from sidecar.model import Identity, Visit, identity_key
 from sidecar.reason import Reason
 from tests.scim_world import TOKEN, ScimClient, with_scim

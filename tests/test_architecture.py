@@ -20,6 +20,7 @@ ROOMS = [
     ["console"],
     ["doctor"],
     ["probing", "foresight", "convert", "syncing"],
+    ["telling"],
     ["accounts"],
     ["front", "plans", "listening"],
     ["lasting"],

@@ -21,13 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from sidecar.config.callers import CertificateCaller, Certificates
+from sidecar.config.callers import CERTIFICATE_ISSUER, CertificateCaller, Certificates
 from sidecar.core.addresses import Network
 from sidecar.core.binding import thumbprint
 from sidecar.core.claims import IdentityPlan
 from sidecar.core.client_certificates import UNREADABLE, certificate_in, is_named
 from sidecar.core.template import Compiler
-from sidecar.logins.certificates import ISSUER, CertificateAuthenticator
+from sidecar.logins.certificates import CertificateAuthenticator
 from sidecar.model import Refused, Session, Visit, identity_key
 from sidecar.reason import Reason
 from tests.forger import running_forger, sign
@@ -362,7 +362,7 @@ async def test_t68_a_caller_who_was_switched_off_is_refused_with_a_certificate_t
     accounts = running.sidecar.condition.accounts
     assert accounts.directory is not None
     assert accounts.provisioner is not None
-    person = await accounts.directory.person_by_identity(identity_key(ISSUER, "build"))
+    person = await accounts.directory.person_by_identity(identity_key(CERTIFICATE_ISSUER, "build"))
     assert person is not None
     await accounts.provisioner.disable(person.id, "manual", 1.0)
     assert await ask(running, **good) == 403

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sidecar.directory import Directory, audit, migrate, tables
+from sidecar.directory import Directory, audit, migrate, tables, upgrading
 from sidecar.directory.address import address_of
 from sidecar.model import Identity, Unavailable
 from sidecar.reason import Reason
@@ -78,14 +79,14 @@ async def test_a_start_that_was_killed_half_way_is_completed_by_the_next_one(dat
 async def test_a_start_that_fails_half_way_leaves_nothing_that_stops_the_next_one(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = migrate.command.upgrade
+    real = upgrading.command.upgrade
 
     def killed(*arguments: object) -> None:
         real(*arguments)
         message = "killed"
         raise OSError(message)
 
-    monkeypatch.setattr(migrate.command, "upgrade", killed)
+    monkeypatch.setattr(upgrading.command, "upgrade", killed)
     with pytest.raises(Unavailable):
         await Directory.open(database_url, "wiki", 15)
     monkeypatch.undo()
@@ -138,6 +139,11 @@ async def test_a_sqlite_directory_is_readable_by_its_owner_only_and_does_not_blo
         assert (await connection.execute(text("PRAGMA foreign_keys"))).scalar_one() == 1
     await directory.close()
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}  # noqa: ASYNC240
+
+
+def test_the_names_of_the_files_say_which_schemas_there_are_as_alembic_knows_them() -> None:
+    scripts = ScriptDirectory(str(VERSIONS.parent))
+    assert migrate.versions()[::-1] == [script.revision for script in scripts.walk_revisions()]
 
 
 def test_the_migrations_are_part_of_the_package() -> None:

@@ -108,8 +108,8 @@ async def test_somebody_else_on_this_machine_is_not_answered(world: World, tmp_p
         for folder in (tmp_path, *tmp_path.parents):
             if folder.is_relative_to("/tmp/") and folder != Path("/tmp"):
                 folder.chmod(0o755)
-        ask = f"from sidecar.cli.control import ask; print(ask({str(one.socket)!r}, 5, do='reload'))"
-        code = f"import os; import sidecar.cli.control; os.setgid(65534); os.setuid(65534); {ask}"
+        ask = f"from sidecar.cli.asking import ask; print(ask({str(one.socket)!r}, 5, do='reload'))"
+        code = f"import os; import sidecar.cli.asking; os.setgid(65534); os.setuid(65534); {ask}"
 
         async def stranger() -> str:
             process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stderr=subprocess.PIPE)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from bench.soak import Client, Tally
-from sidecar.cli.control import ask
+from sidecar.cli.asking import ask
 from tests.services.process import start_on_free_port
 from tests.services.redis import RedisServer
 from tests.test_run import PATIENCE, Process, running

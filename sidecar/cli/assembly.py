@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from sidecar.cli.operating import outcome_of
+from sidecar.cli.outcomes import outcome_of
 from sidecar.cli.wire import Wire
 from sidecar.lasting import Outcome, Reload
 from sidecar.telemetry.log import set_up

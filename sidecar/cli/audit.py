@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
-from sidecar.cli.audit_source import DatabaseSource, FileSource, Source, is_told
+from sidecar.cli.audit_source import FileSource, Source, is_told
 from sidecar.cli.loading import load_or_leave
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
 from sidecar.config.models import Config
@@ -81,6 +81,8 @@ def source_of(config: Path, file: Path | None, *, database: bool) -> tuple[Sourc
     if settings.audit.database is None:
         lacking = "audit.database is not" if database else "neither audit.file nor audit.database is"
         give_up(f"{config}: {lacking} set, so there is nothing to read; name a file: --file PATH", EXIT_USAGE)
+    from sidecar.cli.audit_database import DatabaseSource  # noqa: PLC0415 - databases are for those who have one
+
     return DatabaseSource(settings), settings
 
 
@@ -207,7 +209,7 @@ def verify(
     if anchors is None and chain is not None:
         anchors = chain.anchors
     try:
-        pruned = _pruned(settings) if isinstance(source, DatabaseSource) else None
+        pruned = _pruned(settings) if not isinstance(source, FileSource) else None
         check = Verifier(None if pem is None else verifier(pem), is_partial=partial, pruned_before=pruned)
     except ValueError as error:
         give_up(f"{public_key or 'audit.chain.key'}: {error}", EXIT_USAGE)

@@ -1,29 +1,19 @@
-"""Where commands read audit lines from: a file and what was rotated away, or the directory's database."""
+"""Where commands read audit lines from: here a file and what was rotated away."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import click
+from typing import Protocol
 
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up
-from sidecar.config.models import Config
 from sidecar.core.audit import Event
 from sidecar.core.chain import Finding, Verifier
-from sidecar.directory.audit import AuditBook, Wanted
-from sidecar.directory.database import Database
-from sidecar.model import Unavailable
 from sidecar.telemetry.reading import Line, Query, files_of, follow, lines_of, parsed, raw_lines
 from sidecar.telemetry.trail import look_back
 
-T = TypeVar("T")
-_POLL = 0.5
 # How long a line may have waited to be written: for a full disk, for instance.
-_SLACK = 3600.0
+SLACK = 3600.0
 
 
 class Source(Protocol):
@@ -32,7 +22,7 @@ class Source(Protocol):
     def lines(self, wanted: Query) -> Iterator[Line]:
         """Lines that may fit *wanted*, the oldest first."""
 
-    def newest(self, wanted: Query, most: int, slack: float = _SLACK) -> Sequence[Line]:
+    def newest(self, wanted: Query, most: int, slack: float = SLACK) -> Sequence[Line]:
         """The newest lines that fit, at most so many, the oldest first.
 
         Where *wanted* has times, lines that were written more than *slack* seconds late may be missed.
@@ -65,7 +55,7 @@ class FileSource:
         except OSError as error:
             give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
 
-    def newest(self, wanted: Query, most: int, slack: float = _SLACK) -> Sequence[Line]:
+    def newest(self, wanted: Query, most: int, slack: float = SLACK) -> Sequence[Line]:
         """See Source.newest; read from the end on, and no further than it takes."""
         self._paths()
         try:
@@ -103,82 +93,6 @@ class FileSource:
                     yield from check.read(f"{path.name}:{number}", raw)
         except OSError as error:
             give_up(f"{error.filename}: {error.strerror}", EXIT_UNAVAILABLE)
-
-
-class DatabaseSource:
-    """Audit lines in the directory's database."""
-
-    def __init__(self, config: Config) -> None:
-        """Read in the directory of *config*."""
-        self._runner = asyncio.Runner()
-        try:
-            self._database = Database(config.directory.url.reveal(), config.directory.timeout.total_seconds())
-        except Unavailable as fault:
-            give_up(f"{fault.reason.value}: {fault.detail}", EXIT_UNAVAILABLE)
-        self._book = AuditBook(self._database)
-        click.get_current_context().call_on_close(self.close)
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        self._do(self._database.close())
-        self._runner.close()
-
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            return self._runner.run(work)
-        except Unavailable as fault:
-            give_up(f"{fault.reason.value}: {fault.detail}", EXIT_UNAVAILABLE)
-
-    def lines(self, wanted: Query) -> Iterator[Line]:
-        """See Source.lines."""
-        after, query = 0, wanted_of(wanted)
-        while page := self._do(self._book.forward(after, query)):
-            for entry in page:
-                line = parsed(entry.line.encode())
-                if line is not None:
-                    yield line
-            after = page[-1].id
-
-    def newest(self, wanted: Query, most: int, slack: float = _SLACK) -> Sequence[Line]:  # noqa: ARG002 - not for indexes
-        """See Source.newest; read from the end on."""
-        found: list[Line] = []
-        before, query = None, wanted_of(wanted)
-        while len(found) < most and (page := self._do(self._book.backward(before, query))):
-            lines = (parsed(entry.line.encode()) for entry in page)
-            found += [line for line in lines if line is not None and is_told(line, wanted)]
-            before = page[-1].id
-        return found[:most][::-1]
-
-    def follow(self) -> Iterator[Line]:
-        """See Source.follow."""
-        after = self._do(self._book.newest())
-        while True:
-            page = self._do(self._book.forward(after))
-            for entry in page:
-                line = parsed(entry.line.encode())
-                if line is not None:
-                    yield line
-            after = page[-1].id if page else after
-            if not page:
-                time.sleep(_POLL)
-
-    def verified(self, check: Verifier) -> Iterator[Finding]:
-        """See Source.verified; also what a search goes by must be what the line says."""
-        after = 0
-        while page := self._do(self._book.forward(after)):
-            for entry in page:
-                yield from check.read(entry.where, entry.line.encode(errors="surrogatepass"))
-                if not entry.is_true:
-                    yield Finding("problem", entry.where, "its columns do not say what its line says")
-            after = page[-1].id
-
-
-def wanted_of(query: Query) -> Wanted:
-    """What the database can look for by itself; the rest is looked at line by line."""
-    texts = (query.client, query.reason, query.session, query.person)
-    # Others may stand in a line by escapes.
-    needles = tuple(text for text in texts if text.isascii() and text.isalnum())
-    return Wanted(frozenset(query.event), query.reference, needles, query.since, query.until, tuple(query.some))
 
 
 def is_told(line: Line, wanted: Query) -> bool:

@@ -8,10 +8,9 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -20,7 +19,6 @@ from sidecar.listening import bound
 
 _log = structlog.get_logger("control")
 _LONGEST = 64 * 1024
-_LONGEST_ANSWER = 1 << 20
 _PATIENCE = 10.0
 _PAUSE = 0.5
 # Linux: struct ucred.
@@ -88,16 +86,3 @@ async def _line(one: socket.socket, longest: int) -> bytes:
             raise ValueError
         data += piece
     return data
-
-
-def ask(path: Path, patience: float, **fields: Any) -> Mapping[str, Any]:
-    """Ask the sidecar that listens at *path*. Raises OSError, TimeoutError among them, and ValueError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
-        one.settimeout(patience)
-        one.connect(str(path))
-        one.sendall(json.dumps(fields).encode() + b"\n")
-        with one.makefile("rb") as stream:
-            answer = json.loads(stream.readline(_LONGEST_ANSWER))
-    if not isinstance(answer, dict):
-        raise TypeError
-    return answer

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sidecar.cli.control import ask
+from sidecar.cli.asking import ask
 from sidecar.cli.loading import show
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, give_up
 from sidecar.config.document import read_document

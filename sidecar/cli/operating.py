@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,9 +14,9 @@ import structlog
 from sidecar.cli.control import control
 from sidecar.cli.levels import asked_of
 from sidecar.cli.notify import Notifier
+from sidecar.cli.outcomes import outcome_fields
 from sidecar.cli.watching import Watch, Watched
 from sidecar.cli.wire import Message
-from sidecar.config.comparing import Change
 from sidecar.lasting import Outcome
 
 _log = structlog.get_logger("run")
@@ -128,19 +128,3 @@ async def _carefully(work: Coroutine[Any, Any, Any]) -> None:
         await work
     except Exception:  # noqa: BLE001 - what one thing trips over must not end the service
         _log.exception("unexpected fault")
-
-
-def outcome_fields(outcome: Outcome) -> dict[str, Any]:
-    """*outcome* as JSON can hold it."""
-    return {
-        "loaded": outcome.is_loaded,
-        "digest": outcome.digest,
-        "changes": [[change.path, change.before, change.after] for change in outcome.changes],
-        "problems": list(outcome.problems),
-    }
-
-
-def outcome_of(fields: Mapping[str, Any]) -> Outcome:
-    """The outcome that ``outcome_fields`` made."""
-    changes = tuple(Change(*change) for change in fields["changes"])
-    return Outcome(bool(fields["loaded"]), str(fields["digest"]), changes, tuple(fields["problems"]))

@@ -8,7 +8,7 @@ import click
 
 from sidecar.cli.controlling import SOCKET, asked, control_of
 from sidecar.cli.loading import CONFIG
-from sidecar.cli.operating import outcome_of
+from sidecar.cli.outcomes import outcome_of
 from sidecar.cli.saying import EXIT_PROBLEMS, complain, say, say_json
 
 # As long as workers may take, and some more.

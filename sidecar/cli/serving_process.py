@@ -7,7 +7,7 @@ from typing import Any
 
 from sidecar.cli.leash import Leash
 from sidecar.cli.levels import Levels, asked_of
-from sidecar.cli.operating import outcome_fields, outcome_of
+from sidecar.cli.outcomes import outcome_fields, outcome_of
 from sidecar.cli.watching import Watched
 from sidecar.cli.wire import Message
 from sidecar.config.loader import ConfigError

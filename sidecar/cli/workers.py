@@ -19,7 +19,8 @@ from prometheus_client import multiprocess
 from sidecar.cli.assembly import Assembly, Worker
 from sidecar.cli.levels import Levels
 from sidecar.cli.notify import Notifier
-from sidecar.cli.operating import Operating, outcome_fields
+from sidecar.cli.operating import Operating
+from sidecar.cli.outcomes import outcome_fields
 from sidecar.cli.watching import Watched
 from sidecar.cli.wire import Wire
 from sidecar.config.models import Config

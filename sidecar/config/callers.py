@@ -10,10 +10,19 @@ from pydantic import Field, field_validator, model_validator
 from sidecar.config.login import IdentityTemplates
 from sidecar.config.section import Section
 from sidecar.config.values import Duration, FilePath, Network, OneOrMany, TemplateText, Text, Texts
+from sidecar.model import Identity
 
 # Names that rules use beside those of logins.
 TOKENS = "tokens"
 CERTIFICATES = "certificates"
+# Who vouches for such callers: no provider can say this of itself, as it is no address.
+SERVICE_ISSUER = "sidecar:service"
+CERTIFICATE_ISSUER = "sidecar:certificate"
+
+
+def service_identity(name: str) -> Identity:
+    """Who the service of that *name* is: nobody's provider says anything of it."""
+    return Identity(TOKENS, SERVICE_ISSUER, name, name, groups=())
 
 
 class Tokens(Section):

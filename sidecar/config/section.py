@@ -12,4 +12,6 @@ class Section(BaseModel):
         arbitrary_types_allowed=True,
         hide_input_in_errors=True,
         strict=False,
+        # Built when first asked: all of them at once, as parts of the whole, instead of each by itself as well.
+        defer_build=True,
     )

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sidecar.accounts import open_drift, open_sync
 from sidecar.arrival import Arrival
 from sidecar.condition import Accounts, Condition, MetadataWatch, Parts
 from sidecar.config.console import Console as Section
@@ -47,6 +46,7 @@ from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import for_site
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
+from sidecar.telling import open_drift, open_sync
 from sidecar.tokens import Issuer
 
 if TYPE_CHECKING:

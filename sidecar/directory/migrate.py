@@ -10,11 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.address import Address
@@ -24,6 +20,7 @@ from sidecar.reason import Reason
 
 _LONGEST = 120.0
 _VERSION_TABLE = "sidecar_version"
+_MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number does, as long as every replica uses the same one: the letters "sidecar" as an integer.
 _ADVISORY_LOCK = int.from_bytes(b"sidecar", "big")
 
@@ -122,23 +119,31 @@ async def standing(database: Database) -> Standing:
 
 
 def _standing(connection: Connection) -> Standing:
-    scripts = ScriptDirectory(str(Path(__file__).parent / "migrations"))
-    present = MigrationContext.configure(connection, opts={"version_table": _VERSION_TABLE}).get_current_revision()
-    known = {script.revision for script in scripts.walk_revisions()}
-    return Standing(present or "", scripts.get_current_head() or "", present is None or present in known)
+    present, known = _present(connection), versions()
+    return Standing(present, known[-1], not present or present in known)
+
+
+def versions() -> list[str]:
+    """All schemas that there have been, the oldest first: the names of their files begin with them."""
+    return sorted(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def _present(connection: Connection) -> str:
+    if not inspect(connection).has_table(_VERSION_TABLE):
+        return ""
+    return connection.scalar(text(f"SELECT version_num FROM {_VERSION_TABLE}")) or ""  # noqa: S608 - a constant
 
 
 def _upgrade(connection: Connection, kind: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    config.attributes["transactional"] = kind != "mysql"
-    scripts = ScriptDirectory.from_config(config)
-    present = MigrationContext.configure(connection, opts={"version_table": _VERSION_TABLE}).get_current_revision()
-    if present == scripts.get_current_head():
+    now = _standing(connection)
+    if now.present == now.newest:
         return
-    if present is not None and present not in {script.revision for script in scripts.walk_revisions()}:
-        message = f"the directory was made by a newer version of this program (schema {present}); start that version"
+    if not now.is_known:
+        message = (
+            f"the directory was made by a newer version of this program (schema {now.present}); start that version"
+        )
         raise Unavailable(Reason.DIRECTORY_DOWN, message)
-    command.upgrade(config, "head")
+    # Alembic and what it brings cost more than the rest of the directory, and most starts find the tables as they are.
+    from sidecar.directory.upgrading import upgrade  # noqa: PLC0415 - for those that do not
+
+    upgrade(connection, _MIGRATIONS, is_transactional=kind != "mysql")

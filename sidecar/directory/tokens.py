@@ -11,13 +11,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, and_, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sidecar.config.callers import SERVICE_ISSUER
 from sidecar.directory import records
 from sidecar.directory.database import Database
 from sidecar.directory.tables import digest, identity, person, searchable, token
 from sidecar.model import Person, identity_key
-
-# Who vouches for the subject of a service token: no provider can say this of itself, as it is no address.
-SERVICE_ISSUER = "sidecar:service"
 
 
 class Kind(Enum):

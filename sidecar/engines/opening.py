@@ -25,10 +25,10 @@ def open_engine(name: str, section: EngineSection) -> Engine:
 
 
 def open_engines(
-    sections: Mapping[str, EngineSection], metrics: Metrics, changes: ChangesOfPeople | None = None
+    sections: Mapping[str, EngineSection], metrics: Metrics | None = None, changes: ChangesOfPeople | None = None
 ) -> Engines:
-    """All of them. Raises ValueError."""
+    """All of them; they are counted for nobody without *metrics*. Raises ValueError."""
     seats = {
         name: Seat(open_engine(name, section), section.remember.total_seconds()) for name, section in sections.items()
     }
-    return Engines(seats, metrics, changes)
+    return Engines(seats, metrics or Metrics(), changes)

@@ -14,14 +14,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
-from sidecar.config.callers import CERTIFICATES, CertificateCaller, Certificates
+from sidecar.config.callers import CERTIFICATE_ISSUER, CERTIFICATES, CertificateCaller, Certificates
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.core.template import Template, TemplateError
 from sidecar.model import Refused, Session, Visit
 from sidecar.reason import Reason
 
-# No provider can say this of itself, as it is no address.
-ISSUER = "sidecar:certificate"
 _MOST = 4096
 _REMEMBERED_FOR = 300.0
 
@@ -69,7 +67,7 @@ class CertificateAuthenticator:
         claims |= self._caller(claims)
         return Session(
             id=f"certificate-{fingerprint[:32]}",
-            identity=identity_from(CERTIFICATES, ISSUER, claims, self._plan),
+            identity=identity_from(CERTIFICATES, CERTIFICATE_ISSUER, claims, self._plan),
             created=certificate.not_valid_before_utc.timestamp(),
             expires=certificate.not_valid_after_utc.timestamp(),
             seen=now,

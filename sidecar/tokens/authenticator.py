@@ -8,13 +8,13 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from sidecar.config.callers import TOKENS
 from sidecar.config.callers import Tokens as Section
+from sidecar.config.callers import service_identity
 from sidecar.core.accounts import refusal_of
 from sidecar.core.api_tokens import digest_of, is_intact, is_ours
 from sidecar.core.audit import Event
 from sidecar.core.credentials import basic_in, bearer_in
-from sidecar.directory.tokens import SERVICE_ISSUER, ApiToken, Kind, Tokens
+from sidecar.directory.tokens import ApiToken, Kind, Tokens
 from sidecar.model import Identity, Person, Refused, Session, Unavailable, Visit
 from sidecar.people import Changes
 from sidecar.reason import Reason
@@ -234,8 +234,3 @@ class TokenAuthenticator:
         """Let the last notes of use be written."""
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-
-def service_identity(subject: str) -> Identity:
-    """Who a service is: nobody's provider says anything of it."""
-    return Identity(TOKENS, SERVICE_ISSUER, subject, subject, groups=())
