@@ -119,9 +119,10 @@ if TYPE_CHECKING:
 
 # Files that take the longest, begun first, so that no worker is left alone with one of them at the end.
 _LONGEST = (
-    "test_killed.py", "test_upstream_variants.py", "test_sync_kill.py", "test_journey_saml.py", "test_saml_mutants.py",
-    "test_cli.py", "test_scim_conformance.py", "test_explain.py",
-    "test_directory_migration.py", "test_config_example.py", "test_journey_keycloak.py",
+    "test_upstream_variants.py", "test_killed.py", "test_journey_saml.py", "test_reloading_load.py",
+    "test_journey_pysaml2.py", "test_manual.py", "test_sync_kill.py", "test_sync.py", "test_journey_keycloak.py",
+    "test_renewal.py", "test_console_browser.py", "test_docs_operation.py", "test_directory_migration.py",
+    "test_config_example.py", "test_cli.py", "test_scim_conformance.py",
 )  # fmt: skip
 
 # More than any test needs.
