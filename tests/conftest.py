@@ -88,12 +88,16 @@ Certificates (tests/services/certificates.py)
 
 from __future__ import annotations
 
+import itertools
 import os
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+from joserfc.jwk import RSAKey
 
 import sidecar
+from sidecar.demo import signer
 from tests.services.browser import open_browser
 from tests.services.databases import Databases
 from tests.services.keycloak import KeycloakServer
@@ -115,14 +119,21 @@ if TYPE_CHECKING:
 
 # Files that take the longest, begun first, so that no worker is left alone with one of them at the end.
 _LONGEST = (
-    "test_killed.py", "test_upstream_variants.py", "test_sync_kill.py", "test_journey_saml.py", "test_saml_mutants.py",
-    "test_cli.py", "test_scim_conformance.py", "test_explain.py",
-    "test_directory_migration.py", "test_config_example.py", "test_journey_keycloak.py",
+    "test_upstream_variants.py", "test_killed.py", "test_journey_saml.py", "test_reloading_load.py",
+    "test_journey_pysaml2.py", "test_manual.py", "test_sync_kill.py", "test_sync.py", "test_journey_keycloak.py",
+    "test_renewal.py", "test_console_browser.py", "test_docs_operation.py", "test_directory_migration.py",
+    "test_config_example.py", "test_cli.py", "test_scim_conformance.py",
 )  # fmt: skip
 
+# More than any test needs.
+_KEYS = 8
 
 # Tests start hundreds of processes; without compiled files each of them compiles the whole package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# To read all of the system's authorities takes 30 ms, and every sidecar does so twice or more. Without that,
+# OpenSSL looks for an authority in the folder of them when it needs one, so that the same are trusted.
+if ssl.get_default_verify_paths().capath is not None:
+    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -133,6 +144,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip("puts something in the place of a part that is compiled here"))
     places = {name: place for place, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_of_demo_providers() -> Iterator[None]:
+    """Let the demo's providers take turns with a few keys, which take long to make; those of one test all differ."""
+    make, made, turn = signer._new_key, list[RSAKey](), itertools.count()
+
+    def next_key() -> RSAKey:
+        if len(made) < _KEYS:
+            made.append(make())
+            return made[-1]
+        return made[next(turn) % _KEYS]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signer, "_new_key", next_key)
+        yield
 
 
 @pytest.fixture

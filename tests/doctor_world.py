@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from sidecar.doctor.examination import examine
 from sidecar.doctor.finding import Finding, Severity
 from sidecar.doctor.patient import Patient
 from sidecar.hooks.passwords import FILTERS
+from tests.services import commands
 from tests.services.process import free_port
 from tests.world import BASE, SECRET, merged
 
@@ -124,13 +124,7 @@ async def impostor(
 
 async def commanded(file: Path, *words: str, **environment: str) -> tuple[int, str]:
     """Exit code and standard output of ``sidecar doctor``."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sidecar", "doctor", str(file), *words),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, **VARIABLES, **environment},
-    )
-    async with asyncio.timeout(90):
-        out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode()
+    variables = {**os.environ, **VARIABLES, **environment}
+    line = ("doctor", str(file), *words)
+    done = await asyncio.to_thread(commands.typed, *line, folder=Path.cwd(), environment=variables, timeout=90)
+    return done.returncode, done.stderr + done.stdout

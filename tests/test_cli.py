@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.services import commands
 from tests.world import BASE, PROVISION, USERS
 
 pytestmark = pytest.mark.timeout(400)
@@ -61,27 +62,35 @@ class Desk:
 
     def __call__(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Type ``sidecar`` and *words*."""
-        environment = {
-            **os.environ,
-            **SECRETS,
-            "ISSUER": "http://localhost:9/id",
-            "USERS_DB": f"sqlite:///{self.users}",
-        }
-        return subprocess.run(
-            [Path(sys.executable).with_name("sidecar"), *words],
-            cwd=self.folder,
-            env={**environment, **variables},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+        return commands.typed(*words, folder=self.folder, environment={**self.environment(), **variables})
+
+    def environment(self) -> dict[str, str]:
+        """What the configuration takes from there, and this process's."""
+        own = {"ISSUER": "http://localhost:9/id", "USERS_DB": f"sqlite:///{self.users}"}
+        return {**os.environ, **SECRETS, **own}
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     """A fresh one."""
     return Desk(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words", ["check", "plan --user claims.json", "explain GET /admin", "run --what", "check no.yaml"]
+)
+def test_the_installed_program_does_what_is_typed_in_these_tests(desk: Desk, words: str) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("sidecar"), *words.split()],
+        cwd=desk.folder,
+        env=desk.environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    typed = desk(*words.split())
+    assert (done.returncode, done.stdout, done.stderr) == (typed.returncode, typed.stdout, typed.stderr)
 
 
 def test_check_is_quiet_and_0_about_a_good_configuration(desk: Desk) -> None:

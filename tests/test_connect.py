@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from aiohttp import web
 
 from sidecar.demo import LegacyApp
+from tests.services import commands
 from tests.services.oidc import OidcProvider
 from tests.services.process import free_port
 from tests.services.redis import RedisServer
@@ -28,15 +28,9 @@ async def checked(
     """Exit code and findings of ``sidecar check --connect --json``."""
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(config, sort_keys=False))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sidecar", "check", "--connect", "--json", str(file)),
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, **environment},
-    )
-    async with asyncio.timeout(90):
-        out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, json.loads(out)
+    line, variables = ("check", "--connect", "--json", str(file)), {**os.environ, **environment}
+    done = await asyncio.to_thread(commands.typed, *line, folder=folder, environment=variables, timeout=90)
+    return done.returncode, json.loads(done.stdout)
 
 
 async def test_everything_is_reached_or_named_with_what_is_wrong(

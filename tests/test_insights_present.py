@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -25,6 +23,7 @@ from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store
 from sidecar.sessions.store import Store
+from tests.services import commands
 from tests.test_audit_chain import Ticking
 from tests.test_insights import Replica, clock, store  # noqa: F401 - fixtures
 from tests.world import World
@@ -195,12 +194,12 @@ async def test_the_command_says_what_goes_on(world: World, redis_url: str, tmp_p
     await own.close()
 
     def asked(*words: str) -> str:
-        command = [sys.executable, "-m", "sidecar", "insights", *words, str(running.folder / "config.yaml")]
         environment = {
             "ISSUER": running.provider.issuer, "OIDC_SECRET": "x", "SESSION_SECRET": "a session secret long enough, ok",
             "USERS_DB": f"sqlite:///{tmp_path}/no.db", "PATH": "/usr/bin:/bin",
         }  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        line = ("insights", *words, str(running.folder / "config.yaml"))
+        done = commands.typed(*line, folder=tmp_path, environment=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

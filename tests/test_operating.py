@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from sidecar.cli import main
+from tests.services import commands
 from tests.test_reloading_load import Served, served
 from tests.world import World, until
 
@@ -26,15 +27,10 @@ MINIMAL = "reload: {control: control}\nnonsense: [\n"
 async def typed(*words: object, expects: int = 0) -> tuple[str, str]:
     """What ``sidecar`` and *words* print: to standard output, and to standard error."""
     # A process of its own: one that serves logs in this one's name otherwise.
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "sidecar", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
-    out, err = await process.communicate()
-    assert process.returncode == expects, f"{words}: {process.returncode} {out!r} {err!r}"
-    return out.decode(), err.decode()
+    environment = {**os.environ, "NO_COLOR": "1"}
+    done = await asyncio.to_thread(commands.typed, *map(str, words), folder=Path.cwd(), environment=environment)
+    assert done.returncode == expects, f"{words}: {done}"
+    return done.stdout, done.stderr
 
 
 async def test_reload_says_what_changed_or_what_is_wrong(world: World, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import jinja2
 import pytest
 from aiohttp import web
 from playwright.async_api import Page
@@ -469,6 +470,25 @@ def test_templates_are_not_read_again_after_the_start(tmp_path: Path) -> None:
     own = answers_of(overrides=tmp_path)
     file.write_text("{{ broken")
     assert own.page("signed_out", 200, {}).text == "before"
+
+
+def test_a_start_anew_compiles_what_changed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, compiled = tmp_path / "signed_out.html", []
+    compile_it = jinja2.Environment.compile
+
+    def noted(environment: jinja2.Environment, source: Any, name: Any = None, *rest: Any, **more: Any) -> Any:
+        compiled.append(name)
+        return compile_it(environment, source, name, *rest, **more)
+
+    monkeypatch.setattr(jinja2.Environment, "compile", noted)
+    file.write_text("before")
+    answers_of(overrides=tmp_path)
+    compiled.clear()
+    assert answers_of(overrides=tmp_path).page("signed_out", 200, {}).text == "before"
+    assert compiled == []
+    file.write_text("behind")
+    assert answers_of(overrides=tmp_path).page("signed_out", 200, {}).text == "behind"
+    assert compiled == ["signed_out.html"]
 
 
 @pytest.mark.parametrize(

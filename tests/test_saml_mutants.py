@@ -10,8 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 from lxml import etree
 
 from sidecar.logins.saml.answer import Demand, verified
@@ -193,26 +191,19 @@ def mutant(seed: int) -> tuple[tuple[str, ...], bytes]:
     return signs, raw
 
 
-ACCEPTED: list[int] = []
-
-
-@given(st.integers(0, 2**63))
-@settings(
-    max_examples=10_000,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate],
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 @pytest.mark.timeout(600)
-def test_t35_no_mutant_is_accepted_unless_what_was_signed_is_untouched(seed: int) -> None:
-    signs, raw = mutant(seed)
-    try:
-        said = read(raw)
-    except Refused:
-        return
-    ACCEPTED.append(seed)
-    assert said == truth(signs)
+def test_t35_no_mutant_is_accepted_unless_what_was_signed_is_untouched() -> None:
+    # Others each time. There is nothing to be made smaller about a seed, for which alone Hypothesis would take as long
+    # again as the reader.
+    fresh = random.SystemRandom()
+    for _ in range(10_000):
+        seed = fresh.getrandbits(63)
+        signs, raw = mutant(seed)
+        try:
+            said = read(raw)
+        except Refused:
+            continue
+        assert said == truth(signs), seed
 
 
 def test_some_mutants_are_accepted_so_that_the_property_says_something() -> None:
