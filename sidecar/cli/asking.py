@@ -12,7 +12,7 @@ _LONGEST_ANSWER = 1 << 20
 
 
 def ask(path: Path, patience: float, **fields: Any) -> Mapping[str, Any]:
-    """Ask the sidecar that listens at *path*. Raises OSError, TimeoutError among them, and ValueError."""
+    """Ask the sidecar that listens at *path*. Raises OSError (TimeoutError among them), ValueError and TypeError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
         one.settimeout(patience)
         one.connect(str(path))
