@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.core.audit import EVERY, Event
@@ -16,6 +18,8 @@ from sidecar.telemetry.sinks import Sink
 # a thread costs the event loop more than many lines do, as both want Python's lock. Whoever is killed loses as much.
 _FLUSH_AFTER = 0.05
 _FLUSH_ORDINARY_AFTER = 0.25
+# Lines that are worded together. One by one they take twice as long, as what it takes has left the processor each time.
+_MOST_BLANK = 32
 # Seconds that the end waits for a sink that hangs.
 _PATIENCE = 3.0
 
@@ -54,6 +58,8 @@ class AuditLog:
         ]
         takes = zip(self._outlets, wanted or (EVERY,) * len(sinks), strict=True)
         self._takers = _takers(list(takes))
+        # Lines that are not worded yet: their form, when (epoch seconds), and what goes into their holes.
+        self._blanks: deque[tuple[OpenForm, float, tuple[str, ...]]] = deque()
         self._hearers: list[Hear] = []
         self._policy = policy
         self._clock = clock
@@ -76,6 +82,7 @@ class AuditLog:
         for hear in self._hearers:
             hear(event, fields)
         if outlets := self._takers[event]:
+            self._word()
             line = line_of(self._stamp.text(self._clock()), event.value, self.treated(fields))
             for outlet in outlets:
                 outlet.put(line)
@@ -106,11 +113,20 @@ class AuditLog:
 
     def fill(self, form: OpenForm, now: float, *values: str) -> None:
         """Note *form* at *now*, epoch seconds, with the *values* of its holes in the order in which they were named."""
-        line = filled(form.form, self._stamp.text(now), values)
-        for outlet in form.outlets:
-            outlet.put(line)
+        self._blanks.append((form, now, values))
+        if len(self._blanks) >= _MOST_BLANK:
+            self._word()
         if self._timer is None:
             self._schedule(_FLUSH_ORDINARY_AFTER)
+
+    def _word(self) -> None:
+        """Word what is blank; also in the thread that closes."""
+        with contextlib.suppress(IndexError):
+            while self._blanks:
+                form, now, values = self._blanks.popleft()
+                line = filled(form.form, self._stamp.text(now), values)
+                for outlet in form.outlets:
+                    outlet.put(line)
 
     def _schedule(self, seconds: float) -> None:
         """Have the lines written in *seconds*, so that a busy sidecar writes many at once."""
@@ -118,6 +134,7 @@ class AuditLog:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
+            self._word()
             for outlet in self._outlets:
                 outlet.wake()
             return
@@ -126,12 +143,14 @@ class AuditLog:
 
     def _tend(self) -> None:
         self._timer = None
+        self._word()
         again = [seconds for outlet in self._outlets if (seconds := outlet.tend()) is not None]
         if again:
             self._schedule(min(again))
 
     def flush(self) -> None:
         """Wait until everything is written, or cannot be, for a few seconds at most."""
+        self._word()
         for outlet in self._outlets:
             outlet.flush(_PATIENCE)
 
@@ -144,6 +163,7 @@ class AuditLog:
     def close(self) -> None:
         """Write the rest and let go of the sinks."""
         self.rest()
+        self._word()
         for outlet in self._outlets:
             outlet.close(_PATIENCE)
 
