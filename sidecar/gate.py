@@ -131,9 +131,8 @@ class Gate:
 
         Raises Refused and Unavailable, which the caller answers.
         """
-        rules = self.plan.rules.about(visit)
+        rules, heard = self.plan.rules.about(visit), self.endings.heard
         # What is open to anyone must not depend on the session store.
-        heard = self.endings.heard
         with step("identify"):
             caller = None if is_open(rules, visit) else await self._identify(visit, now)
         # Now: engines and provisioning may take their time, and the session may end meanwhile.

@@ -41,6 +41,8 @@ class Receiver:
         self.hangs = False
         self.tries = 0
         self.guard = 0
+        # What stands in the message with which it begins to let things pass, after some twenty tries.
+        self.begins_with = b""
         self.asked: set[str] = set()
         self.port = 0
         self._runner: web.AppRunner | None = None
@@ -78,6 +80,8 @@ class Receiver:
             self._note(request, body)
             while True:
                 await answer.write(b"x" * 65536)
+        if self.begins_with and self.begins_with in body and self.tries > 20:
+            self.status = 200
         if b"<script" in body and self.guard:
             # A firewall in front of it that takes what a log tells of for an attack.
             return web.Response(status=self.guard)
@@ -226,14 +230,13 @@ async def test_t63_no_stranger_stops_the_messages_by_what_a_firewall_does_not_le
 async def test_a_receiver_that_lets_nothing_pass_gets_everything_once_it_does(
     receiver: Receiver, tmp_path: Path
 ) -> None:
-    receiver.status = 403
+    # Not with the second one, by which it is tried whether the first one is what is wrong.
+    receiver.status, receiver.begins_with = 403, b'"/one"'
     sink = WebhookSink(Sender(section(receiver, tmp_path), "audit"))
     for name in ("/one", "/two", "/three"):
         sink.write(lines(name))
     await until(lambda: receiver.tries > 20)
-    receiver.status = 200
-    # It may have been about to try whether the second one passes where the first one did not.
-    await until(lambda: sorted(receiver.paths) == ["/one", "/three", "/two"])
+    await until(lambda: receiver.paths == ["/one", "/two", "/three"])
     assert not list((tmp_path / "spool").glob("*/*.refused"))
     await asyncio.to_thread(sink.close)
 
