@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -121,12 +120,14 @@ class AuditLog:
 
     def _word(self) -> None:
         """Word what is blank; also in the thread that closes."""
-        with contextlib.suppress(IndexError):
-            while self._blanks:
+        while self._blanks:
+            try:
                 form, now, values = self._blanks.popleft()
-                line = filled(form.form, self._stamp.text(now), values)
-                for outlet in form.outlets:
-                    outlet.put(line)
+            except IndexError:
+                return
+            line = filled(form.form, self._stamp.text(now), values)
+            for outlet in form.outlets:
+                outlet.put(line)
 
     def _schedule(self, seconds: float) -> None:
         """Have the lines written in *seconds*, so that a busy sidecar writes many at once."""
