@@ -217,6 +217,34 @@ def test_the_event_loop_makes_only_so_much_ready_for_a_disk_that_is_full(
     assert not problems_in(file)
 
 
+def test_what_is_chained_for_a_disk_that_is_full_counts_among_the_bytes_that_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlets, "_MOST_BYTES", 50_000)
+    monkeypatch.setattr(outlets, "_MOST_FOR_FILE", 10)
+    monkeypatch.setattr(outlets, "_RETRY_AFTER", 0.01)
+    sink = Stubborn(tmp_path / "audit.jsonl")
+    chain = Chain(Anchoring(60.0), time.time, sink.place)
+    outlet = Outlet(sink, chain)
+    for _ in range(2):
+        outlet.put(b'{"number":0}\n')
+        outlet.tend()
+        while chain.wants_anchor:
+            time.sleep(0.001)
+    long = b'{"number":1,"path":"%s"}\n' % (b"/" * 1000)
+    for _ in range(1000):
+        outlet.put(long)
+    # The last one is kept whatever waits for the disk.
+    assert 40 <= 1002 - outlet.dropped <= 52
+    sink.is_full = False
+    outlet.flush(10)
+    for _ in range(40):
+        outlet.put(long)
+    outlet.close(10)
+    assert len(numbers_in(tmp_path / "audit.jsonl")) + outlet.dropped == 1042
+    assert outlet.dropped < 970
+
+
 async def test_the_event_loop_goes_on_until_everything_is_written(tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
     log = AuditLog([FileSink(file)], time.time, Anchoring(60.0))

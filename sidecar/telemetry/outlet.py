@@ -37,17 +37,18 @@ class Outlet:
         self._chain = chain
         self._is_file = isinstance(sink, FileSink | StdoutSink)
         self._most = _MOST_FOR_FILE if self._is_file else _MOST_AT_ONCE
-        # Chained, with their number; made by whoever has the lock, which the event loop never waits for.
-        self._sealed: deque[tuple[bytes, int]] = deque()
+        # Chained, with their number, and their bytes before that. Made by whoever has the lock; the event loop never
+        # waits for it.
+        self._sealed: deque[tuple[bytes, int, int]] = deque()
         self._sealing = threading.Lock()
         # Whether the thread has to seal, as the event loop does not.
         self._is_alone = True
         self._waiting: deque[bytes] = deque()
         self._rest = b""
-        self._lines_in_rest = 0
+        self._lines_in_rest = self._bytes_in_rest = 0
         self._put = 0
-        # Each is counted by one thread only, or under the lock.
-        self._bytes_put = self._bytes_dropped = self._bytes_taken = 0
+        # Each is counted by one thread only.
+        self._bytes_put = self._bytes_dropped = self._bytes_written = 0
         self._written = 0
         self._wake = threading.Event()
         self._told = threading.Condition()
@@ -79,7 +80,8 @@ class Outlet:
             self._ring()
 
     def _has_room_for(self, size: int) -> bool:
-        held = self._bytes_put - self._bytes_dropped - self._bytes_taken
+        # With what is chained already, of which nothing is dropped any more.
+        held = self._bytes_put - self._bytes_dropped - self._bytes_written
         return len(self._waiting) < _MOST_WAITING and held + size <= _MOST_BYTES
 
     def tend(self) -> float | None:
@@ -175,12 +177,17 @@ class Outlet:
         with self._sealing:
             if self._sealed:
                 pieces = [self._sealed.popleft() for _ in range(len(self._sealed))]
-                self._rest, self._lines_in_rest = b"".join([text for text, _ in pieces]), sum([n for _, n in pieces])
             else:
-                self._rest, self._lines_in_rest = self._seal(may_ask=True)
+                pieces = [self._seal(may_ask=True)]
+        self._rest = b"".join([text for text, _, _ in pieces])
+        self._lines_in_rest = sum([lines for _, lines, _ in pieces])
+        self._bytes_in_rest = sum([size for _, _, size in pieces])
 
-    def _seal(self, *, may_ask: bool) -> tuple[bytes, int]:
-        """The next lines, chained, and their number; under the lock. Raises OSError where it *may_ask*."""
+    def _seal(self, *, may_ask: bool) -> tuple[bytes, int, int]:
+        """The next lines, chained, their number and their bytes before that; under the lock.
+
+        Raises OSError where it *may_ask*.
+        """
         lines: list[bytes] = []
         with contextlib.suppress(IndexError):
             while len(lines) < self._most:
@@ -193,8 +200,7 @@ class Outlet:
             except OSError:
                 self._waiting.extendleft(reversed(lines))
                 raise
-        self._bytes_taken += sum(map(len, lines))
-        return sealed, len(lines)
+        return sealed, len(lines), sum(map(len, lines))
 
     def _pause(self) -> float | None:
         return None if self._chain is None else self._chain.pause()
@@ -214,5 +220,6 @@ class Outlet:
                 self._began = None
             if not self._rest:
                 self._written += self._lines_in_rest
-                self._lines_in_rest = 0
+                self._bytes_written += self._bytes_in_rest
+                self._lines_in_rest = self._bytes_in_rest = 0
         return None
