@@ -14,6 +14,8 @@ TESTS_OF_COMPILED := $(filter-out %_variants.py,$(wildcard tests/test_express*.p
   tests/test_proxying.py tests/test_policy.py tests/test_paths.py tests/test_rulebook.py tests/test_regulars.py tests/test_limits.py \
   tests/test_journey.py tests/test_compiled.py
 PYTEST ?=
+# What failed, in whichever half, said once more at the end.
+FAILED := $(CURDIR)/.cache/failed-tests
 # `make check DEPLOYMENT=skip` leaves out the container image and the chart, which need the network once, to build Helm.
 DEPLOYMENT ?=
 # `make bench BENCH="--quick small"` takes about a minute, or only one scenario.
@@ -29,11 +31,13 @@ demo: $(VENV)/installed ## Run the sidecar in front of a small application, with
 	@$(BIN)/sidecar demo
 
 test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(NOT_HERE) $(PYTEST) || failed=1; \
-	$(if $(PYTEST),,$(MAKE) --no-print-directory test-compiled || failed=1;) exit $${failed:-0}
+	@rm -f $(FAILED)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --failed-to $(FAILED) $(NOT_HERE) $(PYTEST) || failed=1; \
+	$(if $(PYTEST),,$(MAKE) --no-print-directory test-compiled || failed=1;) \
+	if [ -e $(FAILED) ]; then printf '\nFailed:\n' >&2; cat $(FAILED) >&2; fi; exit $${failed:-0}
 
 test-compiled: $(COMPILED)/made system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run the tests of the request path with the modules compiled that the image has compiled
-	@cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider -p tests.services.on_uvloop $(NOT_HERE) $(or $(PYTEST),$(TESTS_OF_COMPILED))
+	@cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -n $(WORKERS) --dist loadfile -p no:cacheprovider -p tests.services.on_uvloop --failed-to $(FAILED) $(NOT_HERE) $(or $(PYTEST),$(TESTS_OF_COMPILED))
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check

@@ -91,6 +91,7 @@ from __future__ import annotations
 import itertools
 import os
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,7 +113,6 @@ from tests.world import World, a_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from playwright.async_api import Browser, Page
 
@@ -128,12 +128,32 @@ _LONGEST = (
 # More than any test needs.
 _KEYS = 8
 
+# Of what a failed test said, as many lines are said again at the very end.
+_LINES_OF_FAILED = 12
+
 # Tests start hundreds of processes; without compiled files each of them compiles the whole package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # To read all of the system's authorities takes 30 ms, and every sidecar does so twice or more. Without that,
 # OpenSSL looks for an authority in the folder of them when it needs one, so that the same are trusted.
 if ssl.get_default_verify_paths().capath is not None:
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know of --failed-to."""
+    parser.addoption("--failed-to", help="add to this file a paragraph for each test that failed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Keep what failed, for whoever runs the tests in two halves and says at the very end what failed in the first."""
+    to = config.getoption("--failed-to")
+    failed = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+    if to is None or not failed or hasattr(config, "workerinput"):
+        return
+    with Path(to).open("a", encoding="utf-8") as file:
+        for report in failed:
+            end = report.longreprtext.rstrip().splitlines()[-_LINES_OF_FAILED:]
+            file.write("\n".join([f"{report.nodeid} ({report.when})", *("    " + line for line in end), ""]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
