@@ -81,21 +81,21 @@ async def api(beside: Beside) -> UsersApi:
     return await beside()
 
 
-async def started(world: World, api: UsersApi, **changes: Any) -> Running:
-    """A sidecar that makes accounts through *api*, and gives it half a second."""
+async def started(world: World, api: UsersApi, *, patience: str = "10s", **changes: Any) -> Running:
+    """A sidecar that makes accounts through *api*, and gives it that long."""
     provision = yaml.load(REST, Loader=yaml.BaseLoader)  # noqa: S506 - our own text
-    provision["connections"]["api"]["rest"]["timeout"] = "500ms"
+    provision["connections"]["api"]["rest"]["timeout"] = patience
     environment = {"USERS_API": api.url, "API_TOKEN": "the-token-of-the-service"}
     return await world({"provision": {**provision, **changes}}, environment=environment)
 
 
 async def test_t70_a_create_whose_answer_comes_too_late_makes_one_account(world: World, api: UsersApi) -> None:
     async def late(_request: web.BaseRequest) -> web.StreamResponse:
-        await asyncio.sleep(5)
+        await asyncio.sleep(20)
         return web.Response()
 
     api.answer = {"POST": late}
-    running = await started(world, api)
+    running = await started(world, api, patience="1s")
     async with running.browser() as browser:
         assert (await browser.sign_in("ada")).status == 200
         api.answer = {}
@@ -141,7 +141,7 @@ async def drip(caller: Caller) -> None:
 @pytest.mark.parametrize("script", [flood, drip])
 async def test_t63_an_endless_answer_of_the_users_api_lets_nobody_in_and_has_an_end(world: World, script: Any) -> None:
     async with raw_application(script) as endless:
-        running = await started(world, UsersApi(url=endless.url))
+        running = await started(world, UsersApi(url=endless.url), patience="500ms")
         async with running.browser() as browser, asyncio.timeout(20):
             answer = await browser.sign_in("ada")
             assert (answer.status, "provisioning-unavailable" in await answer.text()) == (503, True)
