@@ -17,7 +17,7 @@ from aiohttp.http import HttpVersion11
 from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_simple_start
-from sidecar.core.regulars import varies, without_varying
+from sidecar.core.regulars import Recurring, varies, without_varying
 from sidecar.gate import Admission, Gate
 from sidecar.limits import Limits
 from sidecar.model import Visit
@@ -25,8 +25,10 @@ from sidecar.upstream import Client, Departure, Ending, Outgoing, written
 
 _MOST_KEPT = 4096
 _LONGEST_KEPT = 2048
-_MOST_REGULARS = 2048
 _LONGEST_HEAD = 4096
+# Bytes of heads, and about what else belongs to each: some thousands of them.
+_MOST_OF_REGULARS = 8 * 1024 * 1024
+_SIZE_OF_REGULAR = 1024
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 Sent = tuple[Visit, Departure]
@@ -82,7 +84,7 @@ class Express:
         self._gate = gate
         self._limits = limits
         self._alter = gate.answering(())
-        self._regulars: dict[Seen, Regular] = {}
+        self._regulars: Recurring[Seen, Regular] = Recurring(_MOST_OF_REGULARS)
         self._incoming: dict[tuple[bytes, bytes], Outgoing] = {}
         self._about: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self._identity: dict[tuple[Line, ...], Outgoing] = {}
@@ -94,7 +96,7 @@ class Express:
 
         *seen* is what its header lines are known by from now on, None when they shall not be remembered.
         """
-        if not _is_ordinary(request):
+        if not self._gate.upstream.is_at_hand or not _is_ordinary(request):
             return None
         target = self._arrival.target(request)
         visit = self._arrival.visit(request, now, target)
@@ -110,7 +112,7 @@ class Express:
         if sent is not None and seen is not None and len(seen[0]) <= _LONGEST_HEAD:
             head, found = without_varying(seen[0])
             if found == values:
-                _keep(self._regulars, (head, seen[1]), regular, _MOST_REGULARS)
+                self._regulars.keep((head, seen[1]), regular, len(head) + _SIZE_OF_REGULAR)
         return sent
 
     def again(self, client: Client, data: bytes, origin: Whence, now: float) -> Sent | None:
@@ -118,7 +120,7 @@ class Express:
 
         None, and nothing has happened, when they were not, or when its target takes a second look.
         """
-        start = read_simple_start(data)
+        start = read_simple_start(data) if self._gate.upstream.is_at_hand else None
         if start is None:
             return None
         target, path, size = start

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sidecar import express as express_module
 from sidecar.telemetry.audit import AuditLog
 from tests.services.upstream import until
 from tests.station import ASKED, LENGTH, Link, Station, station_of, ways_of, whole
@@ -29,6 +28,19 @@ def traced(here: Station, one: str, target: str = "/some/page") -> bytes:
     """A request that has two lines which nobody else has."""
     lines = [line.replace("{one}", one) for line in TRACED]
     return here.request(f"GET {target} HTTP/1.1", *lines[1:])
+
+
+def remembered(here: Station) -> set[Any]:
+    """Heads that are known, and where each comes from."""
+    regulars = here.running.sidecar.front.express._regulars
+    return regulars._younger.keys() | regulars._elder.keys()
+
+
+def forget_heads(here: Station) -> None:
+    """From now on no head has come before."""
+    regulars = here.running.sidecar.front.express._regulars
+    for known in (regulars._younger, regulars._elder, regulars._once):
+        known.clear()
 
 
 async def status(link: Link, data: bytes) -> bytes:
@@ -56,7 +68,8 @@ async def test_the_application_gets_the_same_lines_whoever_read_them(station: An
 
 async def test_values_that_differ_each_time_are_kept_apart(station: Any) -> None:
     async with station() as here, here.regular() as link:
-        await link.ask(traced(here, "one"))
+        for _ in range(2):
+            await link.ask(traced(here, "one"))
         here.forget()
         for one in ("two", "three", "two"):
             await link.ask(traced(here, one))
@@ -68,7 +81,8 @@ async def test_values_that_differ_each_time_are_kept_apart(station: Any) -> None
 @pytest.mark.parametrize("empty", ["", "\0"])
 async def test_t60_a_varying_line_without_its_value_does_not_cut_the_request_in_two(station: Any, empty: str) -> None:
     async with station() as here, here.regular() as link:
-        await link.ask(traced(here, "one"))
+        for _ in range(2):
+            await link.ask(traced(here, "one"))
         here.forget()
         data = traced(here, "one").replace(b"X-Request-ID: one", b"X-Request-ID: " + empty.encode())
         data = data.replace(b"Referer: http://localhost/one", b"Referer: " + empty.encode())
@@ -82,7 +96,7 @@ async def test_t60_a_varying_line_without_its_value_does_not_cut_the_request_in_
 async def test_a_varying_line_that_is_managed_is_never_passed_on(station: Any) -> None:
     async with station({"headers": {"X-Request-ID": "{{ user.username }}"}}) as here:
         link = Link(*await here.dial())
-        for one in ("mallory", "eve"):
+        for one in ("mallory", "eve", "trudy"):
             await link.ask(traced(here, one))
             assert b"X-Request-ID: ada\r\n" in here.heads[-1]
             assert b"X-Request-ID: " + one.encode() not in here.heads[-1]
@@ -252,7 +266,7 @@ async def test_a_varying_line_in_an_odd_spelling_is_kept(station: Any) -> None:
             assert here.heads[-1].count(b"\r\nReferer: http://localhost/odd\r\n") == 1
             assert b"X-Twice: one\r\n" in here.heads[-1]
         # What can never be known again takes no room.
-        assert [head for head, _ in here.running.sidecar.front.express._regulars if b"/odd" in head] == []
+        assert [head for head, _ in remembered(here) if b"/odd" in head] == []
         link.writer.close()
 
 
@@ -290,13 +304,15 @@ async def test_t60_a_head_that_came_in_pieces_is_not_remembered(station: Any) ->
 
 async def test_t60_a_head_behind_another_is_not_remembered(station: Any) -> None:
     async with station() as here:
-        here.running.sidecar.front.express._regulars.clear()
-        link = Link(*await here.dial())
-        link.writer.write(here.request("GET /1 HTTP/1.1", *ASKED[1:]) + here.request("GET /2 HTTP/1.1", *ASKED[1:]))
+        forget_heads(here)
+        two = here.request("GET /1 HTTP/1.1", *ASKED[1:]) + here.request("GET /2 HTTP/1.1", *ASKED[1:])
         for _ in range(2):
-            await whole(link.reader)
-        assert here.running.sidecar.front.express._regulars == {}
-        link.writer.close()
+            link = Link(*await here.dial())
+            link.writer.write(two)
+            for _ in range(2):
+                await whole(link.reader)
+            link.writer.close()
+        assert remembered(here) == set()
 
 
 async def test_t60_a_body_that_looks_like_a_request_is_none(station: Any) -> None:
@@ -431,9 +447,7 @@ async def test_heads_of_another_client_are_not_known(station: Any) -> None:
     async with station(changes) as here, here.regular() as link:
         await link.ask(here.request())
         assert b"X-Forwarded-For: 10.9.9.9\r\n" in here.heads[-1]
-        express = here.running.sidecar.front.express
-        (key, _), *_ = express._regulars.items()
-        assert key[1] == ("127.0.0.1", False)
+        assert {origin for _, origin in remembered(here)} == {("127.0.0.1", False)}
         other = [line.replace("10.9.9.9", "10.8.8.8") for line in ASKED]
         await link.ask(here.request(*other))
         assert b"X-Forwarded-For: 10.8.8.8\r\n" in here.heads[-1]
@@ -442,32 +456,36 @@ async def test_heads_of_another_client_are_not_known(station: Any) -> None:
 
 async def test_each_of_our_names_reaches_the_application_as_itself(station: Any) -> None:
     async with station({"server": {"hosts": ["other.example"]}}) as here, here.regular() as link:
-        for name in ("localhost", "other.example") * 2:
+        for name in ("localhost", "other.example") * 3:
             assert await status(link, here.request(ASKED[0], f"Host: {name}:{{port}}", *ASKED[2:])) == b"200"
             assert f"\r\nHost: {name}:".encode() in here.heads[-1]
-        assert here.again == [True, False, True, True]
-        assert here.taken == [True]
+        assert here.again == [True, False, True, False, True, True]
+        assert here.taken == [True, True]
 
 
 async def test_the_same_head_from_another_address_is_read_anew(station: Any) -> None:
     async with station() as here, here.regular() as link:
-        here.running.sidecar.front.express._regulars.clear()
+        forget_heads(here)
         other = Link(*await asyncio.open_connection("127.0.0.1", here.running.port, local_addr=("127.0.0.2", 0)))
-        for _ in range(2):
+        for _ in range(3):
             await other.ask(here.request())
             assert b"\r\nX-Forwarded-For: 127.0.0.2\r\n" in here.heads[-1]
         await link.ask(here.request())
         assert b"\r\nX-Forwarded-For: 127.0.0.1\r\n" in here.heads[-1]
-        assert here.again == [True, False]
+        assert here.again == [False, True, False]
         other.writer.close()
 
 
-async def test_only_so_many_heads_are_remembered(station: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(express_module, "_MOST_REGULARS", 3)
+async def test_t60_a_head_that_comes_but_once_is_not_remembered(station: Any) -> None:
     async with station() as here, here.regular() as link:
+        before = remembered(here)
         for number in range(6):
             await link.ask(here.request(*ASKED, f"X-New: {number}"))
-            assert 0 < len(here.running.sidecar.front.express._regulars) <= 3
+        assert remembered(here) == before
+        for _ in range(2):
+            await link.ask(here.request(*ASKED, "X-New: 0"))
+        assert len(remembered(here)) == len(before) + 1
+        assert here.again == [False] * 7 + [True]
 
 
 async def test_a_long_head_is_not_remembered(station: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.arrival import Arrival
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.connection import Connection
@@ -26,6 +27,16 @@ def station(world: World) -> Callable[..., Any]:
 
 def upstream(here: Station) -> Any:
     return here.running.sidecar.front.gate.upstream
+
+
+def overheard(notes: list[str], name: str, way: Callable[..., Any]) -> Callable[..., Any]:
+    """What does the same as *way*, and notes that it was asked."""
+
+    def noted(*given: Any) -> Any:
+        notes.append(name)
+        return way(*given)
+
+    return noted
 
 
 async def asked(here: Station, link: Link, times: int) -> list[bytes]:
@@ -91,6 +102,34 @@ async def test_a_connection_that_takes_nothing_is_given_back(station: Any, monke
         assert here.again == [False]
         assert upstream(here).servers[0].pool.busy == 0
         assert upstream(here).servers[0].load == 0
+
+
+@pytest.mark.uncompiled
+async def test_what_waits_for_a_place_is_not_tried_without_a_task(
+    station: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with station({"app": {"max_connections": 1}}) as here, here.regular() as link:
+        there = upstream(here)
+        tried: list[str] = []
+        for name in ("again", "target"):
+            monkeypatch.setattr(Arrival, name, overheard(tried, name, getattr(Arrival, name)))
+        assert there.is_at_hand
+        here.says = [b"wait"]
+        other = Link(*await here.dial())
+        other.writer.write(here.request("GET /waits HTTP/1.1", *ASKED[1:]))
+        await until(lambda: here.heads)
+        assert not there.is_at_hand
+        here.forget()
+        tried.clear()
+        link.writer.write(here.request())
+        await until(lambda: there.servers[0].pool.waiting)
+        # Once, by the task.
+        assert (here.again, here.taken, tried) == ([False], [False], ["target"])
+        here.waits.set()
+        for one in (other, link):
+            assert (await whole(one.reader)).endswith(b"ok")
+        assert there.is_at_hand
+        other.writer.close()
 
 
 async def test_it_counts_as_a_request_under_way(station: Any) -> None:

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from sidecar.arrival import Arrival
 from sidecar.core.headers import HeaderPlan
 from sidecar.core.paths import read_simple_start, read_target
-from sidecar.core.regulars import VARYING, varies, without_varying
+from sidecar.core.regulars import VARYING, Recurring, varies, without_varying
 from sidecar.model import Refused
 
 LINE = st.builds(
@@ -184,3 +184,55 @@ def test_t60_small_edits_of_a_head_that_came_before_never_pass_for_it(edits: lis
     assert before is not None
     instead = iter(others)
     assert read == [(name, next(instead) if varies(name, value) else value) for name, value in before]
+
+
+def kept(recurring: Recurring[str, int], key: str, value: int, size: int = 1) -> None:
+    """Remember what comes for the second time."""
+    recurring.keep(key, value, size)
+    recurring.keep(key, value, size)
+
+
+def test_what_comes_for_the_second_time_is_remembered() -> None:
+    recurring: Recurring[str, int] = Recurring(10)
+    recurring.keep("a", 1, 1)
+    assert (recurring.get("a"), len(recurring)) == (None, 0)
+    recurring.keep("a", 2, 1)
+    assert (recurring.get("a"), len(recurring)) == (2, 1)
+    recurring.keep("a", 3, 1)
+    assert recurring.get("a") == 3
+
+
+def test_what_was_asked_for_lately_stays_and_the_rest_is_forgotten() -> None:
+    recurring: Recurring[str, int] = Recurring(3)
+    for number, key in enumerate("abcdefghijklmnop"):
+        kept(recurring, key, number)
+        assert recurring.get("a") == 0
+        assert len(recurring) <= 6
+    assert recurring.get("p") == 15
+    assert [recurring.get(key) for key in "bcdefgh"] == [None] * 7
+
+
+def test_what_is_large_takes_the_place_of_many() -> None:
+    recurring: Recurring[str, int] = Recurring(10)
+    for key in "abcdefghi":
+        kept(recurring, key, 1)
+    kept(recurring, "large", 1, 10)
+    assert len(recurring) == 10
+    kept(recurring, "larger", 1, 10)
+    assert [recurring.get(key) for key in ("a", "large", "larger")] == [None, 1, 1]
+
+
+def test_to_remember_the_same_again_takes_no_further_room() -> None:
+    recurring: Recurring[str, int] = Recurring(10)
+    kept(recurring, "other", 1)
+    for number in range(50):
+        recurring.keep("a", number, 5)
+    assert (recurring.get("other"), recurring._elder) == (1, {})
+
+
+def test_of_what_comes_once_only_so_much_is_held() -> None:
+    recurring: Recurring[str, int] = Recurring(10)
+    for number in range(100_000):
+        recurring.keep(str(number), number, 1)
+    assert len(recurring) == 0
+    assert 0 < len(recurring._once) <= 32_768

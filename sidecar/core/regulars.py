@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
+from typing import Generic, TypeVar
 
-# Lines that nothing here reads, and that differ from request to request.
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+# Lines that nothing here reads, and that differ from request to request: what browsers say about where they are, names
+# of traces, and what content delivery networks and balancers call each request.
 VARYING = frozenset(
     [
+        b"b3",
         b"baggage",
+        b"cf-ray",
+        b"elastic-apm-traceparent",
+        b"hx-current-url",
+        b"hx-target",
+        b"hx-trigger",
+        b"hx-trigger-name",
         b"if-modified-since",
         b"if-none-match",
         b"if-range",
+        b"if-unmodified-since",
+        b"newrelic",
         b"range",
         b"referer",
         b"request-id",
         b"sentry-trace",
         b"traceparent",
         b"tracestate",
+        b"uber-trace-id",
+        b"x-amz-cf-id",
         b"x-amzn-trace-id",
+        b"x-appgw-trace-id",
+        b"x-azure-ref",
+        b"x-b3-parentspanid",
+        b"x-b3-sampled",
+        b"x-b3-spanid",
+        b"x-b3-traceid",
         b"x-cloud-trace-context",
         b"x-correlation-id",
+        b"x-datadog-parent-id",
+        b"x-datadog-trace-id",
         b"x-request-id",
+        b"x-request-start",
+        b"x-trace-id",
+        b"x-unique-id",
     ]
 )
+# Of what came once only this many marks are held.
+_MOST_ONCE = 32_768
 # Only values that could not be read as anything else: printable, no space at either end.
 _VALUE = rb"[!-~](?:[ -~]*[!-~])?"
 _VARYING_LINE = re.compile(rb"(\r\n(?:%b): )(%b)(?=\r\n)" % (b"|".join(sorted(VARYING)), _VALUE), re.IGNORECASE)
@@ -48,3 +78,54 @@ def without_varying(head: bytes) -> tuple[bytes, list[bytes]]:
 def varies(name: bytes, value: bytes) -> bool:
     """Whether the value of this line is one that ``without_varying`` takes out."""
     return name.lower() in VARYING and _PLAIN_VALUE.fullmatch(value) is not None
+
+
+class Recurring(Generic[K, V]):
+    """What belongs to keys that come again and again: at most so much of it, and least of all what nobody asks for.
+
+    A key is worth remembering when it has come before: else clients whose requests never look alike would push out
+    everybody who comes back. There are two generations; when the younger one is full, the elder one is forgotten, and
+    what was asked for since has moved from it to the younger one.
+    """
+
+    __slots__ = ("_elder", "_most", "_once", "_size", "_younger")
+
+    def __init__(self, most: int) -> None:
+        """Hold in each of two generations what comes to *most* together, in the measure that ``keep`` is told."""
+        self._most = most
+        self._size = 0
+        self._once: set[int] = set()
+        self._younger: dict[K, tuple[V, int]] = {}
+        self._elder: dict[K, tuple[V, int]] = {}
+
+    def __len__(self) -> int:
+        """How many keys are remembered."""
+        return len(self._younger.keys() | self._elder.keys())
+
+    def get(self, key: K) -> V | None:
+        """What belongs to *key*, None when it is not remembered."""
+        entry = self._younger.get(key)
+        if entry is None:
+            entry = self._elder.get(key)
+            if entry is None:
+                return None
+            self._put(key, entry)
+        return entry[0]
+
+    def keep(self, key: K, value: V, size: int) -> None:
+        """Remember *value* if *key* has come before; *size* is what it takes."""
+        mark = hash(key)
+        if mark in self._once:
+            self._put(key, (value, size))
+            return
+        if len(self._once) >= _MOST_ONCE:
+            self._once.clear()
+        self._once.add(mark)
+
+    def _put(self, key: K, entry: tuple[V, int]) -> None:
+        before = self._younger.get(key)
+        size = self._size + entry[1] - (before[1] if before is not None else 0)
+        if size > self._most:
+            self._elder, self._younger, size = self._younger, {}, entry[1]
+        self._younger[key] = entry
+        self._size = size

@@ -29,6 +29,11 @@ class Cluster:
         self._is_sticky = section.sticky
         self._turn = 0
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether any server has a connection that waits for a request."""
+        return any(server.pool.is_at_hand for server in self.servers)
+
     def enter(self, affinity: str, tried: Collection[Server] = ()) -> Server:
         """Choose a server and count it as busy; say ``leave`` to it. Raises Unavailable(UPSTREAM_DOWN, 503)."""
         now = time.monotonic()

@@ -40,6 +40,12 @@ _SETTLED = 5.0
 class Stale(Exception):  # noqa: N818 - the domain's word
     """The kept connection had been closed before the application took the request: it may be repeated."""
 
+    @property
+    def cause(self) -> Unavailable:
+        """What the client is told if it is not repeated."""
+        cause = self.__cause__
+        return cause if isinstance(cause, Unavailable) else Unavailable(Reason.UPSTREAM_DOWN, "", 502)
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:

@@ -53,6 +53,11 @@ class Pool:
         """How many connections wait for a request."""
         return len(self._idle)
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether ``take_idle`` would find a connection, if none of them has been closed meanwhile."""
+        return self._free > 0 and not self._queue and bool(self._idle)
+
     async def take(self, *, is_repeatable: bool = True, fresh: bool = False) -> Connection:
         """A connection for one request; hand it back with ``give_back``.
 
@@ -76,7 +81,7 @@ class Pool:
 
     def take_idle(self) -> Connection | None:
         """As ``take`` for a request that may be repeated, if a connection is idle; None when there is none."""
-        connection = self._reuse(is_repeatable=True) if self._free and not self._queue else None
+        connection = self._reuse(is_repeatable=True) if self.is_at_hand else None
         if connection is not None:
             self._free -= 1
             connection.holds_slot = True

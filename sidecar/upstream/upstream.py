@@ -75,6 +75,11 @@ class Upstream:
         """The application's servers in the order of the configuration."""
         return self._cluster.servers
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether some connection waits for a request: while all are busy it is not worth trying to ``depart``."""
+        return self._cluster.is_at_hand
+
     def says(self) -> str:
         """How many servers may serve, for operators."""
         return self._cluster.says()
@@ -199,7 +204,7 @@ class Upstream:
                 return await self._run(exchange, server, connection)
             except Stale as stale:
                 if not self._may_repeat(server):
-                    raise _cause(stale) from stale
+                    raise stale.cause from stale
                 connection = await server.pool.take(fresh=True)
                 return await self._run(exchange, server, connection)
         except Unavailable as fault:
@@ -393,8 +398,3 @@ class Upstream:
 
 def _tell_nobody(happening: Happening, server: str) -> None:
     """Stand in where nobody listens."""
-
-
-def _cause(stale: Stale) -> Unavailable:
-    cause = stale.__cause__
-    return cause if isinstance(cause, Unavailable) else Unavailable(Reason.UPSTREAM_DOWN, "", 502)
