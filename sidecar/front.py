@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from aiohttp import web
@@ -13,7 +13,7 @@ from aiohttp import web
 from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.audit import Event
 from sidecar.core.paths import Target
-from sidecar.express import Express, Sent
+from sidecar.express import Sent
 from sidecar.forward_auth import ForwardAuth
 from sidecar.gate import Gate
 from sidecar.limits import Limits
@@ -36,6 +36,16 @@ _UNREADABLE = frozenset([Reason.HEADERS_INVALID, Reason.TARGET_INVALID])
 _CLASSES = tuple(f"{hundreds}xx" for hundreds in range(10))
 
 
+class ShortWay(Protocol):
+    """Sends ordinary requests without a task, as ``Express`` does."""
+
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None, now: float) -> Sent | None:
+        """Send *request*, None when it takes the gate to do so."""
+
+    def again(self, client: Client, data: bytes, origin: Whence, now: float) -> Sent | None:
+        """Send *data*, whose header lines came before from *origin*."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Front:
     """The outermost handler: nothing gets past it unanswered."""
@@ -43,7 +53,7 @@ class Front:
     arrival: Arrival
     portal: Portal
     gate: Gate
-    express: Express
+    express: ShortWay
     answers: Answers
     audit: AuditLog
     metrics: Metrics

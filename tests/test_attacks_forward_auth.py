@@ -257,15 +257,14 @@ async def test_both_questions_about_a_request_have_one_reference(world: World, t
         assert (await question(site.running, about, "/-/auth/answer")).status == 503
 
 
-async def test_nobody_gets_a_yes_that_cannot_be_written_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_gets_a_yes_that_cannot_be_written_down(world: World) -> None:
     running = await sidecar_for(world, "nginx", audit={"on_failure": "refuse"})
     about = {**FETCH, **QUESTION}
     assert (await question(running, about)).status == 200
-    monkeypatch.setattr(type(running.sidecar.audit), "is_failing", property(lambda _: True))
-    assert (await question(running, about)).status == 403
-    whole = await question(running, about, "/-/auth/answer")
-    assert (whole.status, whole.reason) == (503, "audit-unavailable")
-    monkeypatch.undo()
+    async with running.full_disk():
+        assert (await question(running, about)).status == 403
+        whole = await question(running, about, "/-/auth/answer")
+        assert (whole.status, whole.reason) == (503, "audit-unavailable")
 
 
 async def test_t59_a_line_names_the_method_that_was_asked_for_whatever_came_before(world: World) -> None:

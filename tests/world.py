@@ -7,6 +7,7 @@ configuration and gives a `Running`. The identity provider is the demo's own unl
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from yarl import URL
 
 from sidecar.app import Sidecar, build
 from sidecar.config.loader import load
+from sidecar.core.audit import Event
 from sidecar.demo.people import DemoPerson
 from sidecar.demo.provider import DemoProvider
 from sidecar.demo.register import DemoClient
@@ -38,6 +40,19 @@ PEOPLE = (
     DemoPerson("alan", "Alan Turing", "alan@example.com", ("wiki-readers",)),
     DemoPerson("mallory", "Mallory", "mallory@evil.example", ()),
 )
+
+
+class _NoRoom:
+    """Where audit lines cannot be written: a disk that is full."""
+
+    def write(self, lines: bytes) -> int:
+        raise OSError(errno.ENOSPC, f"no room for {len(lines)} bytes")
+
+    def place(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 async def until(holds: Callable[[], Any], within: float = 10.0) -> None:
@@ -154,6 +169,20 @@ class Running:
         finally:
             writer.close()
         return answer
+
+    @asynccontextmanager
+    async def full_disk(self) -> AsyncIterator[None]:
+        """Have the audit lines written where there is no room, until the end."""
+        log = self.sidecar.audit
+        (outlet,) = log._outlets
+        roomy, outlet._sink = outlet._sink, _NoRoom()
+        try:
+            while not log.is_failing:
+                log.record(Event.DECISION, {})
+                await asyncio.sleep(0.01)
+            yield
+        finally:
+            outlet._sink = roomy
 
     def audit(self) -> list[dict[str, Any]]:
         """All audit lines so far, without what chains them."""
