@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import socket
 import ssl
 import struct
+from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -304,9 +304,9 @@ def turn_newcomers_away(listening: socket.socket) -> None:
     if listening.family == socket.AF_UNIX:
         return
     code = b"".join(struct.pack("=HBBI", *step) for step in _DROP_SYN)
-    steps = ctypes.create_string_buffer(code, len(code))
+    steps = array("B", code)
     with contextlib.suppress(OSError):
-        program = struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(steps))
+        program = struct.pack("@HP", len(_DROP_SYN), steps.buffer_info()[0])
         listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 

@@ -13,7 +13,7 @@ import pytest
 from sidecar import listening
 from sidecar.config.service import Server
 from sidecar.doorway import Doorway
-from sidecar.listening import Listener, bound
+from sidecar.listening import Listener, bound, turn_newcomers_away
 from tests.services.certificates import make_certificates
 from tests.services.process import free_port
 
@@ -97,3 +97,17 @@ async def test_a_handshake_takes_no_longer_than_a_head(tmp_path: Path, kind: str
         assert await reader.read() == b""
     writer.close()
     await listener.drain(1, _nothing)
+
+
+def test_newcomers_are_turned_away_and_whoever_has_come_is_served() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as leaving:
+        address = leaving.getsockname()
+        with socket.create_connection(address, timeout=10) as early:
+            turn_newcomers_away(leaving)
+            # Neither taken nor refused: whoever tries again a second later finds our successor.
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=0.3)
+            there, _ = leaving.accept()
+            with there:
+                early.sendall(b"here")
+                assert there.recv(4) == b"here"
