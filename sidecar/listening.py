@@ -304,6 +304,7 @@ def turn_newcomers_away(listening: socket.socket) -> None:
     if listening.family == socket.AF_UNIX:
         return
     code = b"".join(struct.pack("=HBBI", *step) for step in _DROP_SYN)
+    # Not to be compiled by mypyc, which forgets a value after its last mention: the kernel reads it after that.
     steps = array("B", code)
     with contextlib.suppress(OSError):
         program = struct.pack("@HP", len(_DROP_SYN), steps.buffer_info()[0])
