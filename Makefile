@@ -16,7 +16,7 @@ TESTS_OF_COMPILED := $(filter-out %_variants.py,$(wildcard tests/test_express*.p
 PYTEST ?=
 # What failed, in whichever half, said once more at the end.
 FAILED := $(CURDIR)/.cache/failed-tests
-TEST := PYTHON=$(CURDIR)/$(BIN)/python WORKERS=$(WORKERS) FAILED=$(FAILED) $(CURDIR)/tools/test
+TEST := $(CURDIR)/$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --failed-to $(FAILED) $(NOT_HERE)
 # `make check DEPLOYMENT=skip` leaves out the container image and the chart, which need the network once, to build Helm.
 DEPLOYMENT ?=
 # `make bench BENCH="--quick small"` takes about a minute, or only one scenario.
@@ -33,12 +33,12 @@ demo: $(VENV)/installed ## Run the sidecar in front of a small application, with
 
 test: $(VENV)/installed-for-development system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run every test against real servers (those of image and chart: make check)
 	@rm -f $(FAILED)
-	@$(TEST) --no-loadscope-reorder $(NOT_HERE) $(PYTEST) || failed=1; \
+	@$(TEST) --no-loadscope-reorder $(PYTEST) || failed=1; \
 	$(if $(PYTEST),,$(MAKE) --no-print-directory test-compiled || failed=1;) \
-	if [ -e $(FAILED) ]; then printf '\nFailed at first or for good:\n' >&2; cat $(FAILED) >&2; fi; exit $${failed:-0}
+	if [ -e $(FAILED) ]; then printf '\nFailed:\n' >&2; cat $(FAILED) >&2; fi; exit $${failed:-0}
 
 test-compiled: $(COMPILED)/made system-packages keycloak $(NODE)/node_modules/.package-lock.json ## Run the tests of the request path with the modules compiled that the image has compiled
-	@cd $(COMPILED) && $(TEST) -o cache_dir=$(CURDIR)/.cache/pytest-compiled -p tests.services.on_uvloop $(NOT_HERE) $(or $(PYTEST),$(TESTS_OF_COMPILED))
+	@cd $(COMPILED) && $(TEST) -p no:cacheprovider -p tests.services.on_uvloop $(or $(PYTEST),$(TESTS_OF_COMPILED))
 
 check: $(VENV)/installed-for-development $(if $(filter skip,$(DEPLOYMENT)),,$(VENV)/installed-for-deployment) ## Check format, style, types, architecture, container image and Helm chart
 	@BIN=$(BIN) DEPLOYMENT=$(DEPLOYMENT) tools/check
