@@ -65,8 +65,8 @@ def measure(here: Surroundings, report: Report) -> None:
         for runs in every
     ]
     about = (
-        f"The sidecar alone, two workers, {_CONNECTIONS} kept connections where nothing else is said, medians of {rounds} "
-        f"turns of {seconds} s, kinds in turns."
+        f"The sidecar alone, two workers, {_CONNECTIONS} kept connections where nothing else is said, medians of "
+        f"{rounds} turns of {seconds} s, kinds in turns."
     )
     report.tables.append(Table("Kinds of requests", about, ("kind", "CPU µs/request", "x plain", "requests/s"), rows))
 
