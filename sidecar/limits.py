@@ -37,6 +37,8 @@ class Limits:
 
     def is_free(self, visit: Visit, now: float) -> bool:
         """True when ``request`` would let this one pass; counts nothing."""
+        if (visit.authorization or visit.certificate) and self._bad_tokens.wait(visit.client, now):
+            return False
         return not self._requests.wait(visit.client, now)
 
     def bad_token(self, visit: Visit, now: float) -> None:
