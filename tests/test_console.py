@@ -503,3 +503,6 @@ async def test_the_overview_says_what_needs_attention_and_where_to_look(
             assert "the oldest of 1 waits" in text
             for part, link in (("outbox", "/owed"), ("provider.other", "/health"), ("application", "/health")):
                 assert f'<a href="{link}"><code>{part}</code>' in text, (page, part)
+        # What does not answer stands before what does.
+        first = text.index('data-label="State"')
+        assert "not well" in text[first : text.index("</tr>", first)]

@@ -71,7 +71,8 @@ async def test_an_operator_finds_somebody_and_ends_their_session_and_switches_th
 async def test_no_page_is_wider_than_the_window_and_the_keyboard_reaches_the_content(
     world: World, browser: Browser, tmp_path: Path, width: int
 ) -> None:
-    console = await a_world_with_sync(world, tmp_path, tokens={})
+    far = {"a_directory_of_people_whose_name_is_wider_than_telephones": {"rest": {"base_url": "http://127.0.0.1:9"}}}
+    console = await a_world_with_sync(world, tmp_path, tokens={}, provision={"connections": far})
     login = "maximiliane-theodora.von-hohenstein-waldenburg-zu-lichtenfels"
     listed(tmp_path, person(1, login=login, mail=f"{login}@example.com", name="Maximiliane Theodora von Hohenstein"))
     async with await console.operator("grace") as grace:
