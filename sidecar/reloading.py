@@ -31,6 +31,7 @@ _FIXED: Sequence[Location] = (
     ("server", "prefix"),
     ("server", "metrics"),
     ("server", "workers"),
+    ("server", "cpu_affinity"),
     ("server", "proxy_protocol"),
     ("server", "max_header"),
     ("server", "head_timeout"),

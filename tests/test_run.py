@@ -200,3 +200,29 @@ async def test_workers_do_not_outlive_their_parent(world: World, tmp_path: Path,
         await until(both_listen, within=PATIENCE)
         process.process.kill()
         await until(are_gone, within=PATIENCE)
+
+
+async def test_each_worker_keeps_to_one_core_where_it_is_told_to(
+    world: World, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    changes = {"server": {"workers": 2, "cpu_affinity": True}, "sessions": {"redis": redis_server.url}}
+    async with running(world, tmp_path, changes) as process:
+
+        async def are_two() -> bool:
+            return len(process.pids()) == 2
+
+        await until(are_two, within=PATIENCE)
+        bound = [os.sched_getaffinity(pid) for pid in process.pids()]
+        assert sorted(map(sorted, bound)) == sorted([one] for one in (cores * 2)[:2])
+        assert os.sched_getaffinity(process.process.pid) == set(cores)
+        first = process.pids()
+        # Also those that come in their place.
+        os.kill(process.process.pid, signal.SIGUSR1)
+
+        async def are_four() -> bool:
+            return len(process.pids()) == 4
+
+        await until(are_four, within=PATIENCE)
+        renewed = [os.sched_getaffinity(pid) for pid in process.pids() - first]
+        assert sorted(map(sorted, renewed)) == sorted([one] for one in (cores * 2)[:2])

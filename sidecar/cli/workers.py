@@ -69,7 +69,7 @@ class Workers:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             async with self._metrics():
                 # One alone at first: what keeps it from starting keeps the others, too, and so is said once.
-                first = await self._launch()
+                first = await self._launch(1)
                 if not first.serves:
                     return await self._ended(first)
                 self._current[1] = first
@@ -94,7 +94,7 @@ class Workers:
         """Run one worker, and another when it dies, until we stop; its last exit code."""
         pause = _FIRST_PAUSE
         while True:
-            worker = self._current[number] = worker or await self._launch()
+            worker = self._current[number] = worker or await self._launch(number)
             code = await self._ended(worker)
             if self._current[number] is not worker:
                 # It was renewed, and has drained.
@@ -132,7 +132,7 @@ class Workers:
         """
         _log.info("renewing the workers")
         for number, old in sorted(self._current.items()):
-            new = await self._launch()
+            new = await self._launch(number)
             if self._stopping.is_set() or not new.serves:
                 code = await self._ended(new)
                 if not self._stopping.is_set():
@@ -150,8 +150,8 @@ class Workers:
             await old.process.wait()
         _log.info("the workers are new")
 
-    async def _launch(self) -> Worker:
-        """Start a worker, and wait until it serves or has let go of its end of the leash."""
+    async def _launch(self, number: int) -> Worker:
+        """Start the worker of that *number*, and wait until it serves or has let go of its end of the leash."""
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
         with theirs:
@@ -163,6 +163,8 @@ class Workers:
                 pass_fds=[theirs.fileno()],
             )
         self._processes.add(process)
+        if self._section.cpu_affinity:
+            _bind(process.pid, number)
         worker, ready = Worker(process), asyncio.Event()
         self._launched.append(worker)
         worker.wire = wire = await Wire.over(ours, lambda message: self._answer(worker, message, ready))
@@ -274,3 +276,10 @@ class Workers:
             for door in doors:
                 door.close()
             await server.shutdown(_LAST_WORDS)
+
+
+def _bind(pid: int, number: int) -> None:
+    """Have the worker of that *number* keep to one of the cores that we may use; its threads follow it."""
+    cores = sorted(os.sched_getaffinity(0))
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(pid, {cores[(number - 1) % len(cores)]})

@@ -49,6 +49,9 @@ class Server(Section):
     )
     tls: ServerTls | None = Field(None, description="serve TLS itself; leave it out behind a proxy that does")
     workers: int = Field(1, ge=1, le=256, description="processes that share the listener; more than one needs Redis")
+    cpu_affinity: bool = Field(
+        default=False, description="true: each worker keeps to one core, as nginx's with worker_cpu_affinity auto"
+    )
     metrics: Text | None = Field(None, description="host:port of the metrics and health listener")
     drain: Duration = Field(timedelta(seconds=30), description="how long stopping may take; running requests end")
     notice: Duration = Field(
