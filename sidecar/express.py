@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from sidecar.arrival import Arrival, Seen, Whence
+from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_simple_start
 from sidecar.core.regulars import Recurring, varies, without_varying
@@ -112,7 +113,8 @@ class Express:
         if sent is not None and seen is not None and len(seen[0]) <= _LONGEST_HEAD:
             head, found = without_varying(seen[0])
             if found == values:
-                self._regulars.keep((head, seen[1]), regular, len(head) + _SIZE_OF_REGULAR)
+                size = len(head) + weight_of(visit.cookies) + _SIZE_OF_REGULAR
+                self._regulars.keep((head, seen[1]), regular, size)
         return sent
 
     def again(self, client: Client, data: bytes, origin: Whence, now: float) -> Sent | None:
@@ -206,7 +208,7 @@ class Express:
             return None
         # Nothing here signs in the connection: a request with credentials is not ordinary.
         lines = written(plan.incoming((pair,)))
-        return _keep(self._incoming, pair, lines) if len(pair[1]) <= _LONGEST_KEPT else lines
+        return _keep(self._incoming, pair, lines) if len(pair[0]) + len(pair[1]) <= _LONGEST_KEPT else lines
 
 
 def _is_ordinary(request: web.BaseRequest) -> bool:
