@@ -155,8 +155,13 @@ class Express:
         )
         if departure is None:
             return None
-        self._limits.request(visit, now)
-        gate.say_again(admission, visit, now)
+        try:
+            self._limits.request(visit, now)
+            gate.say_again(admission, visit, now)
+        except BaseException:
+            # Else its connection would be lost to everybody, for good.
+            departure.abandon()
+            raise
         return visit, departure
 
     def _write(self, regular: Regular, admission: Admission) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,10 @@ from sidecar.core import addresses
 from sidecar.core.addresses import host_of
 from sidecar.core.client_certificates import UNREADABLE, certificate_in
 from sidecar.core.cookies import parse_cookies, weight_of
-from tests.station import Link, Station, station_of
+from sidecar.limits import Limits
+from tests.services.upstream import until
+from tests.station import ASKED, Link, Station, station_of, ways_of, whole
+from tests.test_certificates import STRANGER, WAYS, certificates
 from tests.world import World
 
 HOST = "Host: localhost:{port}"
@@ -97,3 +101,90 @@ def test_a_certificate_full_of_blanks_is_read_in_one_go() -> None:
     assert certificate_in([text], "nginx") == UNREADABLE
     assert loop.time() - began < 0.5
     loop.close()
+
+
+# The same rules as on any other way
+
+
+async def test_t75_after_bad_certificates_the_short_way_is_closed_too(station: Any, tmp_path: Path) -> None:
+    changes = {**certificates(tmp_path), "limits": {"bad_tokens": "2/1h"}}
+    async with station(changes) as here:
+        pool = here.running.sidecar.front.gate.upstream.servers[0].pool
+        bad = "Client-Cert: " + WAYS["rfc9440"](STRANGER.issue())
+        for _ in range(2):
+            assert b" 401 " in (await here.ask(here.request("GET /api/x HTTP/1.1", HOST, bad)))[:20]
+        here.forget()
+        for _ in range(3):
+            assert b" 429 " in (await here.ask(here.request("GET /public/x HTTP/1.1", HOST, bad)))[:20]
+        # The application heard nothing, and no place is lost.
+        assert (here.taken, here.heads, pool.busy) == ([False] * 3, [], 0)
+        assert b" 200 " in (await here.ask(here.request("GET /public/x HTTP/1.1", HOST)))[:20]
+        assert here.taken[-1]
+
+
+@pytest.mark.uncompiled
+async def test_what_cannot_be_noted_costs_nobody_a_place(station: Any) -> None:
+    async with station() as here, linked(here) as link:
+        upstream = here.running.sidecar.front.gate.upstream
+        failing = [True]
+
+        def request(*_: Any) -> None:
+            if failing and failing.pop():
+                raise RuntimeError("of whatever kind")
+
+        ways_of(here.running.sidecar).express._limits = _Failing(request)
+        assert b" 200 " in (await link.ask(here.request()))[:20]
+        async with asyncio.timeout(5):
+            await until(lambda: here.is_quiet)
+        assert (upstream.servers[0].pool.busy, upstream.servers[0].load) == (0, 0)
+
+
+class _Failing(Limits):
+    """Limits whose counting may fail."""
+
+    def __init__(self, request: Callable[..., None]) -> None:
+        self._request = request
+
+    def request(self, *given: Any) -> None:
+        self._request(*given)
+
+    def is_free(self, *_: Any) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+async def test_t51_whoever_waits_for_an_answer_does_not_get_it_after_the_end_of_the_session(
+    station: Any, is_short: bool
+) -> None:
+    async with station() as here, here.regular() as link:
+        if not is_short:
+            here.general()
+        here.says = [b"wait"]
+        link.writer.write(here.request())
+        await until(lambda: here.heads)
+        await here.running.sidecar.front.gate.keeper.end(here.token)
+        try:
+            async with asyncio.timeout(10):
+                assert (await whole(link.reader)).startswith(b"HTTP/1.1 401")
+        finally:
+            here.waits.set()
+        assert here.again == ([True] if is_short else [])
+        await until(lambda: here.is_quiet)
+
+
+async def test_whoever_waits_for_long_gets_the_answer(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        here.says = [b"wait"]
+        link.writer.write(here.request())
+        await until(lambda: here.heads)
+        upstream = here.running.sidecar.front.gate.upstream
+        # A task has taken it over.
+        await until(upstream._exchanges)
+        # What comes meanwhile is answered in its turn.
+        link.writer.write(here.request("GET /next HTTP/1.1", *ASKED[1:]))
+        await asyncio.sleep(0.1)
+        here.waits.set()
+        for _ in range(2):
+            assert (await whole(link.reader)).endswith(b"\r\n\r\nok")
+        assert here.heads[1].startswith(b"GET /next ")
+        await until(lambda: here.is_quiet)
