@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -188,3 +189,94 @@ async def test_whoever_waits_for_long_gets_the_answer(station: Any) -> None:
             assert (await whole(link.reader)).endswith(b"\r\n\r\nok")
         assert here.heads[1].startswith(b"GET /next ")
         await until(lambda: here.is_quiet)
+
+
+# What stands behind a request that wants to upgrade
+
+
+def upgrade(protocol: str) -> str:
+    return f"Connection: Upgrade\r\nUpgrade: {protocol}\r\nOrigin: https://evil.example\r\n"
+
+
+UPGRADE = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_t60_trailers_behind_a_declined_handshake_are_no_lines_of_the_next(world: World, is_whole: bool) -> None:
+    running = await world()
+    host = f"Host: localhost:{running.port}\r\n"
+    key = "".join(f"{line}\r\n" for line in UPGRADE[1:])
+    handshake = f"GET /public/ws HTTP/1.1\r\n{host}{upgrade('websocket')}{key}\r\n"
+    chunked = f"POST /public/x HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n0\r\nX-Planted: 1\r\n\r\n"
+    after = f"GET /public/next HTTP/1.1\r\n{host}\r\n"
+    sent = [handshake + chunked + after] if is_whole else [handshake + chunked, after]
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    with contextlib.suppress(ConnectionError):
+        for one in sent:
+            writer.write(one.encode())
+            # The second one comes after the answer.
+            await asyncio.sleep(0.2)
+        async with asyncio.timeout(5):
+            await reader.read()
+    writer.close()
+    assert "planted" not in str(running.application.seen).lower()
+    assert "/public/next" not in [seen.target for seen in running.application.seen]
+
+
+async def test_t60_trailers_that_come_while_a_handshake_is_judged_are_no_lines_of_the_next(
+    station: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with station() as here, linked(here) as link:
+        keeper, asked, goes_on = here.running.sidecar.front.gate.keeper, asyncio.Event(), asyncio.Event()
+        find = keeper.find
+
+        async def late(*given: Any) -> Any:
+            asked.set()
+            await goes_on.wait()
+            return await find(*given)
+
+        monkeypatch.setattr(keeper, "find", late)
+        lines = (HOST, "Cookie: sidecar={token}", "Connection: Upgrade", "Origin: https://evil.example", *UPGRADE)
+        link.writer.write(here.request("GET /ws HTTP/1.1", *lines))
+        await asked.wait()
+        link.writer.write(here.request("POST /public/x HTTP/1.1", HOST, "Transfer-Encoding: chunked"))
+        link.writer.write(b"0\r\nX-Planted: 1\r\n\r\n" + here.request("GET /public/next HTTP/1.1", HOST))
+        await asyncio.sleep(0.1)
+        goes_on.set()
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                assert b" 403 " in (await link.reader.read())[:20]
+        assert here.heads[0].startswith(b"POST /public/x ")
+        assert b"planted" not in b"".join(here.heads).lower()
+        assert b"/public/next" not in b"".join(here.heads)
+
+
+async def test_t60_what_the_parser_throws_away_is_not_waited_for(world: World) -> None:
+    running = await world()
+    host = f"Host: localhost:{running.port}\r\n"
+    first = f"GET /public/a HTTP/1.1\r\n{host}{upgrade('h2c')}\r\n"
+    second = f"GET /public/b HTTP/1.1\r\n{host}\r\n"
+    got = await running.raw((first + second).encode())
+    # Whoever counts answers would give the next one to somebody else.
+    assert got.count(b"HTTP/1.1 200 OK") == 1
+    assert b"\r\nConnection: close\r\n" in got
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    for one in (first, second):
+        # Alone it keeps its connection.
+        writer.write(one.encode())
+        assert b"Connection: close" not in await whole(reader)
+    writer.close()
+
+
+@pytest.mark.parametrize("target", ["http://][@", "http://][@/public/x"])
+async def test_t60_a_target_that_the_parser_trips_over_ends_the_connection(
+    world: World, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = await world()
+    before = len(asyncio.all_tasks())
+    for _ in range(5):
+        assert await running.raw(f"GET {target} HTTP/1.1\r\nHost: localhost:{running.port}\r\n\r\n".encode()) == b""
+    await asyncio.sleep(0.1)
+    # Nobody waits for ever, and nothing of our inside is in the log.
+    assert len(asyncio.all_tasks()) <= before
+    assert "Traceback" not in capsys.readouterr().err
