@@ -20,12 +20,22 @@ _PIECE = 1 << 20
 _SCRIPT = """
 local threads = {}
 function setup(thread) table.insert(threads, thread) end
-function init(args) pause = tonumber(args[1]) or 0; own = args[2] == "own"; strange = 0; number = math.random(1e6) end
+function init(args)
+  pause, method, own, size, habits = tonumber(args[1]) or 0, args[2], args[3], tonumber(args[4]), tonumber(args[5])
+  strange, number = 0, math.random(1e6)
+end
+cookies = {%s}
 -- Never the same address twice: nobody shall answer out of what it remembers.
 function request()
   number = number + 1
-  if own then wrk.headers["X-Request-Id"] = number end
-  return wrk.format(nil, wrk.path .. "?of=" .. number)
+  if own ~= "" then wrk.headers[own] = number end
+  if #cookies > 0 then
+    local who = math.random(#cookies)
+    wrk.headers["Cookie"] = cookies[who]
+    wrk.headers["User-Agent"] = "bench " .. math.random(habits)
+  end
+  local body = size > 0 and string.rep("x", size - number %% 10) or nil
+  return wrk.format(method, wrk.path .. "?of=" .. number, nil, body)
 end
 function response(status) if status ~= 200 then strange = strange + 1 end end
 %s
@@ -40,6 +50,23 @@ end
 """
 # Evenly spread around the mean, so that connections do not march in step.
 _PACED = "function delay() return math.random(0, 2 * pause) end"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What requests look like: *own* names a header line whose value differs each time; *size* is a body's, in bytes.
+
+    They come from whoever is called in *cookies*, each with so many *habits* of writing header lines, at random.
+    """
+
+    method: str = "GET"
+    own: str = ""
+    size: int = 0
+    cookies: tuple[str, ...] = ()
+    habits: int = 1
+
+
+ORDINARY = Shape()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +92,19 @@ def wrk(
     connections: int,
     *,
     pause: int = 0,
-    is_own: bool = False,
+    shape: Shape = ORDINARY,
     headers: Mapping[str, str] = HEADERS,
 ) -> Load:
-    """Ask for *url* as fast as it answers, or with *pause* milliseconds on average between requests.
-
-    When *is_own*, each request has a header line that no other has.
-    """
+    """Ask for *url* as fast as it answers, or with *pause* milliseconds on average between requests."""
     folder = new_directory("bench-wrk")
     script = folder / "load.lua"
-    script.write_text(_SCRIPT % (_PACED if pause else ""))
+    script.write_text(_SCRIPT % (", ".join(map(json.dumps, shape.cookies)), _PACED if pause else ""))
     lines = {**headers, **({"Cookie": cookie} if cookie else {})}
     words = [find_program("wrk"), "-t1", f"-c{connections}", f"-d{round(seconds)}s", "-s", str(script)]
     for name, value in lines.items():
         words += ["-H", f"{name}: {value}"]
-    done = subprocess.run(
-        [*words, url, "--", str(pause), "own" if is_own else "alike"], capture_output=True, text=True, check=True
-    )
+    words += [url, "--", str(pause), shape.method, shape.own, str(shape.size), str(shape.habits)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     script.unlink()
     folder.rmdir()
     found: dict[str, Any] = json.loads(done.stdout.rpartition("RESULT ")[2])

@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.load import Load, wrk
+from bench.load import ORDINARY, Load, Shape, wrk
 from bench.peers import BARE, SIDECAR, Peer, Surroundings
 from bench.report import Report, Table
 
 _CONNECTIONS = 32
 _PAGE = "/some/page"
+# As load balancers and tracing name each request.
+_OWN = Shape(own="X-Request-Id")
+_FORM = Shape("POST", size=200)
 # How much of a peer's CPU the sidecar may need.
 _TARGETS = {
     BARE: 3.5,
@@ -27,8 +30,7 @@ class Runs:
     """What one peer did in all its turns."""
 
     peer: Peer
-    # Each request with a header line that no other has, as load balancers and tracing send them.
-    is_own: bool = False
+    shape: Shape = ORDINARY
     loads: list[Load] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
     stores: list[float] = field(default_factory=list)
@@ -37,7 +39,7 @@ class Runs:
     @property
     def name(self) -> str:
         """What it is called in the table."""
-        return f"{self.peer.name}, a line of its own in each request" if self.is_own else self.peer.name
+        return f"{self.peer.name}, a line of its own in each request" if self.shape.own else self.peer.name
 
     def median(self, of: Callable[[Load], float]) -> float:
         """Middle of one number."""
@@ -57,7 +59,7 @@ class Runs:
 def _turn(here: Surroundings, runs: Runs, seconds: float) -> None:
     processes, url = runs.peer.processes, runs.peer.place.url + _PAGE
     before, store = processes.seconds(), here.redis_processes.seconds()
-    load = wrk(url, runs.peer.cookie, seconds, _CONNECTIONS, is_own=runs.is_own)
+    load = wrk(url, runs.peer.cookie, seconds, _CONNECTIONS, shape=runs.shape)
     if load.bad or not load.requests:
         message = f"{runs.peer.name}: {load.bad} of {load.requests} answers were not 200"
         raise RuntimeError(message)
@@ -73,16 +75,26 @@ def measure(here: Surroundings, report: Report) -> None:
     """Compare every peer that is there."""
     rounds, seconds = (2, 1) if report.is_quick else (5, 3)
     peers = here.peers()
-    every = [Runs(peer) for peer in peers]
-    every += [Runs(peer, is_own=True) for peer in peers if peer.name == SIDECAR]
-    for runs in every:
+    reads = [Runs(peer) for peer in peers]
+    reads += [Runs(peer, _OWN) for peer in peers if peer.name == SIDECAR]
+    writes = [Runs(peer, _FORM) for peer in peers]
+    for runs in reads:
         wrk(runs.peer.place.url + _PAGE, runs.peer.cookie, 1, _CONNECTIONS)
-    for _ in range(rounds):
-        for runs in every:
-            _turn(here, runs, seconds)
+    for every in (reads, writes):
+        for _ in range(rounds):
+            for runs in every:
+                _turn(here, runs, seconds)
     here.end(peers)
-    report.tables.append(_table(every, rounds, seconds))
-    _judge(every, report)
+    about = (
+        f"1 KB by GET over {_CONNECTIONS} kept connections, two workers or all cores each, medians of {rounds} "
+        f"turns of {seconds:g} s, peers in turns. CPU is user and system time of all processes of the proxy; "
+        "load and application run on the same cores, so throughput is what is left of them. Every peer but the bare "
+        "one has a session of a real sign-in and writes a line for each request."
+    )
+    report.tables.append(_table("Small requests", about, reads))
+    about = f"As above, but by POST, with a body of about {_FORM.size} bytes."
+    report.tables.append(_table("Small requests with a body", about, writes))
+    _judge(reads, report)
 
 
 def _ratio(one: Runs, other: Runs) -> float:
@@ -90,7 +102,7 @@ def _ratio(one: Runs, other: Runs) -> float:
     return statistics.median(a / b for a, b in zip(one.costs, other.costs, strict=True))
 
 
-def _table(every: Sequence[Runs], rounds: int, seconds: float) -> Table:
+def _table(title: str, about: str, every: Sequence[Runs]) -> Table:
     ours = next(runs for runs in every if runs.name == SIDECAR)
     rows = [
         (
@@ -105,14 +117,8 @@ def _table(every: Sequence[Runs], rounds: int, seconds: float) -> Table:
         )
         for runs in sorted(every, key=lambda runs: runs.cost)
     ]
-    about = (
-        f"1 KB by GET over {_CONNECTIONS} kept connections, two workers or all cores each, medians of {rounds} "
-        f"turns of {seconds:g} s, peers in turns. CPU is user and system time of all processes of the proxy; "
-        "load and application run on the same cores, so throughput is what is left of them. Every peer but the bare "
-        "one has a session of a real sign-in and writes a line for each request."
-    )
     columns = ("peer", "CPU µs/request", "sidecar/peer", "Redis µs", "requests/s", "p50 ms", "p99 ms", "memory MB")
-    return Table("Small requests", about, columns, rows)
+    return Table(title, about, columns, rows)
 
 
 def _judge(every: Sequence[Runs], report: Report) -> None:

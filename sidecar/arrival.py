@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion10, HttpVersion11
@@ -21,11 +22,17 @@ from sidecar.reason import Reason
 
 # Where a connection comes from: address of its other side, and whether it is TLS.
 Whence = tuple[str, bool]
-# Header lines of a whole request as they came, and where from.
-Seen = tuple[bytes, Whence]
 _NOWHERE = Target("", "", "", "")
 # Fetched at once: a call of the system for each request costs more than all else about its name.
 _CHANCES = 512
+
+
+class Seen(NamedTuple):
+    """A whole request that came alone: its header lines byte for byte, where from, and its body."""
+
+    head: bytes
+    origin: Whence
+    body: bytes
 
 
 def whence(request: web.BaseRequest) -> Whence:

@@ -1,8 +1,8 @@
-"""Send an ordinary request on its way at once: somebody who is known asks for a page, and nothing is to be waited for.
+"""Send an ordinary request on its way at once: somebody who is known asks for it, and nothing is to be waited for.
 
-Nearly every request is one. It is judged by the same rooms as any other; what differs is that there is no task, and
-that header lines which were read and written before are not read and written again. Whatever is not ordinary is left
-to the gate.
+Nearly every request is one, with a short body or none. It is judged by the same rooms as any other; what differs is
+that there is no task, and that header lines which were read and written before are not read and written again. Whatever
+is not ordinary is left to the gate.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_simple_start
-from sidecar.core.regulars import Recurring, varies, without_varying
+from sidecar.core.regulars import Recurring, is_length, varies, without_varying
 from sidecar.gate import Admission, Gate
 from sidecar.limits import Limits
 from sidecar.model import Visit
-from sidecar.upstream import Client, Departure, Ending, Outgoing, written
+from sidecar.upstream import Client, Departure, Ending, Outgoing, Whole, written
 
 _MOST_KEPT = 4096
 _LONGEST_KEPT = 2048
@@ -30,6 +30,9 @@ _LONGEST_HEAD = 4096
 # Bytes of heads, and about what else belongs to each: some thousands of them.
 _MOST_OF_REGULARS = 8 * 1024 * 1024
 _SIZE_OF_REGULAR = 1024
+# Bytes of a body that are held twice for a moment; longer ones are streamed.
+_LONGEST_BODY = 64 * 1024
+_METHODS = frozenset(["GET", "POST", "PUT", "PATCH", "DELETE"])
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 Sent = tuple[Visit, Departure]
@@ -41,15 +44,17 @@ class Regular:
     ``admission`` is the last one; what is written about the person is written anew when it says something else.
     """
 
-    __slots__ = ("admission", "ended", "lines", "tail", "visit")
+    __slots__ = ("admission", "ended", "length_at", "lines", "tail", "visit")
 
-    def __init__(self, visit: Visit, lines: Sequence[bytes]) -> None:
+    def __init__(self, visit: Visit, lines: Sequence[bytes], length_at: int) -> None:
         """Remember a *visit*, and its *lines* for the application but for those about the person.
 
-        Between two of the *lines* there is room for a value that differs each time.
+        Between two of the *lines* there is room for a value that differs each time. The length of the body is the one
+        at *length_at* among those values that came; -1 when none is told, and there is no body.
         """
         self.visit = visit
         self.lines = lines
+        self.length_at = length_at
         self.admission: Admission | None = None
         self.tail = b""
         self.ended: Callable[[], Ending] | None = None
@@ -64,28 +69,41 @@ class Regular:
         last = self.admission
         return last is not None and last.lines is admission.lines and last.caller is admission.caller
 
-    def written(self, target: bytes, values: Sequence[bytes]) -> bytes:
+    def fits(self, values: list[bytes], body: bytes) -> bool:
+        """True when *values* are as many as there were, and say of *body* what it is; its length is taken out then."""
+        if len(values) != self.gaps + (self.length_at >= 0):
+            return False
+        return not body if self.length_at < 0 else values.pop(self.length_at) == b"%d" % len(body)
+
+    def written(self, target: bytes, values: Sequence[bytes], body: bytes) -> bytes:
         """Write the whole request."""
-        start = b"GET %b HTTP/1.1\r\n" % target
+        start = b"%b %b HTTP/1.1\r\n" % (self.visit.method.encode(), target)
+        end = b"\r\n" if self.length_at < 0 else b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         if not values:
-            return start + self.tail
+            return b"%b%b%b" % (start, self.tail, end)
         pieces = [start]
         for line, value in zip(self.lines, values, strict=False):
             pieces += (line, value)
-        return b"".join((*pieces, self.tail))
+        return b"".join((*pieces, self.tail, end))
 
 
 class Express:
     """Remembers what header lines mean, and how they look once they are written; nothing else."""
 
-    def __init__(self, arrival: Arrival, is_ours: Callable[[str], bool], gate: Gate, limits: Limits) -> None:
-        """Judge by *arrival*, *limits* and *gate*; paths that *is_ours* says are the portal's."""
+    def __init__(
+        self, arrival: Arrival, is_ours: Callable[[str], bool], gate: Gate, limits: Limits, *, max_body: int | None
+    ) -> None:
+        """Judge by *arrival*, *limits* and *gate*; paths that *is_ours* says are the portal's.
+
+        What has more than *max_body* bytes is for others to refuse.
+        """
         self._arrival = arrival
         self._is_ours = is_ours
         self._gate = gate
         self._limits = limits
         self._alter = gate.answering(())
-        self._regulars: Recurring[Seen, Regular] = Recurring(_MOST_OF_REGULARS)
+        self._longest_body = _LONGEST_BODY if max_body is None else min(_LONGEST_BODY, max_body)
+        self._regulars: Recurring[tuple[bytes, Whence], Regular] = Recurring(_MOST_OF_REGULARS)
         self._incoming: dict[tuple[bytes, bytes], Outgoing] = {}
         self._about: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self._identity: dict[tuple[Line, ...], Outgoing] = {}
@@ -95,9 +113,10 @@ class Express:
 
         So with Refused: the gate refuses it, too, and says so.
 
-        *seen* is what its header lines are known by from now on, None when they shall not be remembered.
+        *seen* is how it came, if it came alone: its header lines are known by that from now on, and its body is there.
         """
-        if not self._gate.upstream.is_at_hand or not _is_ordinary(request):
+        body = seen.body if seen is not None else b""
+        if not self._gate.upstream.is_at_hand or not _is_ordinary(request) or len(body) > self._longest_body:
             return None
         target = self._arrival.target(request)
         visit = self._arrival.visit(request, now, target)
@@ -107,14 +126,19 @@ class Express:
         lines = self._lines(request, visit)
         if lines is None:
             return None
-        values = [value for name, value in request.raw_headers if varies(name, value)]
-        regular = Regular(visit, lines)
-        sent = self._sent(client, regular, visit, target.raw.encode(), values, now)
-        if sent is not None and seen is not None and len(seen[0]) <= _LONGEST_HEAD:
-            head, found = without_varying(seen[0])
-            if found == values:
-                size = len(head) + weight_of(visit.cookies) + _SIZE_OF_REGULAR
-                self._regulars.keep((head, seen[1]), regular, size)
+        differing = [pair for pair in request.raw_headers if varies(*pair) or is_length(pair[0])]
+        lengths = [at for at, (name, _) in enumerate(differing) if is_length(name)]
+        regular = Regular(visit, lines, lengths[0] if lengths else -1)
+        values = [value for _, value in differing]
+        if not regular.fits(values, body):
+            return None
+        sent = self._sent(client, regular, visit, target.raw.encode(), values, body, now)
+        if sent is not None and seen is not None and len(seen.head) <= _LONGEST_HEAD:
+            head, found = without_varying(seen.head)
+            if found == [value for _, value in differing]:
+                key = _key(visit.method.encode(), head)
+                size = len(key) + weight_of(visit.cookies) + _SIZE_OF_REGULAR
+                self._regulars.keep((key, seen.origin), regular, size)
         return sent
 
     def again(self, client: Client, data: bytes, origin: Whence, now: float) -> Sent | None:
@@ -125,18 +149,30 @@ class Express:
         start = read_simple_start(data) if self._gate.upstream.is_at_hand else None
         if start is None:
             return None
-        target, path, size = start
-        head, values = without_varying(data[size - 2 :])
-        regular = self._regulars.get((head, origin))
-        if regular is None or len(values) != regular.gaps or self._is_ours(path):
+        method, target, path, size = start
+        # Lines without an end are nobody's.
+        end = data.find(b"\r\n\r\n", size - 2) + 4
+        if len(data) - end > self._longest_body:
+            return None
+        head, values = without_varying(data[size - 2 : end])
+        regular = self._regulars.get((_key(method, head), origin))
+        body = data[end:]
+        if regular is None or not regular.fits(values, body) or self._is_ours(path):
             return None
         visit = self._arrival.again(regular.visit, path, now)
         if visit is None:
             return None
-        return self._sent(client, regular, visit, target, values, now)
+        return self._sent(client, regular, visit, target, values, body, now)
 
     def _sent(  # noqa: PLR0917 - the parts of one request
-        self, client: Client, regular: Regular, visit: Visit, target: bytes, values: Sequence[bytes], now: float
+        self,
+        client: Client,
+        regular: Regular,
+        visit: Visit,
+        target: bytes,
+        values: Sequence[bytes],
+        body: bytes,
+        now: float,
     ) -> Sent | None:
         """Let *visit* in and send it, if neither takes any waiting. Raises Refused."""
         gate = self._gate
@@ -148,7 +184,7 @@ class Express:
         caller = admission.caller
         departure = gate.upstream.depart(
             client,
-            regular.written(target, values),
+            Whole(visit.method, regular.written(target, values, body)),
             alter=self._alter,
             ended=regular.ended,
             affinity=caller.session.id if caller is not None else "",
@@ -171,7 +207,7 @@ class Express:
         if person.binds:
             return False
         _, forwarding = self._lines_about(regular.visit)
-        regular.tail = b"%b%b%b\r\n" % (regular.lines[-1], forwarding, person.data)
+        regular.tail = b"%b%b%b" % (regular.lines[-1], forwarding, person.data)
         regular.ended = partial(self._gate.endings.of_late, caller.session) if caller is not None else None
         regular.admission = admission
         return True
@@ -185,6 +221,8 @@ class Express:
         blocks: list[bytes] = []
         for pair in request.raw_headers:
             name, value = pair
+            if is_length(name):
+                continue
             kept = self._incoming.get(pair) or self._lines_of(pair)
             if kept is None:
                 return None
@@ -219,15 +257,20 @@ class Express:
 def _is_ordinary(request: web.BaseRequest) -> bool:
     headers = request.headers
     return (
-        request.method == hdrs.METH_GET
+        request.method in _METHODS
         and request.version == HttpVersion11
         and request.keep_alive
         and hdrs.UPGRADE not in headers
         and hdrs.EXPECT not in headers
         and hdrs.AUTHORIZATION not in headers
-        and hdrs.CONTENT_LENGTH not in headers
         and hdrs.TRANSFER_ENCODING not in headers
+        and not (request.method == hdrs.METH_GET and hdrs.CONTENT_LENGTH in headers)
     )
+
+
+def _key(method: bytes, head: bytes) -> bytes:
+    """What the lines of *head* are known by, which begins with a line break: they mean more than one thing."""
+    return head if method == b"GET" else method + head
 
 
 def _keep(memo: dict[K, V], key: K, lines: V, most: int = _MOST_KEPT) -> V:

@@ -121,13 +121,20 @@ class _Connection(RequestHandler):
             return
         self._waiter = waiter
         self._make_last(data)
+        if not data and self._request_count == requests:
+            # aiohttp asks so, whenever a body is read, whether more is held: nothing came, and nothing has changed.
+            self._is_between = was_between
+            return
         if waiter is None or self._request_count != requests:
             self._head_bytes = 0
             self._stop_waiting()
+            is_alone = self._request_count == requests + 1
+            # Also while the task is at work, or has not begun: so it is with the first request of a connection.
+            parts = self._parts(data) if is_alone and was_between else None
+            self._is_between = parts is not None
             if waiter is not None:
-                self._is_between = self._request_count == requests + 1 and self._is_at_end(data)
-                head = _lines_of(data) if self._is_between and was_between else b""
-                self._pass_on(waiter, head)
+                self._is_between = self._is_between or (is_alone and self._is_at_end(data))
+                self._pass_on(waiter, parts)
             return
         self._head_bytes += len(data)
         if self._head_bytes > 2 * self.max_field_size:
@@ -165,20 +172,32 @@ class _Connection(RequestHandler):
         """Whether the parser is surely between two requests: one came out, it has no body, and *data* ended with it."""
         return data.endswith(b"\r\n\r\n") and bool(self._messages) and self._messages[-1][1] is EMPTY_PAYLOAD
 
-    def _pass_on(self, waiter: asyncio.Future[None], head: bytes) -> None:
-        if len(self._messages) == 1 and not self._upgraded and self._departs(head):
+    def _parts(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """All lines of *data* after its first, and its body, if it is one whole request of which nothing is missing."""
+        if not self._messages:
+            return None
+        payload = self._messages[-1][1]
+        size = 0 if payload is EMPTY_PAYLOAD else payload.total_bytes
+        start, end = data.find(b"\r\n"), data.find(b"\r\n\r\n") + 4
+        # What is chunked is longer than its body.
+        is_whole = payload.is_eof() and start > 0 and end + size == len(data)
+        return (data[start:end], data[end:]) if is_whole else None
+
+    def _pass_on(self, waiter: asyncio.Future[None], parts: tuple[bytes, bytes] | None) -> None:
+        if len(self._messages) == 1 and not self._upgraded and self._departs(parts):
             return
         if not waiter.done():
             waiter.set_result(None)
 
     # A request that departs at once
 
-    def _departs(self, head: bytes) -> bool:
+    def _departs(self, parts: tuple[bytes, bytes] | None) -> bool:
         if self._departures is None or not isinstance(self._messages[0][0], RawRequestMessage):
             return False
         request = self._made(self._messages[0])
         self._origin = whence(request)
-        trip = self._departures.depart(self, request, (head, self._origin) if head else None)
+        seen = None if parts is None else Seen(parts[0], self._origin, parts[1])
+        trip = self._departures.depart(self, request, seen)
         if trip is None:
             return False
         self._request = request
@@ -190,8 +209,7 @@ class _Connection(RequestHandler):
         waiter = self._waiter
         # Whoever shuts down says so first, and then waits.
         is_idle = waiter is not None and not waiter.done() and not self._force_close
-        # The parser would refuse longer ones, perhaps.
-        if not is_idle or self._departures is None or len(data) > self.max_line_size:
+        if not is_idle or self._departures is None or not self._is_short(data):
             return False
         trip = self._departures.again(self, data, origin)
         if trip is None:
@@ -199,6 +217,11 @@ class _Connection(RequestHandler):
         self._data = data
         self._leave(trip)
         return True
+
+    def _is_short(self, data: bytes) -> bool:
+        """Whether no line of a head is so long that the parser would refuse it, perhaps."""
+        most = self.max_line_size
+        return len(data) <= most or data.find(b"\r\n\r\n", 0, most) > 0
 
     def _leave(self, trip: Trip) -> None:
         self._trip = trip
@@ -321,12 +344,6 @@ class _Connection(RequestHandler):
         answer.headers.update({"Server": "sidecar", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
         answer.force_close()
         return answer
-
-
-def _lines_of(data: bytes) -> bytes:
-    """All of *data* after its first line if that is one GET without a body, b"" when it is anything else."""
-    start = data.find(b"\r\n")
-    return data[start:] if data.startswith(b"GET ") and _ends_with_head(data) else b""
 
 
 def _ends_with_head(data: bytes) -> bool:

@@ -52,6 +52,7 @@ class Station:
     token: str
     says: list[bytes] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
     taken: list[bool] = field(default_factory=list)
     again: list[bool] = field(default_factory=list)
     waits: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,7 +72,7 @@ class Station:
 
     def forget(self) -> None:
         """Begin a new page of what was noted."""
-        for noted in (self.taken, self.again, self.heads):
+        for noted in (self.taken, self.again, self.heads, self.bodies):
             noted.clear()
 
     @asynccontextmanager
@@ -152,6 +153,8 @@ async def station_of(world: World, changes: dict[str, Any] | None = None) -> Asy
                 await caller.say(LENGTH)
                 continue
             here.heads.append(head)
+            length = re.search(rb"\r\nContent-Length: (\d+)\r", head)
+            here.bodies.append(await caller.reader.readexactly(int(length[1])) if length else b"")
             said = here.says.pop(0) if here.says else LENGTH
             if said == b"wait":
                 await here.waits.wait()

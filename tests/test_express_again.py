@@ -144,7 +144,9 @@ async def test_a_target_that_takes_a_second_look_is_judged_as_ever(station: Any,
         assert True not in here.again
 
 
-@pytest.mark.parametrize("start", ["POST /a HTTP/1.1", "HEAD /a HTTP/1.1", "GET /a HTTP/1.0", "get /a HTTP/1.1"])
+@pytest.mark.parametrize(
+    "start", ["POST /a HTTP/1.1", "PURGE /a HTTP/1.1", "HEAD /a HTTP/1.1", "GET /a HTTP/1.0", "get /a HTTP/1.1"]
+)
 async def test_another_method_or_version_is_judged_as_ever(station: Any, start: str) -> None:
     async with station() as here, here.regular() as link:
         link.writer.write(here.request(start, *ASKED[1:]))

@@ -71,6 +71,7 @@ class Stage:
     heads: list[bytes] = field(default_factory=list)
     says: list[Sequence[bytes]] = field(default_factory=list)
     went: list[int] = field(default_factory=lambda: [0, 0])
+    bodies_went: list[int] = field(default_factory=lambda: [0, 0])
     read: int = 0
 
     async def talk(self, caller: Caller) -> None:
@@ -99,6 +100,7 @@ class Stage:
         def counted(*arguments: Any) -> Any:
             sent = way(*arguments)
             self.went[index] += sent is not None
+            self.bodies_went[index] += sent is not None and sent[0].method != "GET"
             return sent
 
         return counted
@@ -246,6 +248,10 @@ ODD = [
 ]
 
 
+BODIES = [
+    *(b"", b"a=b&c=d", b"\r\n\r\n", b"GET /in/the/body HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\0\xff" * 700),
+    *(b'{"a": 1}', b"0\r\n\r\n", b"x" * 70_000),
+]
 SWALLOWING = b"GET /first HTTP/1.1\r\nX-Swallowed: "
 
 
@@ -263,8 +269,32 @@ def habits(draw: st.DrawFn) -> list[bytes]:
 
 
 @st.composite
-def requests(draw: st.DrawFn, habit: list[bytes], *, is_alone: bool) -> bytes:
-    """One request of somebody with that *habit*, now and then another; what may end the connection only *is_alone*."""
+def changing(draw: st.DrawFn, *, is_alone: bool) -> tuple[bytes, list[bytes], bytes]:
+    """First line of a request with a body, what says how long that is, rightly or not, and the body."""
+    body = draw(st.sampled_from(BODIES))
+    method = draw(st.sampled_from([b"POST"] * 4 + [b"PUT", b"PATCH", b"DELETE", b"GET", b"HEAD"]))
+    target = draw(st.sampled_from([*TARGETS[:1] * 3, b"/public/x"]))
+    odd = [b"content-length:%d", b"Content-Length: 0%d", b"Content-Length: +%d"] if is_alone else []
+    said = draw(st.sampled_from([b"Content-Length: %d"] * 6 + odd)) % len(body)
+    twice = is_alone and draw(st.sampled_from([False] * 9 + [True]))
+    return b"%b %b HTTP/1.1" % (method, target), [said] * (1 + twice), body
+
+
+def _rearrange(lines: list[bytes], how: str, at: int) -> None:
+    if how == "double":
+        lines.insert(at, lines[at])
+    elif how == "drop":
+        del lines[at]
+    else:
+        lines[at - 1], lines[at] = lines[at], lines[at - 1]
+
+
+@st.composite
+def requests(draw: st.DrawFn, habit: list[bytes], *, is_alone: bool, bodies: int) -> bytes:
+    """One request of somebody with that *habit*, now and then another; what may end the connection only *is_alone*.
+
+    *bodies* says how often it has a body.
+    """
     lines = [*habit]
     for at, line in enumerate(lines):
         others = [one for one in VARYING if one.partition(b":")[0] == line.partition(b":")[0]]
@@ -272,10 +302,14 @@ def requests(draw: st.DrawFn, habit: list[bytes], *, is_alone: bool) -> bytes:
             lines[at] = draw(st.sampled_from([line, *others[:3], *others]))
     start = b"GET %b HTTP/1.1" % TARGETS[0]
     oddities = ["start", "double", "drop", "swap", "odd", "odd"] if is_alone else []
-    how = draw(st.sampled_from([""] * 6 + ["target"] * 3 + ["case", *oddities]))
+    how = draw(st.sampled_from([""] * 6 + ["body"] * bodies + ["target"] * 3 + ["case", *oddities]))
+    body = b""
     at = draw(st.integers(0, len(lines) - 1)) if how in ("case", "double", "drop", "swap") else 0
     if how == "target":
         start = b"GET %b HTTP/1.1" % draw(st.sampled_from(TARGETS if is_alone else SOUND))
+    elif how == "body":
+        start, said, body = draw(changing(is_alone=is_alone))
+        lines += said
     elif how == "start":
         start = draw(
             st.sampled_from([b"HEAD /a HTTP/1.1", b"POST /a HTTP/1.1", b"get /a HTTP/1.1", b"GET /a HTTP/1.0"])
@@ -283,21 +317,17 @@ def requests(draw: st.DrawFn, habit: list[bytes], *, is_alone: bool) -> bytes:
     elif how == "case":
         name, _, value = lines[at].partition(b":")
         lines[at] = name.swapcase() + b":" + value
-    elif how == "double":
-        lines.insert(at, lines[at])
-    elif how == "drop":
-        del lines[at]
-    elif how == "swap":
-        lines[at - 1], lines[at] = lines[at], lines[at - 1]
+    elif how in ("double", "drop", "swap"):
+        _rearrange(lines, how, at)
     elif how == "odd":
         lines.insert(draw(st.integers(1, len(lines))), draw(st.sampled_from(ODD)))
-    return b"\r\n".join([start, *lines, b"", b""])
+    return b"\r\n".join([start, *lines, b"", body])
 
 
 @st.composite
 def stories(draw: st.DrawFn) -> list[Step]:
     """What one client does: often the same, alone, whole and again."""
-    habit = draw(habits())
+    habit, bodies = draw(habits()), draw(st.sampled_from([1, 20]))
     steps: list[Step] = []
     for _ in range(draw(st.integers(3, 9))):
         how = draw(st.sampled_from(["alone"] * 6 + ["behind one another", "one by one", "in pieces", "change"]))
@@ -305,7 +335,7 @@ def stories(draw: st.DrawFn) -> list[Step]:
             steps.append(Change(draw(st.sampled_from([0, 0, 1])), draw(st.sampled_from([None, ("wiki-editors",), ()]))))
             continue
         many = draw(st.integers(2, 3)) if how in ("behind one another", "one by one") else 1
-        several = [draw(requests(habit, is_alone=how == "alone")) for _ in range(many)]
+        several = [draw(requests(habit, is_alone=how == "alone", bodies=bodies)) for _ in range(many)]
         if any(map(CLOSING.search, several)):
             del several[1:]
             how = "alone"
@@ -317,7 +347,7 @@ def stories(draw: st.DrawFn) -> list[Step]:
     return steps
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=220, deadline=None, derandomize=True, database=None)
 @given(steps=stories())
 async def test_t60_requests_reach_the_application_alike(stage: Stage, steps: list[Step]) -> None:
     shortest, general = await stage.both_ways(steps)
@@ -328,6 +358,9 @@ async def test_many_of_them_took_the_shortest_way(stage: Stage) -> None:
     departed, came_again = stage.went
     assert departed > 60
     assert came_again > 25
+    departed, came_again = stage.bodies_went
+    assert departed > 30
+    assert came_again > 15
 
 
 # Answers

@@ -19,7 +19,9 @@ _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 _SIMPLE = re.compile(rf"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?")
 # A request for such a path with nothing to decode or to doubt, up to the end of its first line.
 _SIMPLE_START = re.compile(
-    rb"GET ((/(?:SEG(?:/SEG)*/?)?)(?:\?[!\"$-~]*)?) HTTP/1\.1\r\n".replace(b"SEG", _SEGMENT.encode())
+    rb"(GET|POST|PUT|PATCH|DELETE) ((/(?:SEG(?:/SEG)*/?)?)(?:\?[!\"$-~]*)?) HTTP/1\.1\r\n".replace(
+        b"SEG", _SEGMENT.encode()
+    )
 )
 _LONGEST = 16 * 1024
 
@@ -63,14 +65,14 @@ def read_target(raw: str) -> Target:
     return Target(raw, stripped, literal, query, authority)
 
 
-def read_simple_start(head: bytes) -> tuple[bytes, str, int] | None:
-    """Read the first line of *head*: the target as it came, its path, and how many bytes the line takes.
+def read_simple_start(head: bytes) -> tuple[bytes, bytes, str, int] | None:
+    """Read the first line of *head*: method, the target as it came, its path, and how many bytes the line takes.
 
-    None when it is anything but a GET for a path that cannot be read two ways: ``read_target`` comes to the same path
-    for it, and refuses nothing of it.
+    None when it is anything but an ordinary method and a path that cannot be read two ways: ``read_target`` comes to
+    the same path for it, and refuses nothing of it.
     """
     match = _SIMPLE_START.match(head)
-    return None if match is None or match.end() > _LONGEST else (match[1], match[2].decode(), match.end())
+    return None if match is None or match.end() > _LONGEST else (match[1], match[2], match[3].decode(), match.end())
 
 
 def _from_absolute(raw: str) -> tuple[str, str]:

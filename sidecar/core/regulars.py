@@ -51,11 +51,14 @@ VARYING = frozenset(
         b"x-unique-id",
     ]
 )
+_LENGTH = b"content-length"
 # Of what came once only this many marks are held.
 _MOST_ONCE = 32_768
 # Only values that could not be read as anything else: printable, no space at either end.
 _VALUE = rb"[!-~](?:[ -~]*[!-~])?"
-_VARYING_LINE = re.compile(rb"(\r\n(?:%b): )(%b)(?=\r\n)" % (b"|".join(sorted(VARYING)), _VALUE), re.IGNORECASE)
+_VARYING_LINE = re.compile(
+    rb"(\r\n(?:%b): )(%b)(?=\r\n)" % (b"|".join(sorted(VARYING | {_LENGTH})), _VALUE), re.IGNORECASE
+)
 # No parser takes it within a header line.
 _MARK = b"\0"
 _PLAIN_VALUE = re.compile(_VALUE)
@@ -64,8 +67,9 @@ _PLAIN_VALUE = re.compile(_VALUE)
 def without_varying(head: bytes) -> tuple[bytes, list[bytes]]:
     """Take the values of varying lines out of *head*, which begins with the line break after the first line.
 
-    Heads that are equal then, with as many values, differ in nothing but those, so that whatever reads one line after
-    the other comes to the same end with all of them. A mark stands in each place: a line that came empty is another.
+    With them goes what Content-Length says, as whoever asks knows better how long the body is. Heads that are equal
+    then, with as many values, differ in nothing but those, so that whatever reads one line after the other comes to the
+    same end with all of them. A mark stands in each place: a line that came empty is another.
     """
     parts = _VARYING_LINE.split(head)
     values = parts[2::3]
@@ -78,6 +82,11 @@ def without_varying(head: bytes) -> tuple[bytes, list[bytes]]:
 def varies(name: bytes, value: bytes) -> bool:
     """Whether the value of this line is one that ``without_varying`` takes out."""
     return name.lower() in VARYING and _PLAIN_VALUE.fullmatch(value) is not None
+
+
+def is_length(name: bytes) -> bool:
+    """Whether a line of this name says how long the body is."""
+    return name.lower() == _LENGTH
 
 
 class Recurring(Generic[K, V]):

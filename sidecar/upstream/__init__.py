@@ -3,7 +3,7 @@
 Times are by the monotonic clock, as the event loop's are; to ask which loop runs costs a system call in Python 3.11.
 """
 
-from sidecar.upstream.departure import Client, Departure
+from sidecar.upstream.departure import Client, Departure, Whole
 from sidecar.upstream.ending import Ending
 from sidecar.upstream.exchange import Alter
 from sidecar.upstream.head import Head, Line, Outgoing, written
@@ -21,6 +21,7 @@ __all__ = [
     "Outgoing",
     "RelayedResponse",
     "Upstream",
+    "Whole",
     "wants_websocket",
     "written",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
@@ -39,6 +39,13 @@ class Client(Protocol):
         """Give the request as an object, which is made only when somebody needs it."""
 
 
+class Whole(NamedTuple):
+    """A whole request as it goes to the application: its method, and all bytes of it."""
+
+    method: str
+    data: bytes
+
+
 class Carrier(Protocol):
     """Who sent it."""
 
@@ -61,7 +68,7 @@ class Carrier(Protocol):
 class Departure:
     """Whoever sent it calls one of ``arrive``, ``carry_on`` and ``abandon``.
 
-    ``data`` is the whole request. For what takes longer, ``alter`` is what is done to the answer's lines, and ``ended``
+    ``whole`` is the request. For what takes longer, ``alter`` is what is done to the answer's lines, and ``ended``
     gives the end of the session that it belongs to.
     """
 
@@ -72,36 +79,36 @@ class Departure:
         "alter",
         "client",
         "connection",
-        "data",
         "ended",
         "is_resumed",
         "server",
+        "whole",
     )
 
     def __init__(  # noqa: PLR0917 - the parts of one departure
         self,
         carrier: Carrier,
         client: Client,
-        data: bytes,
+        whole: Whole,
         server: Server,
         connection: Connection,
         alter: Alter,
         ended: Callable[[], Ending] | None,
         affinity: str,
     ) -> None:
-        """Send *data* for *client* over *connection* to *server*. Raises Unavailable, and nothing has happened."""
+        """Send *whole* for *client* over *connection* to *server*. Raises Unavailable, and nothing has happened."""
         self._carrier = carrier
         self._exchange: Exchange | None = None
         self.client = client
-        self.data = data
         self.server = server
         self.connection = connection
         self.alter = alter
         self.ended = ended
         self.affinity = affinity
         self.is_resumed = False
+        self.whole = whole
         connection.begin(for_head=False)
-        connection.send(data)
+        connection.send(whole.data)
         connection.is_sent = True
         connection.tell(client.on_word)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Alter = Callable[[list[Line]], list[Line]]
 
 # RFC 9110, section 9.2.2, as far as a browser or a script sends it.
-_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 _SWITCHING = 101
 # When a session ends, what is nearly done may finish: the very answer that says "signed out" is such an answer.
 _GRACE = 0.5
@@ -150,7 +150,7 @@ class Exchange:
     @property
     def is_repeatable(self) -> bool:
         """True when sending it twice does what sending it once does, and nothing of its body is lost."""
-        return self._body is not None and self._method in _IDEMPOTENT
+        return self._body is not None and self._method in IDEMPOTENT
 
     @property
     def may_be_shared(self) -> bool:

@@ -79,9 +79,9 @@ class Pool:
         connection.holds_slot = True
         return connection
 
-    def take_idle(self) -> Connection | None:
-        """As ``take`` for a request that may be repeated, if a connection is idle; None when there is none."""
-        connection = self._reuse(is_repeatable=True) if self.is_at_hand else None
+    def take_idle(self, *, is_repeatable: bool) -> Connection | None:
+        """As ``take`` if a connection is idle; None when there is none."""
+        connection = self._reuse(is_repeatable=is_repeatable) if self.is_at_hand else None
         if connection is not None:
             self._free -= 1
             connection.holds_slot = True

@@ -8,15 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from aiohttp import hdrs
-
 from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.asking import ask
 from sidecar.upstream.circuit import Budget
 from sidecar.upstream.cluster import Cluster
-from sidecar.upstream.departure import Client, Departure
-from sidecar.upstream.exchange import Alter, Exchange, Patience, Stale, UntouchedError
+from sidecar.upstream.departure import Client, Departure, Whole
+from sidecar.upstream.exchange import IDEMPOTENT, Alter, Exchange, Patience, Stale, UntouchedError
 from sidecar.upstream.head import Framing, Head, Line, Outgoing, compose, framing_of, without_expect
 from sidecar.upstream.health import check, look_after
 from sidecar.upstream.pool import NoConnectionError
@@ -140,22 +138,23 @@ class Upstream:
         return (await ask(server, self._addressed(head, server))).lines
 
     def depart(
-        self, client: Client, data: bytes, *, alter: Alter, ended: Callable[[], Ending] | None, affinity: str = ""
+        self, client: Client, whole: Whole, *, alter: Alter, ended: Callable[[], Ending] | None, affinity: str = ""
     ) -> Departure | None:
-        """Send a GET without a body over an idle connection, None (and nothing happened) when that cannot be done.
+        """Send *whole*, no HEAD, over an idle connection, None (and nothing happened) when that cannot be done.
 
-        *data* is the whole head, whose credentials do not sign in the connection. The client hears when it should
+        Its credentials do not sign in the connection, its body is short enough. The client hears when it should
         ``arrive``; *ended* is asked only when that takes more than a moment.
         """
         if self._is_draining or self._names_server or client.writing_paused:
             return None
         now = time.monotonic()
         server = self._cluster.choose(affinity, now=now)
-        connection = server.pool.take_idle() if server is not None else None
+        is_repeatable = whole.method in IDEMPOTENT
+        connection = server.pool.take_idle(is_repeatable=is_repeatable) if server is not None else None
         if server is None or connection is None:
             return None
         try:
-            departure = Departure(self, client, data, server, connection, alter, ended, affinity)
+            departure = Departure(self, client, whole, server, connection, alter, ended, affinity)
         except Unavailable:
             server.pool.give_back(connection, may_be_shared=False)
             return None
@@ -170,8 +169,8 @@ class Upstream:
         """Make what carries the request of *departure* in a task, or to another server."""
         return Exchange(
             request,
-            hdrs.METH_GET,
-            Outgoing(departure.data, binds=False),
+            departure.whole.method,
+            Outgoing(departure.whole.data, binds=False),
             _NO_BODY,
             b"",
             times=self._times,
