@@ -107,7 +107,11 @@ def test_a_certificate_full_of_blanks_is_read_in_one_go() -> None:
 # The same rules as on any other way
 
 
-async def test_t75_after_bad_certificates_the_short_way_is_closed_too(station: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_t75_after_bad_certificates_the_short_way_is_closed_too(
+    station: Any, tmp_path: Path, method: str
+) -> None:
+    start = f"{method} /public/x HTTP/1.1"
     changes = {**certificates(tmp_path), "limits": {"bad_tokens": "2/1h"}}
     async with station(changes) as here:
         pool = here.running.sidecar.front.gate.upstream.servers[0].pool
@@ -116,10 +120,10 @@ async def test_t75_after_bad_certificates_the_short_way_is_closed_too(station: A
             assert b" 401 " in (await here.ask(here.request("GET /api/x HTTP/1.1", HOST, bad)))[:20]
         here.forget()
         for _ in range(3):
-            assert b" 429 " in (await here.ask(here.request("GET /public/x HTTP/1.1", HOST, bad)))[:20]
+            assert b" 429 " in (await here.ask(here.request(start, HOST, bad)))[:20]
         # The application heard nothing, and no place is lost.
         assert (here.taken, here.heads, pool.busy) == ([False] * 3, [], 0)
-        assert b" 200 " in (await here.ask(here.request("GET /public/x HTTP/1.1", HOST)))[:20]
+        assert b" 200 " in (await here.ask(here.request(start, HOST)))[:20]
         assert here.taken[-1]
 
 
@@ -153,15 +157,17 @@ class _Failing(Limits):
         return True
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("is_short", [True, False])
 async def test_t51_whoever_waits_for_an_answer_does_not_get_it_after_the_end_of_the_session(
-    station: Any, is_short: bool
+    station: Any, is_short: bool, method: str
 ) -> None:
-    async with station() as here, here.regular() as link:
+    lines = (f"{method} /some/page HTTP/1.1", *ASKED[1:])
+    async with station() as here, here.regular(*lines) as link:
         if not is_short:
             here.general()
         here.says = [b"wait"]
-        link.writer.write(here.request())
+        link.writer.write(here.request(*lines))
         await until(lambda: here.heads)
         await here.running.sidecar.front.gate.keeper.end(here.token)
         try:
