@@ -39,7 +39,6 @@ def measure(here: Surroundings, report: Report) -> None:
         _Runs("GET with the same lines each time", ORDINARY),
         _Runs("POST of about 200 bytes", Shape("POST", size=200)),
         _Runs("PUT of about 20 KB", Shape("PUT", size=20_000)),
-        _Runs("HEAD", Shape("HEAD")),
         _Runs("GET with a CF-Ray of its own", Shape(own="CF-Ray")),
         _Runs("GET with a line of a name that nobody knows", Shape(own="X-Nobody-Knows")),
         _Runs(f"GET of {people} sessions with {_HABITS} sets of lines each", Shape(cookies=cookies, habits=_HABITS)),

@@ -53,6 +53,7 @@ from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import for_site
 from sidecar.telemetry.audit import AuditLog
 from sidecar.upstream import Upstream
+from sidecar.upstream.cluster import complaints_about
 
 if TYPE_CHECKING:
     from sidecar.console.console import Console
@@ -214,6 +215,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         own = {**outages.complaints(), **(break_glass.complaints(clock()) if break_glass is not None else {})}
         return {
             **lasting.complaints(),
+            **complaints_about(upstream.servers),
             **watch.complaints(),
             **own,
             **{name: text for one in schedules for name, text in one.complaints().items()},

@@ -184,8 +184,7 @@ class Condition:
         if self.is_stopping:
             raise Unavailable(Reason.STOPPING)
         try:
-            parts = {"store": await self.store.ping(), **await self.accounts.readiness(), **self.warnings()}
-            parts |= self.accounts.complaints()
+            parts = {"store": await self.store.ping(), **await self.accounts.readiness(), **self.complaints()}
             # An application that is down has a page of ours; taken out, we could not even show that.
             parts["application"] = self.application()
         except Unavailable as fault:
@@ -193,6 +192,10 @@ class Condition:
             raise
         self._note("")
         return parts
+
+    def complaints(self) -> Mapping[str, str]:
+        """What an operator should look at, though people can work."""
+        return {**self.warnings(), **self.accounts.complaints()}
 
     async def in_public(self) -> Mapping[str, str]:
         """As ``readiness``, without what strangers need not know: products and versions."""

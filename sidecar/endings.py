@@ -55,9 +55,9 @@ class Endings:
         """Ids of the sessions that something is under way for."""
         return tuple(self._live)
 
-    def of_late(self, session: Session) -> Ending:
-        """Ending of *session* for what began a moment ago: should it have ended since, that is told now."""
-        return self.of(session, since=-1)
+    def of_late(self, session: Session, *, is_kept: bool) -> Ending:
+        """As ``of`` for what began a moment ago: should it have ended since, that is told now."""
+        return self.of(session, is_kept=is_kept, since=-1)
 
     def end(self, session_id: str) -> None:
         """Say that the session of that id is over."""

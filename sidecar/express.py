@@ -208,7 +208,9 @@ class Express:
             return False
         _, forwarding = self._lines_about(regular.visit)
         regular.tail = b"%b%b%b" % (regular.lines[-1], forwarding, person.data)
-        regular.ended = partial(self._gate.endings.of_late, caller.session) if caller is not None else None
+        regular.ended = None
+        if caller is not None:
+            regular.ended = partial(self._gate.endings.of_late, caller.session, is_kept=bool(caller.token))
         regular.admission = admission
         return True
 
@@ -249,8 +251,10 @@ class Express:
         plan = self._gate.plan.incoming
         if not plan.stands_alone(*pair):
             return None
-        # Nothing here signs in the connection: a request with credentials is not ordinary.
         lines = written(plan.incoming((pair,)))
+        if lines.binds:
+            # They sign in the connection to the application, which is nobody else's then.
+            return None
         return _keep(self._incoming, pair, lines) if len(pair[0]) + len(pair[1]) <= _LONGEST_KEPT else lines
 
 
@@ -262,7 +266,6 @@ def _is_ordinary(request: web.BaseRequest) -> bool:
         and request.keep_alive
         and hdrs.UPGRADE not in headers
         and hdrs.EXPECT not in headers
-        and hdrs.AUTHORIZATION not in headers
         and hdrs.TRANSFER_ENCODING not in headers
         and not (request.method == hdrs.METH_GET and hdrs.CONTENT_LENGTH in headers)
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from aiohttp import web
 
 from sidecar.core.audit import Event
-from sidecar.core.cookies import values_of, weight_of, without_marked
+from sidecar.core.cookies import lines_without_marked, values_of, weight_of
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
 from sidecar.core.policy import Rule, Standing, decide, is_open
@@ -33,8 +33,7 @@ from sidecar.telemetry.spans import carrying, note, step
 from sidecar.upstream import Ending, Head, Upstream, wants_websocket
 
 _REMEMBERED = 20_000
-# Bytes of all cookies together that a token is known by.
-_MOST_OF_COOKIES = 8 * 1024 * 1024
+_MOST_OF_COOKIES = 8 * 1024 * 1024  # bytes that they take
 
 
 class Ensure(Protocol):
@@ -158,7 +157,7 @@ class Gate:
         lines = await self.identity_lines(caller, now) if caller else ()
         head = self._head(request, visit, target, form, lines)
         if caller is not None and caller.session.foreign:
-            head = replace(head, headers=_without_foreign(head.headers, caller.session.foreign))
+            head = replace(head, headers=lines_without_marked(head.headers, caller.session.foreign))
         if is_leaving:
             return await self.leaving.carry(request, visit, head, self.answering, now)
         return await self._carry(request, head, form, caller, ended)
@@ -203,8 +202,9 @@ class Gate:
         return None if found is None else Admission(decision, caller, self._lines_of(caller, found[0], now))
 
     def _caller_at_hand(self, visit: Visit, now: float) -> Caller | None:
-        known = self._tokens.get(visit.cookies)
-        token = known or self._only_token(visit.cookies)
+        token = (known := self._tokens.get(visit.cookies)) or self._only_token(visit.cookies)
+        if not token:
+            return self._program_at_hand(visit, now)
         session = self.keeper.at_hand(token, now)
         if session is None or session.foreign or (session.refresh_at and now >= session.refresh_at):
             return None
@@ -213,6 +213,17 @@ class Gate:
             self._tokens.keep(visit.cookies, token, weight_of(visit.cookies))
         who = self.remembered(session.identity, now)
         return None if who is None else self._caller(session, who, "cookie", token)
+
+    def _program_at_hand(self, visit: Visit, now: float) -> Caller | None:
+        """Who shows a token that was good a moment ago, and nothing else that may say who it is."""
+        if not visit.authorization or visit.certificate or values_of(visit.cookies, self.site.session_cookie):
+            return None
+        for authenticator in self.authenticators:
+            session = authenticator.at_hand(visit, now)
+            if session is not None:
+                who = session.identity if authenticator.knows else self.remembered(session.identity, now)
+                return None if who is None else self._caller(session, who, authenticator.via, "")
+        return None
 
     def _only_token(self, cookies: tuple[tuple[str, str], ...]) -> str:
         """The session's token, "" when there is another or a kept form beside it: then it is no ordinary request."""
@@ -387,9 +398,3 @@ def _told(decision: Decision, visit: Visit, caller: Caller | None) -> dict[str, 
         "subject": identity.subject if identity else "",
         "session": caller.session.id if caller else "",
     }
-
-
-def _without_foreign(lines: Sequence[Line], marks: Sequence[str]) -> tuple[Line, ...]:
-    """Lines without the cookies that the application had set for whoever used this browser before."""
-    cut = [(name, without_marked(value, marks) if name.lower() == "cookie" else value) for name, value in lines]
-    return tuple(line for line in cut if line[1] or line[0].lower() != "cookie")

@@ -29,10 +29,10 @@ class Consoled:
         """A browser without cookies that is pointed at the console."""
         return Browser(Running(**{**vars(self.running), "url": self.url}))
 
-    async def operator(self, login: str) -> Browser:
-        """A browser in which *login* is signed in at the console."""
+    async def operator(self, login: str, provider: str = "") -> Browser:
+        """A browser in which *login* is signed in at the console, at *provider* where there are several."""
         browser = self.browser()
-        answer = await browser.sign_in(login)
+        answer = await browser.sign_in(login, f"/-/login?to=/&with={provider}" if provider else "/")
         assert answer.status in (200, 403), answer.status
         return browser
 

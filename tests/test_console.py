@@ -13,6 +13,7 @@ import pytest
 
 from sidecar.console.acts import NEEDS, Act
 from sidecar.console.operators import Level
+from sidecar.directory import Owed
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
 from sidecar.insights.alerts import remember
 from sidecar.model import Duty, Refused, identity_key
@@ -20,7 +21,7 @@ from sidecar.people import Changes
 from sidecar.tokens import Issuer, Order
 from tests.console_world import a_console, act, seal_of
 from tests.scim_world import TOKEN, ScimClient, client_section
-from tests.world import World, until
+from tests.world import World, free_port, until
 
 DRIFT = {"list": {"csv": "accounts.csv"}, "account": {"key": "{{ row.login }}"}}
 HOSTILE = "<script>alert(1)</script>\"'></textarea><img src=x onerror=alert(2)>"
@@ -196,7 +197,6 @@ async def test_t74_what_strangers_write_is_text_on_every_page(world: World, tmp_
     console = await a_console(world, tmp_path)
     directory = console.running.sidecar.condition.accounts.directory
     assert directory is not None
-    from sidecar.directory import Owed  # noqa: PLC0415
     from sidecar.model import Identity  # noqa: PLC0415
 
     claims = {"a": HOSTILE}
@@ -467,3 +467,42 @@ async def test_the_configuration_page_tells_what_changed_and_when(world: World, 
             return "access[2].allow, &lt;script&gt;" in page and "signal" in page
 
         await until(is_told)
+
+
+async def test_the_overview_says_what_needs_attention_and_where_to_look(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = {
+        "type": "oidc",
+        "issuer": f"http://127.0.0.1:{free_port()}",
+        "client_id": "x",
+        "client_secret": {"env": "S"},
+    }
+    console = await a_console(world, tmp_path, {"logins": {"other": away}}, environment={"S": "a client secret"})
+    accounts = console.running.sidecar.condition.accounts
+    assert accounts.backlog is not None
+    assert accounts.directory is not None
+    async with console.running.browser() as person, await console.operator("alan", "corp") as viewer:
+        assert (await person.sign_in("grace", "/-/login?to=/&with=corp")).status == 200
+        assert "All is well" in await (await viewer.page("/")).text()
+        await accounts.directory.outbox.enqueue(Owed(await person_of(console, "grace"), Duty.DEACTIVATE, 1.0, "x"))
+        monkeypatch.setattr(accounts.backlog, "_overdue", 0.0)
+        await accounts.backlog.look()
+        assert (await person.page("/-/login?to=/&with=other")).status == 503
+        await console.running.application.stop()
+        for _ in range(5):
+            assert (await person.page("/")).status == 502
+
+        async def is_noted() -> bool:
+            return "cannot be reached" in await (await viewer.page("/")).text()
+
+        await until(is_noted)
+        for page in ("/", "/health"):
+            text = await (await viewer.page(page)).text()
+            assert "All is well" not in text
+            assert "the oldest of 1 waits" in text
+            for part, link in (("outbox", "/owed"), ("provider.other", "/health"), ("application", "/health")):
+                assert f'<a href="{link}"><code>{part}</code>' in text, (page, part)
+        # What does not answer stands before what does.
+        first = text.index('data-label="State"')
+        assert "not well" in text[first : text.index("</tr>", first)]

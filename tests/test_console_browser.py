@@ -71,7 +71,13 @@ async def test_an_operator_finds_somebody_and_ends_their_session_and_switches_th
 async def test_no_page_is_wider_than_the_window_and_the_keyboard_reaches_the_content(
     world: World, browser: Browser, tmp_path: Path, width: int
 ) -> None:
-    console = await a_world_with_sync(world, tmp_path, tokens={})
+    far = {"a_directory_of_people_whose_name_is_wider_than_telephones": {"rest": {"base_url": "http://127.0.0.1:9"}}}
+    console = await a_world_with_sync(world, tmp_path, tokens={}, provision={"connections": far})
+    login = "maximiliane-theodora.von-hohenstein-waldenburg-zu-lichtenfels"
+    listed(tmp_path, person(1, login=login, mail=f"{login}@example.com", name="Maximiliane Theodora von Hohenstein"))
+    async with await console.operator("grace") as grace:
+        await act(grace, "sync-plan", "hr")
+        await act(grace, "sync-apply", f"hr/{(await newest(console)).id}")
     context = await browser.new_context(viewport={"width": width, "height": 800})
     page = await context.new_page()
     await page.goto(console.url)
@@ -80,6 +86,10 @@ async def test_no_page_is_wider_than_the_window_and_the_keyboard_reaches_the_con
     for path in (*PAGES, "/sync", "/sync/hr", "/tokens"):
         await page.goto(console.url + path)
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        # A date stays in one line.
+        boxes = "e => { const r = document.createRange(); r.selectNodeContents(e); return [...r.getClientRects()] }"
+        tops = f"[...document.querySelectorAll('.when')].map({boxes}).map(all => all.map(box => box.top))"
+        assert await page.evaluate(f"{tops}.every(all => Math.max(...all) - Math.min(...all) < 12)"), path
         await page.keyboard.press("Tab")
         await expect(page.get_by_text("Skip to the content")).to_be_focused()
         assert await page.locator("nav [aria-current=page]").count() == 1
@@ -110,6 +120,24 @@ async def test_a_second_person_lets_a_quarantined_plan_pass_by_keyboard(
     await page.get_by_role("button", name="Apply this plan now").press("Enter")
     await expect(page.get_by_role("status")).to_contain_text("applied")
     await expect(page.locator("h1 .tag")).to_have_text("done")
+
+
+async def test_what_was_before_stands_before_the_arrow_also_in_scripts_from_right_to_left(
+    world: World, page: Page, tmp_path: Path
+) -> None:
+    console = await a_world_with_sync(world, tmp_path)
+    async with await console.operator("grace") as grace:
+        listed(tmp_path, person(1, name="محمد بن موسى"))
+        await act(grace, "sync-plan", "hr")
+        await act(grace, "sync-apply", f"hr/{(await newest(console)).id}")
+        listed(tmp_path, person(1, name="عمر الخيام"))
+        await act(grace, "sync-plan", "hr")
+    await page.goto(f"{console.url}/sync/hr/{(await newest(console)).id}")
+    await page.get_by_role("button", name="Ada Lovelace").click()
+    before, after = await page.locator("del").bounding_box(), await page.locator("ins").bounding_box()
+    assert before is not None
+    assert after is not None
+    assert before["x"] + before["width"] < after["x"]
 
 
 async def test_an_administrator_revokes_a_token_after_a_second_thought(

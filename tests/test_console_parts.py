@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sidecar.console.history import REQUESTS, History, level_of, plot_of
 from sidecar.console.operators import Level
 from sidecar.console.page import span
 from sidecar.console.seal import Seal
+from sidecar.console.views.house import place_of as place_of_part
 from sidecar.console.views.people import parts_of
 from sidecar.console.views.trail import shown
 from sidecar.directory import Directory
@@ -20,6 +22,8 @@ from sidecar.model import Identity, Refused, Unavailable, identity_key
 from sidecar.reason import Reason
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trail import look_back, place_of
+
+TEMPLATES = Path(__file__).parents[1] / "sidecar" / "console" / "templates"
 
 
 def written(file: Path, numbers: range, size: int = 0) -> None:
@@ -202,3 +206,29 @@ async def test_people_come_page_by_page_whatever_their_names_are(database_url: s
         assert await directory.browsing.count("due", 5) == 0
     finally:
         await directory.close()
+
+
+@pytest.mark.parametrize(
+    ("part", "page"),
+    [
+        ("outbox", "/owed"),
+        ("drift", "/drift"),
+        ("sync.h/r", "/sync/h%2Fr"),
+        ("configuration", "/configuration"),
+        ("break_glass", "/audit?event=break-glass-used"),
+        ("provider.corp", "/health"),
+        ("metadata.corp", "/health"),
+    ],
+)
+def test_what_needs_attention_has_a_page(part: str, page: str) -> None:
+    assert place_of_part(part) == page
+
+
+def test_a_column_of_times_says_that_they_are_utc_also_where_its_head_is_not_shown() -> None:
+    columns = [
+        found
+        for template in TEMPLATES.glob("*.html")
+        for found in re.findall(r'data-label="([^"]+)" class="when"', template.read_text())
+    ]
+    assert len(columns) > 10
+    assert [one for one in columns if not one.endswith(" (UTC)")] == []

@@ -210,6 +210,26 @@ def test_oauth2_proxy() -> None:
     assert made["headers"]["X-Forwarded-Email"] == "{{ user.email }}"
 
 
+def test_oauth2_proxy_that_a_front_proxy_asks(tmp_path: Path) -> None:
+    text = 'reverse_proxy = true\nset_xauthrequest = true\nupstreams = ["static://202"]\nclient_id = "internal"'
+    draft, made = converted("oauth2-proxy", text)
+    assert made["forward_auth"] == {"dialect": "nginx", "from": ["127.0.0.0/8"]}
+    assert made["server"]["trusted_proxies"] == ["127.0.0.0/8"]
+    assert (
+        made["headers"]
+        | {
+            "X-Auth-Request-User": "{{ claims.sub }}",
+            "X-Auth-Request-Email": "{{ user.email }}",
+            "X-Auth-Request-Preferred-Username": "{{ user.username }}",
+            "X-Auth-Request-Groups": "{{ groups | join(',') }}",
+        }
+        == made["headers"]
+    )
+    assert any("forward_auth" in one for one in draft.todo)
+    assert "static://202" not in {one.setting for one in draft.left}
+    assert loaded(draft.written(), tmp_path) == []
+
+
 def test_the_alpha_configuration_of_oauth2_proxy() -> None:
     draft, made = converted("oauth2-proxy", ALPHA)
     assert made["app"] == {"upstream": "http://127.0.0.1:8080"}

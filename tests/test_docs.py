@@ -9,11 +9,13 @@ from typing import Any
 import click
 import pytest
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
 from sidecar.cli import main
 from sidecar.config.loader import ConfigError, load
 from sidecar.config.models import Config
 from sidecar.hooks.passwords import FILTERS
+from sidecar.telemetry.metrics import Metrics
 from tests.world import merged
 
 ROOT = Path(__file__).parent.parent
@@ -113,6 +115,25 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_holds_what_a_merge_left_behind(page: Path) -> None:
+    assert not re.search(r"^(<<<<<<<|=======|>>>>>>>)", page.read_text(), re.MULTILINE)
+
+
+def test_no_two_pages_have_the_same_title() -> None:
+    titles = [page.read_text().partition("\n")[0] for page in PAGES if page.parent == ROOT / "docs"]
+    assert sorted(set(titles)) == sorted(titles)
+
+
+def test_the_page_of_metrics_names_each_with_its_kind_and_labels() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(sidecar_\w+)` \| (\w+) \|([^|]*)\|", page, re.MULTILINE)
+    written = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    metrics = [one for one in vars(Metrics()).values() if isinstance(one, MetricWrapperBase)]
+    ending = {"counter": "_total"}
+    assert written == {one._name + ending.get(one._type, ""): (one._type, set(one._labelnames)) for one in metrics}
 
 
 def test_each_attack_in_the_security_page_has_its_tests() -> None:

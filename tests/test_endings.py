@@ -117,7 +117,7 @@ async def test_what_began_a_moment_ago_hears_of_an_end_before_it(place: Place, i
     if not is_known:
         await place.keeper.end(token)
     before = place.reads
-    ending = place.endings.of_late(session)
+    ending = place.endings.of_late(session, is_kept=True)
     told = watched(ending)
     await asyncio.sleep(0.02)
     assert told == ([] if is_known else ["over"])

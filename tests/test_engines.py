@@ -53,7 +53,7 @@ class Oracle:
 
     def section(self, **changes: Any) -> dict[str, Any]:
         url = f"http://127.0.0.1:{self.application.port}"
-        return {"type": "opa", "url": url, "path": "wiki/allow", "timeout": "400ms", **changes}
+        return {"type": "opa", "url": url, "path": "wiki/allow", "timeout": "1s", **changes}
 
 
 @pytest.fixture

@@ -214,4 +214,6 @@ def test_without_the_library_check_says_how_to_get_it(tmp_path: Path, monkeypatc
         tmp_path,
         text_of(access=f"access: {json.dumps(RULES)}", engines=f"engines: {json.dumps({'it': files(tmp_path)})}"),
     )
-    assert [(problem.path, problem.fix) for problem in found] == [("engines.it", "pip install 'auth-sidecar[cedar]'")]
+    assert [(problem.path, problem.fix) for problem in found] == [
+        ("engines.it", "In the sidecar's source: pip install '.[cedar]'")
+    ]

@@ -291,6 +291,19 @@ async def test_t33_an_address_that_is_not_verified_or_not_plain_is_none(opened: 
         assert session.identity.email == kept
 
 
+async def test_what_is_at_hand_is_bound_as_ever(forger: Forger, opened: Opened) -> None:
+    oracle = Oracle(forger)
+    oracle.answer = {"cnf": {"x5t#S256": thumbprint(b"mine")}}
+    authenticator = opened()
+    assert authenticator.at_hand(visit(OPAQUE, b"mine"), NOW) is None
+    session = await authenticator.identify(visit(OPAQUE, b"mine"), NOW)
+    assert authenticator.at_hand(visit(OPAQUE, b"mine"), NOW) is session
+    for other in (b"", b"other"):
+        with pytest.raises(Refused, match="bound"):
+            authenticator.at_hand(visit(OPAQUE, other), NOW)
+    assert authenticator.at_hand(visit(""), NOW) is None
+
+
 async def test_a_token_that_is_bound_to_a_certificate_is_good_with_that_one_alone(
     opened: Opened, oracle: Oracle
 ) -> None:

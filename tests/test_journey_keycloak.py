@@ -75,6 +75,25 @@ async def test_signing_out_here_signs_out_at_keycloak_too(two: Replicas, keycloa
     assert await page.is_visible("#kc-login")
 
 
+@pytest.mark.parametrize(("types", "status"), [({"types": ["JWT"]}, 200), ({}, 401)])
+async def test_a_program_with_an_access_token_gets_in_as_the_page_about_products_says(
+    world: World, keycloak: KeycloakServer, types: dict[str, object], status: int
+) -> None:
+    secret = keycloak.oidc_client("jobs", ["http://localhost/"])
+    key = keycloak.admin("GET", "/clients?clientId=jobs")[0]["id"]
+    config = {"included.custom.audience": "wiki-api", "access.token.claim": "true"}
+    audience = {"name": "audience", "protocol": "openid-connect", "protocolMapper": "oidc-audience-mapper"}
+    keycloak.change_client(key, serviceAccountsEnabled=True, protocolMappers=[{**audience, "config": config}])
+    bearer = {"audience": "wiki-api", **types}
+    rules = [{"path": "/**", "allow": {"bearer": "corp"}}]
+    running = await world({"logins": {"corp": {"bearer": bearer}}, "access": rules}, issuer=keycloak.issuer)
+    form = {"grant_type": "client_credentials", "client_id": "jobs", "client_secret": secret}
+    async with running.browser() as program:
+        answer = await program.http.post(f"{keycloak.issuer}/protocol/openid-connect/token", data=form)
+        token = (await answer.json())["access_token"]
+        assert (await program.fetch("/x", headers={"Authorization": f"Bearer {token}"})).status == status
+
+
 def test_a_keycloak_that_was_not_fetched_is_a_failure_that_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

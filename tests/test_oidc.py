@@ -263,7 +263,7 @@ async def test_a_session_that_the_provider_ended_is_not_refreshed(
 async def test_a_provider_that_is_slow_or_broken_ended_nothing(
     oidc_provider: OidcProvider, open_login: Open, http: aiohttp.ClientSession
 ) -> None:
-    login = open_login(timeout="300ms")
+    login = open_login(timeout="1s")
     signed = await sign_in(login, oidc_provider, http)
     for fault in ({"status": 503}, {"status": 400, "body": "<html>"}, {"status": 429}, {"delay": 2}):
         oidc_provider.break_endpoint("/token", **fault)

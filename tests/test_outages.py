@@ -468,7 +468,7 @@ async def test_bad_callbacks_make_no_outage(world: World, trouble: Any) -> None:
     switch.trouble = at_token(trouble)
     await switch.off()
     await switch.on()
-    corp = {"logins": {"corp": {"timeout": "300ms"}}}
+    corp = {"logins": {"corp": {"timeout": "1s"}}}
     running = await world(corp, provider=switch.provider, port=port)
     async with running.browser() as mallory:
         for _ in range(5):

@@ -90,6 +90,14 @@ def test_t60_heads_that_count_as_one_are_read_alike(one: bytes, other: bytes) ->
         assert all(here == there or (here[1] in values and there[1] in others) for here, there in pairs)
 
 
+@pytest.mark.parametrize("name", sorted({*VARYING, b"content-length"}))
+def test_a_name_is_known_in_any_case_and_its_neighbours_are_not(name: bytes) -> None:
+    for spelt in (name, name.upper(), name.title()):
+        assert without_varying(b"\r\n%b: x\r\n\r\n" % spelt) == (b"\r\n%b: \0\r\n\r\n" % spelt, [b"x"])
+    for other in {name + b"x", b"x" + name, name[:-1], name[1:], name + b" "} - VARYING:
+        assert without_varying(b"\r\n%b: x\r\n\r\n" % other)[1] == []
+
+
 def test_values_are_taken_out_in_their_order() -> None:
     head = b"\r\nHost: h\r\nReferer: a\r\nX: Referer: b\r\nX-Request-Id: c\r\n\r\n"
     assert without_varying(head) == (

@@ -36,7 +36,7 @@ class _OverHttp(_Remembering):
 
 
 class CedarEngine(_Remembering):
-    """Cedar, inside the sidecar: policies in files. Needs `pip install 'auth-sidecar[cedar]'`."""
+    """Cedar, inside the sidecar: policies in files. Needs `pip install '.[cedar]'`."""
 
     type: Literal["cedar"] = Field(description="kind of engine")
     policies: Annotated[tuple[FilePath, ...], OneOrMany] = Field(min_length=1, description="files of policies")

@@ -44,7 +44,9 @@ def _policy_problems(config: Config, document: Document) -> Iterator[Problem]:
         try:
             faults = read_policies(section).faults
         except CedarMissingError:
-            yield document.error(("engines", name), "cedarpy is not installed", "pip install 'auth-sidecar[cedar]'")
+            yield document.error(
+                ("engines", name), "cedarpy is not installed", "In the sidecar's source: pip install '.[cedar]'"
+            )
             continue
         for fault in faults:
             yield Problem("error", str(fault.file), fault.line, 1, f"engines.{name}.{fault.key}", fault.message)

@@ -13,7 +13,7 @@ _PATH = "/v1/traces"
 
 
 class Tracing(Section):
-    """OpenTelemetry traces, sent by OTLP over HTTP. Needs `pip install 'auth-sidecar[tracing]'`."""
+    """OpenTelemetry traces, sent by OTLP over HTTP. Needs `pip install '.[tracing]'`."""
 
     otlp: Text = Field(description="the collector, such as http://127.0.0.1:4318")
     sample: float = Field(0.01, ge=0, le=1, description="share of the requests that are traced")

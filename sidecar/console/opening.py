@@ -123,7 +123,7 @@ async def open_console(  # noqa: PLR0917 - the parts that it joins
     menu = [("/", "Overview")]
     if accounts.directory is not None:
         views |= {"people": people.people, "owed": OwedPage(accounts=accounts).show}
-        menu += [("/people", "People"), ("/owed", "Owed")]
+        menu += [("/people", "People"), ("/owed", "Outbox")]
     syncs, issuer = None, _issuer(config, accounts, audit)
     if config.sync:
         syncs = parts.add(Syncs(sources=open_sync(config, accounts, audit.record, clock), accounts=accounts))

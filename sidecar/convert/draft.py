@@ -21,6 +21,7 @@ _SECTIONS = (
     "roles",
     "access",
     "headers",
+    "forward_auth",
     "sessions",
     "limits",
     "audit",

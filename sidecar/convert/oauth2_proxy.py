@@ -173,8 +173,11 @@ def _server(said: Set, draft: Draft) -> None:
 def _application(said: Set, draft: Draft) -> None:
     upstreams = [str(one) for one in _many(said.get("upstreams"))]
     usable = [one for one in upstreams if one.startswith(("http://", "https://", "unix:"))]
+    is_asked = not usable and any(one.startswith("static://") for one in upstreams)
+    if is_asked:
+        _front_proxy(draft)
     for one in upstreams:
-        if one not in usable:
+        if one not in usable and not (is_asked and one.startswith("static://")):
             draft.leave("upstreams", one, "files and fixed answers are for a web server behind this")
     if not usable:
         usable = ["http://127.0.0.1:3000"]
@@ -190,6 +193,16 @@ def _application(said: Set, draft: Draft) -> None:
         draft.put("app.host", "upstream")
     if timeout := go_duration(str(said.get("upstream_timeout", ""))):
         draft.put("app.answer_timeout", timeout)
+
+
+def _front_proxy(draft: Draft) -> None:
+    """Nothing but a fixed answer stands behind: a front proxy asks about each request, and carries it itself."""
+    proxies = draft.get("server.trusted_proxies") or ["127.0.0.1"]
+    draft.put("server.trusted_proxies", proxies)
+    draft.put(
+        "forward_auth", {"dialect": "nginx", "from": proxies}, "static:// alone: your front proxy asks, at /-/auth"
+    )
+    draft.todo.append("forward_auth: name the kind of your front proxy and its address; see docs/forward-auth.md")
 
 
 def _login(said: Set, draft: Draft) -> None:
@@ -262,6 +275,10 @@ def _headers(said: Set, draft: Draft) -> None:
             ("X-Forwarded-Groups", "{{ groups | join(',') }}"),
         ):
             draft.header(name, expression)
+    if said.get("set_xauthrequest"):
+        # What a front proxy copies out of the answer to its question.
+        for name in ("user", "email", "preferred_username", "groups"):
+            draft.header(f"X-Auth-Request-{name.replace('_', '-').title()}", _CLAIMS[name])
 
 
 def _sessions(said: Set, draft: Draft) -> None:

@@ -101,3 +101,9 @@ def without_marked(text: str, marks: Container[str]) -> str:
         if cookie_mark(name.strip(), value.strip()) not in marks:
             kept.append(part)
     return ";".join(kept).strip()
+
+
+def lines_without_marked(lines: Sequence[tuple[str, str]], marks: Container[str]) -> tuple[tuple[str, str], ...]:
+    """Header lines without the cookies of these marks, and without a Cookie line of which nothing is left."""
+    cut = [(name, without_marked(value, marks) if name.lower() == "cookie" else value) for name, value in lines]
+    return tuple(line for line in cut if line[1] or line[0].lower() != "cookie")

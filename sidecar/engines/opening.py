@@ -18,7 +18,7 @@ def open_engine(name: str, section: EngineSection) -> Engine:
         try:
             from sidecar.engines.cedar import Cedar  # noqa: PLC0415 - its library is optional
         except ImportError:
-            message = f"{name}: cedarpy is not installed: pip install 'auth-sidecar[cedar]'"
+            message = f"{name}: cedarpy is not installed; in the sidecar's source: pip install '.[cedar]'"
             raise ValueError(message) from None
         return Cedar(name, section)
     return OpenFga(name, section) if isinstance(section, OpenFgaEngine) else Opa(name, section)

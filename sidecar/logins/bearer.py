@@ -88,12 +88,24 @@ class BearerAuthenticator:
         token = bearer_in(visit.authorization)
         if "." not in token:
             return None
-        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
-        until, session, bound = self._known.get(digest, (0.0, None, ""))
-        if session is None or now >= until:
+        session = self.at_hand(visit, now)
+        if session is None:
+            digest = _digest(token)
             self._known.pop(digest, None)
             session, bound = await self._verified(token, digest, now)
             self._remember(digest, session, bound, now)
+            refuse_others(bound, visit.certificate)
+        return session
+
+    def at_hand(self, visit: Visit, now: float) -> Session | None:
+        """As ``identify`` for a token that was good a short while ago, None for any other.
+
+        Raises Refused(TOKEN_BINDING, 401).
+        """
+        token = bearer_in(visit.authorization)
+        until, session, bound = self._known.get(_digest(token), (0.0, None, "")) if token else (0.0, None, "")
+        if session is None or now >= until:
+            return None
         refuse_others(bound, visit.certificate)
         return session
 
@@ -124,6 +136,10 @@ class BearerAuthenticator:
         while len(self._known) >= _CACHED_TOKENS:
             self._known.pop(next(iter(self._known)))
         self._known[digest] = (min(session.expires, now + _CACHED_FOR), session, bound)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
 
 
 def _check_type(header: Header, one: AcceptedTokens) -> None:

@@ -38,6 +38,10 @@ class CertificateAuthenticator:
         self._roots = _authorities(section.ca)
         self._known: OrderedDict[bytes, tuple[float, Session]] = OrderedDict()
 
+    def at_hand(self, visit: Visit, now: float) -> Session | None:  # noqa: ARG002 - nothing is remembered
+        """Say nothing."""
+        return None
+
     async def identify(self, visit: Visit, now: float) -> Session | None:
         """Who has the certificate; None without one that a trusted proxy passed on.
 

@@ -177,3 +177,6 @@ class Authenticator(Protocol):
 
     async def identify(self, visit: Visit, now: float) -> Session | None:
         """None: nothing of mine here. Refused: mine, and bad."""
+
+    def at_hand(self, visit: Visit, now: float) -> Session | None:
+        """What ``identify`` would give, if that is known without waiting; None says nothing. Raises Refused."""

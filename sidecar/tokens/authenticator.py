@@ -90,6 +90,18 @@ class TokenAuthenticator:
             raise Refused(Reason.TOKEN_INVALID, 401, "no token of this sidecar has that checksum")
         secret_hash = digest_of(text)
         entry = self._remembered(secret_hash, now) or await self._looked_up(secret_hash, visit, now)
+        return self._used(entry, user, visit, now)
+
+    def at_hand(self, visit: Visit, now: float) -> Session | None:
+        """As ``identify`` for a token that was shown a short while ago, None for any other.
+
+        Raises Refused(TOKEN_INVALID, 401).
+        """
+        text, user = self._shown(visit)
+        entry = self._remembered(digest_of(text), now) if text else None
+        return None if entry is None else self._used(entry, user, visit, now)
+
+    def _used(self, entry: _Entry, user: str | None, visit: Visit, now: float) -> Session:
         if user is not None and self._basic == "same_user" and user != entry.session.identity.username:
             raise Refused(Reason.TOKEN_INVALID, 401, "the user name is not the owner's")
         self._note_use(entry, visit, now)

@@ -12,7 +12,7 @@ from sidecar.upstream.server import Server
 from sidecar.upstream.target import targets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from sidecar.config.service import App
     from sidecar.upstream.server import Tell
@@ -79,6 +79,13 @@ class Cluster:
         out = [one.name for one in self.servers if not one.may_serve(now)]
         said = f"{len(self.servers) - len(out)} of {len(self.servers)} servers available"
         return f"{said}; out: {', '.join(out)}" if out else said
+
+
+def complaints_about(servers: Collection[Server]) -> Mapping[str, str]:
+    """What an operator should look at: servers that get no requests, though nobody took them out."""
+    now = time.monotonic()
+    out = [one.name for one in servers if not (one.is_draining or one.may_serve(now))]
+    return {"application": f"gets nothing, because it does not answer: {', '.join(out)}"} if out else {}
 
 
 def _draw(affinity: str, name: str) -> bytes:

@@ -19,7 +19,9 @@ def tracing(config: Config, document: Document) -> Iterator[Problem]:
     if section is None:
         return
     if find_spec("opentelemetry") is None:
-        yield document.error(("tracing",), "OpenTelemetry is not installed", "pip install 'auth-sidecar[tracing]'")
+        yield document.error(
+            ("tracing",), "OpenTelemetry is not installed", "In the sidecar's source: pip install '.[tracing]'"
+        )
     parts = split_url(section.otlp)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
         yield document.error(_PLACE, f"{section.otlp} is no address", "Write http://host:4318")

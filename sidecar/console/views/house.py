@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -28,6 +29,28 @@ _KEPT = 10.0
 _MOST_COUNTED = 1000
 _REFUSALS = 8
 _LOADS = 20
+_ELSEWHERE = "/health"
+_PLACES: Mapping[str, str] = {
+    "break_glass": "/audit?event=break-glass-used",
+    "configuration": "/configuration",
+    "drift": "/drift",
+    "outbox": "/owed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that somebody should look at, and the page where one begins."""
+
+    part: str
+    says: str
+    page: str
+
+
+def place_of(part: str) -> str:
+    """The page about *part*, which is named as ``/-/ready`` names it."""
+    kind, _, name = part.partition(".")
+    return f"/sync/{quote(name, safe='')}" if kind == "sync" else _PLACES.get(kind, _ELSEWHERE)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +74,7 @@ class HousePages:
         return Page(
             "overview",
             {
-                "condition": await self._condition(),
+                "troubles": await self._troubles(),
                 "plots": plots,
                 "sessions": level_of("Sessions", self.history.sessions),
                 "width": WIDTH,
@@ -64,18 +87,17 @@ class HousePages:
             },
         )
 
-    async def _condition(self) -> str:
-        """What is not well, nothing when all is."""
+    async def _troubles(self) -> Sequence[Trouble]:
+        """All that somebody should look at; nothing when all is well."""
+        troubles = []
         try:
-            parts = await self.condition.readiness()
+            await self.condition.readiness()
         except Unavailable as fault:
-            return f"{fault.reason.value}: {fault.detail}"
-        complaints = [
-            f"{name}: {said}" for name, said in parts.items() if name.startswith(("metadata.", "configuration"))
-        ]
+            troubles.append(Trouble(fault.reason.value, fault.detail, _ELSEWHERE))
+        troubles += [Trouble(name, said, place_of(name)) for name, said in self.condition.complaints().items()]
         if self.audit.is_failing:
-            complaints.append("audit lines cannot be written")
-        return "; ".join(complaints)
+            troubles.append(Trouble("audit", "lines cannot be written", _ELSEWHERE))
+        return troubles
 
     async def _owed(self) -> Mapping[str, int]:
         directory = self.condition.accounts.directory
@@ -95,7 +117,7 @@ class HousePages:
                 self._probed = (asked.now, await probe(self.config))
         when, found = self._probed
         values: dict[str, Any] = {"found": found, "when": when, "version": __version__, "process": os.getpid()}
-        values |= {"condition": await self._condition(), "workers": self.config.server.workers}
+        values |= {"troubles": await self._troubles(), "workers": self.config.server.workers}
         values |= {"audit_fails": self.audit.is_failing, "audit_dropped": self.audit.dropped}
         return Page("health", values)
 

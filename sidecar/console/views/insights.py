@@ -9,7 +9,7 @@ from typing import Any
 from sidecar.config.insights import Insights, Silence
 from sidecar.console.acts import operator_fields
 from sidecar.console.history import HEIGHT, Series, stacked
-from sidecar.console.page import Asked, Page
+from sidecar.console.page import Asked, Page, span
 from sidecar.core.audit import Event
 from sidecar.insights.alerts import recent
 from sidecar.insights.present import MINUTES, present
@@ -19,6 +19,8 @@ from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
 
 _MOST_ALERTS = 100
+# What has a column of its own, and what is for receivers only.
+_NOT_SHOWN = frozenset(["time", "insight", "event", "id"])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,9 +76,11 @@ def _days(silence: Silence | None) -> int:
 
 def _parts(alert: Mapping[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
     """(time, kind, the rest by name)."""
-    rest = [(name, _text(value)) for name, value in alert.items() if name not in ("time", "insight", "event")]
+    rest = [(name, _text(name, value)) for name, value in alert.items() if name not in _NOT_SHOWN]
     return str(alert.get("time", "")), str(alert.get("insight", "")), rest
 
 
-def _text(value: object) -> str:
+def _text(name: str, value: object) -> str:
+    if name == "within" and isinstance(value, int | float):
+        return span(value)
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -12,6 +12,7 @@ from sidecar.model import Refused
 from sidecar.reason import Reason
 
 PAGE = 50
+_MOST = 1000
 _STATES = {"waiting": WAITING, "dead": DEAD, "done": DONE}
 
 
@@ -32,7 +33,16 @@ class OwedPage:
         after = _after(asked)
         found = await directory.browsing.owed(_STATES[state], after, PAGE + 1)
         more = found[PAGE - 1] if len(found) > PAGE else None
-        values = {"state": state, "states": list(_STATES), "owed": found[:PAGE], "more": more}
+        # Of what is done nobody has to know how much there is.
+        counts = {name: await directory.browsing.count(_STATES[name], _MOST) for name in ("waiting", "dead")}
+        values = {
+            "counts": counts,
+            "most": _MOST,
+            "state": state,
+            "states": list(_STATES),
+            "owed": found[:PAGE],
+            "more": more,
+        }
         return Page("owed", {**values, "is_begun": after is not None})
 
 

@@ -24,7 +24,7 @@ def library() -> Any:
         import ldap.controls  # noqa: PLC0415 - as above
         import ldap.syncrepl  # noqa: PLC0415 - as above
     except ImportError:
-        raise down("LDAP needs python-ldap: pip install 'auth-sidecar[ldap]'") from None
+        raise down("LDAP needs python-ldap; in the sidecar's source: pip install '.[ldap]'") from None
     return ldap
 
 
