@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from sidecar.arrival import Arrival, Seen, Whence
+from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_simple_start
 from sidecar.core.regulars import Recurring, is_length, varies, without_varying
@@ -136,7 +137,8 @@ class Express:
             head, found = without_varying(seen.head)
             if found == [value for _, value in differing]:
                 key = _key(visit.method.encode(), head)
-                self._regulars.keep((key, seen.origin), regular, len(key) + _SIZE_OF_REGULAR)
+                size = len(key) + weight_of(visit.cookies) + _SIZE_OF_REGULAR
+                self._regulars.keep((key, seen.origin), regular, size)
         return sent
 
     def again(self, client: Client, data: bytes, origin: Whence, now: float) -> Sent | None:
@@ -189,8 +191,13 @@ class Express:
         )
         if departure is None:
             return None
-        self._limits.request(visit, now)
-        gate.say_again(admission, visit, now)
+        try:
+            self._limits.request(visit, now)
+            gate.say_again(admission, visit, now)
+        except BaseException:
+            # Else its connection would be lost to everybody, for good.
+            departure.abandon()
+            raise
         return visit, departure
 
     def _write(self, regular: Regular, admission: Admission) -> bool:
@@ -248,7 +255,7 @@ class Express:
         if lines.binds:
             # They sign in the connection to the application, which is nobody else's then.
             return None
-        return _keep(self._incoming, pair, lines) if len(pair[1]) <= _LONGEST_KEPT else lines
+        return _keep(self._incoming, pair, lines) if len(pair[0]) + len(pair[1]) <= _LONGEST_KEPT else lines
 
 
 def _is_ordinary(request: web.BaseRequest) -> bool:

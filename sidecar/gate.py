@@ -9,10 +9,11 @@ from typing import NamedTuple, Protocol
 from aiohttp import web
 
 from sidecar.core.audit import Event
-from sidecar.core.cookies import lines_without_marked, values_of
+from sidecar.core.cookies import lines_without_marked, values_of, weight_of
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
 from sidecar.core.policy import Rule, Standing, decide, is_open
+from sidecar.core.regulars import Recurring
 from sidecar.core.roles import Role, roles_of
 from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
@@ -32,6 +33,7 @@ from sidecar.telemetry.spans import carrying, note, step
 from sidecar.upstream import Ending, Head, Upstream, wants_websocket
 
 _REMEMBERED = 20_000
+_MOST_OF_COOKIES = 8 * 1024 * 1024  # bytes that they take
 
 
 class Ensure(Protocol):
@@ -124,7 +126,7 @@ class Gate:
     _callers: dict[str, tuple[Session, Identity, Caller]] = field(default_factory=dict)
     _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
     _forms: dict[tuple[str, str, str, str, str], tuple[Caller | None, OpenForm | None]] = field(default_factory=dict)
-    _tokens: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
+    _tokens: Recurring[tuple[tuple[str, str], ...], str] = field(default_factory=lambda: Recurring(_MOST_OF_COOKIES))
 
     async def handle(self, request: web.BaseRequest, visit: Visit, target: Target, now: float) -> web.StreamResponse:
         """Carry one request: who is it, may they, do they have an account, and on to the application.
@@ -200,12 +202,15 @@ class Gate:
         return None if found is None else Admission(decision, caller, self._lines_of(caller, found[0], now))
 
     def _caller_at_hand(self, visit: Visit, now: float) -> Caller | None:
-        token = self._tokens.get(visit.cookies) or self._only_token(visit.cookies)
+        token = (known := self._tokens.get(visit.cookies)) or self._only_token(visit.cookies)
         if not token:
             return self._program_at_hand(visit, now)
         session = self.keeper.at_hand(token, now)
         if session is None or session.foreign or (session.refresh_at and now >= session.refresh_at):
             return None
+        if known is None:
+            # Not before it opens something: strangers can send cookies without end.
+            self._tokens.keep(visit.cookies, token, weight_of(visit.cookies))
         who = self.remembered(session.identity, now)
         return None if who is None else self._caller(session, who, "cookie", token)
 
@@ -223,12 +228,7 @@ class Gate:
     def _only_token(self, cookies: tuple[tuple[str, str], ...]) -> str:
         """The session's token, "" when there is another or a kept form beside it: then it is no ordinary request."""
         tokens = values_of(cookies, self.site.session_cookie)
-        if len(tokens) != 1 or values_of(cookies, self.site.form_cookie):
-            return ""
-        if len(self._tokens) >= _REMEMBERED:
-            self._tokens.clear()
-        self._tokens[cookies] = tokens[0]
-        return tokens[0]
+        return tokens[0] if len(tokens) == 1 and not values_of(cookies, self.site.form_cookie) else ""
 
     async def _identify(self, visit: Visit, now: float) -> Caller | None:
         """Session cookie first, then what programs come with."""

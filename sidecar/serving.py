@@ -110,9 +110,17 @@ class _Connection(RequestHandler):
         was_between, self._is_between = self._is_between, False
         # Nobody is woken by what comes while it is not known who takes it.
         self._waiter = None
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except Exception as error:  # noqa: BLE001 - its parser trips over some targets: nobody can read them
+            peer = self.peername
+            client = peer[0] if isinstance(peer, tuple) else ""
+            _log.info("malformed request", error=type(error).__name__, client=client)
+            self._waiter = waiter
+            self.force_close()
+            return
         self._waiter = waiter
-        self._make_last()
+        self._make_last(data)
         if not data and self._request_count == requests:
             # aiohttp asks so, whenever a body is read, whether more is held: nothing came, and nothing has changed.
             self._is_between = was_between
@@ -135,14 +143,25 @@ class _Connection(RequestHandler):
             # A whole head in one piece, as nearly always, needs no timer.
             self._head_timer = self._loop.call_later(self._head_timeout, self.force_close)
 
-    def _make_last(self) -> None:
+    def _make_last(self, data: bytes) -> None:
         """Nothing is served after a chunked request: aiohttp's parser makes its trailers lines of the next head.
 
-        Whoever shares a connection of a front proxy with others could plant cookies into their requests.
+        Whoever shares a connection of a front proxy with others could plant cookies into their requests. Nor after one
+        that wants to upgrade unless *data* ends with its head: what stands behind it, the parser may throw away.
         """
         for number, (message, payload) in enumerate(self._messages):
-            if isinstance(message, RawRequestMessage) and message.chunked:
+            if isinstance(message, RawRequestMessage) and (
+                message.chunked or (message.upgrade and not _ends_with_head(data))
+            ):
                 self._messages[number] = message._replace(should_close=True), payload
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Answer; what came behind a handshake that was declined is parsed only then."""
+        answered = await super().finish_response(request, resp, start_time)
+        self._make_last(b"")
+        return answered
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:
@@ -325,6 +344,11 @@ class _Connection(RequestHandler):
         answer.headers.update({"Server": "sidecar", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
         answer.force_close()
         return answer
+
+
+def _ends_with_head(data: bytes) -> bool:
+    """Whether the first head that ends in *data* is the end of it."""
+    return 0 <= data.find(b"\r\n\r\n") == len(data) - 4
 
 
 class HttpServer(web.Server):

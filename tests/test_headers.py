@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.headers import HeaderPlan, Origin, check_names, collapsed, encode_value, forwarding_lines
+from sidecar.core.headers import (
+    HeaderPlan,
+    Origin,
+    check_names,
+    collapsed,
+    encode_basic,
+    encode_value,
+    forwarding_lines,
+)
 from sidecar.model import Refused
 from sidecar.reason import Reason
 
@@ -158,6 +166,16 @@ def test_t06_what_an_encoding_cannot_say_is_refused() -> None:
         encode_value("X-Name", "Zoë", "ascii", 100)
     with pytest.raises(Refused):
         encode_value("X-Name", "Łódź", "latin-1", 100)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", "percent", "rfc2047", "base64"])
+def test_t05_half_a_character_is_refused(encoding: str) -> None:
+    for half in ("\ud800", "\udc80"):
+        with pytest.raises(Refused) as refused:
+            encode_value("X-Name", f"a{half}", encoding, 100)
+        assert refused.value.reason is Reason.HEADER_VALUE
+        with pytest.raises(Refused):
+            encode_basic("Authorization", f"a{half}", "b", 100)
 
 
 def test_t06_a_value_over_its_limit_is_refused_and_never_cut() -> None:

@@ -57,6 +57,19 @@ async def test_t75_whoever_tries_tokens_is_slowed_down_and_the_client_is_not(sci
     assert (await scim("GET", "/Users")).status == 200
 
 
+async def test_t75_whoever_has_addresses_without_number_is_slowed_down_like_anybody(
+    world: World, tmp_path: Path
+) -> None:
+    running = await with_scim(world, tmp_path, changes={"server": {"trusted_proxies": ["127.0.0.0/8"]}})
+    async with ScimClient(running) as client:
+        for number in range(31):
+            told = {"X_Forwarded_For": f"2001:db8::{number:x}", "Authorization": "Bearer wrong"}
+            answer = await client("GET", "/Users", **told)
+        assert answer.status == 429
+        other = {"X_Forwarded_For": "2001:db8:0:1::1", "Authorization": "Bearer wrong"}
+        assert (await client("GET", "/Users", **other)).status == 401
+
+
 async def test_t75_a_client_has_its_rate_and_its_place(world: World, tmp_path: Path) -> None:
     running = await with_scim(
         world,

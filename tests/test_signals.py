@@ -280,7 +280,8 @@ async def test_t30_what_may_not_be_believed_is_refused_in_the_terms_of_rfc_8935(
 
 
 async def test_only_the_transmitter_gets_in(world: World, tmp_path: Path, sender: Sender) -> None:
-    running = await world({"signals": section(sender)}, environment=ENVIRONMENT)
+    proxies = {"server": {"trusted_proxies": ["127.0.0.0/8"]}}
+    running = await world({"signals": section(sender), **proxies}, environment=ENVIRONMENT)
     good = sender.signed(sender.claims({SSF + "verification": {}}, {"format": "opaque", "id": "s-1"}))
     refused = [
         await sender.push(place(running), good, Authorization="Bearer " + "x" * 30),
@@ -296,8 +297,12 @@ async def test_only_the_transmitter_gets_in(world: World, tmp_path: Path, sender
     ) as got:
         assert got.status == 405
     assert (await sender.push(place(running), good))[0] == 202
-    statuses = [(await sender.push(place(running), good, Authorization="Bearer no"))[0] for _ in range(31)]
-    assert statuses[-1] == 429
+    bad = {"Authorization": "Bearer no"}
+    for known in ("192.0.2.1", "2001:db8::{}"):
+        # Whoever has one address of IPv6 has many.
+        told = [{"X-Forwarded-For": known.format(number)} for number in range(31)]
+        statuses = [(await sender.push(place(running), good, **bad, **one))[0] for one in told]
+        assert (statuses[0], statuses[-1]) == (401, 429)
     away = await world({"signals": section(sender, networks="192.0.2.0/24")}, environment=ENVIRONMENT)
     assert (await sender.push(place(away), good))[0] == 403
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+# A name has at most 253 letters (RFC 1035, section 2.3.4); what strangers send is remembered for a while.
+_LONGEST_AUTHORITY = 300
 
 
 def parse_address(text: str) -> Address | None:
@@ -53,9 +55,13 @@ def client_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[Ne
     return client
 
 
-@lru_cache(maxsize=1024)
 def host_of(authority: str) -> str:
     """Host name of an authority, lower case, without port and without the root dot; "" when it is malformed."""
+    return _host_of(authority) if len(authority) <= _LONGEST_AUTHORITY else ""
+
+
+@lru_cache(maxsize=1024)
+def _host_of(authority: str) -> str:
     text = authority.strip().lower()
     if text.startswith("["):
         host, _, port = text[1:].partition("]")

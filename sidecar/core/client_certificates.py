@@ -12,7 +12,7 @@ from sidecar.core.addresses import Network, parse_address
 
 UNREADABLE = b"?"
 _ABSENT = frozenset(["", "-", "(null)"])
-_PEM = re.compile(r"\s*-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----\s*", re.ASCII)
+_PEM = re.compile(r"\s*-----BEGIN CERTIFICATE-----\s([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----\s*", re.ASCII)
 # One element of Envoy's list: key=value pairs, in which a quoted value may hold anything.
 _PAIR = re.compile(r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,"]*)(;|$)', re.DOTALL)
 

@@ -218,14 +218,11 @@ def encode_value(name: str, value: str, encoding: str, limit: int) -> str:
     for control characters (a line break would be a second header), for what the encoding cannot say, and for values
     over the limit: a list that is cut short would silently be another list.
     """
-    if encoding == "base64":
-        text = base64.b64encode(value.encode()).decode()
-    elif encoding == "percent":
-        text = quote(value, safe=" !#$&'()*+,/:;=?@[]^_`{|}~-.")
-    elif _CONTROL.search(value) or "\t" in value:
-        raise Refused(Reason.HEADER_VALUE, 403, f"{name}: control characters in the value")
-    else:
-        text = _in_charset(name, value, encoding)
+    try:
+        text = _encoded(name, value, encoding)
+    except UnicodeEncodeError:
+        # Also half a character, which no encoding has words for.
+        raise Refused(Reason.HEADER_VALUE, 403, f"{name}: not expressible in {encoding}") from None
     if len(text.encode("utf-8", "surrogateescape")) > limit:
         raise Refused(Reason.HEADER_VALUE, 403, f"{name}: longer than {limit} bytes")
     return text.strip()
@@ -238,13 +235,16 @@ def encode_basic(name: str, user: str, password: str, limit: int) -> str:
     return "Basic " + encode_value(name, f"{user}:{password}", "base64", limit)
 
 
-def _in_charset(name: str, value: str, encoding: str) -> str:
+def _encoded(name: str, value: str, encoding: str) -> str:
+    if encoding == "base64":
+        return base64.b64encode(value.encode()).decode()
+    if encoding == "percent":
+        return quote(value, safe=" !#$&'()*+,/:;=?@[]^_`{|}~-.")
+    if _CONTROL.search(value) or "\t" in value:
+        raise Refused(Reason.HEADER_VALUE, 403, f"{name}: control characters in the value")
     if encoding == "rfc2047":
         return value if value.isascii() else Header(value, "utf-8", maxlinelen=10**6).encode()
-    try:
-        return value.encode(encoding).decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise Refused(Reason.HEADER_VALUE, 403, f"{name}: not expressible in {encoding}") from None
+    return value.encode(encoding).decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)

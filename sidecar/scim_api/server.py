@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from sidecar.core.audit import Event
+from sidecar.core.limits import client_of
 from sidecar.core.scim.fault import Fault, bad_syntax, bad_value, not_there
 from sidecar.model import Refused, Unavailable, Visit
 from sidecar.reason import Reason
@@ -99,7 +100,7 @@ class ScimServer:
             raise not_admitted(403, f"not from {visit.client}")
         token = None if client is None else client.shown_by(visit)
         if client is None or token is None:
-            if await self.store.count(f"scim-wrong:{visit.client}", _WINDOW) > _WRONG_TOKENS:
+            if await self.store.count(f"scim-wrong:{client_of(visit.client)}", _WINDOW) > _WRONG_TOKENS:
                 raise Refused(Reason.RATE_LIMITED, 429, "too many wrong tokens")
             raise not_admitted(401, "no client of that name, or not its token")
         if now > token.expires:

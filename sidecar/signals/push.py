@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from sidecar.core.audit import Event
+from sidecar.core.limits import client_of
 from sidecar.core.signals import UNKNOWN
 from sidecar.logins.tokens import TOKEN_LIMIT
 from sidecar.model import Refused, Unavailable, Visit
@@ -78,7 +79,7 @@ class SignalServer:
         if transmitter is not None and not transmitter.is_at_home(visit):
             raise Refused(Reason.SIGNAL_SENDER, 403, f"not from {visit.client}")
         if transmitter is None or not transmitter.is_shown_by(visit):
-            if await self.store.count(f"signal-wrong:{visit.client}", _WINDOW) > _WRONG_TOKENS:
+            if await self.store.count(f"signal-wrong:{client_of(visit.client)}", _WINDOW) > _WRONG_TOKENS:
                 raise Refused(Reason.RATE_LIMITED, 429, "too many wrong tokens")
             raise Refused(Reason.SIGNAL_SENDER, 401, "no transmitter of that name, or not its token")
         if visit.method != "POST":

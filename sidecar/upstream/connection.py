@@ -129,6 +129,10 @@ class Connection(BaseProtocol):
             return None
         return message if payload.is_eof() and message.code != _SWITCHING else None
 
+    def hurry(self) -> None:
+        """Call whom ``tell`` was given now, although the answer has not begun."""
+        self._speak()
+
     def _speak(self) -> None:
         callback, self._on_word = self._on_word, None
         if callback is not None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from sidecar.upstream.server import Server
 
 
+# Seconds: whoever's session ends meanwhile gets the answer all the same.
+_MOMENT = 0.5
+
+
 class Client(Protocol):
     """Whose request it is."""
 
@@ -153,10 +157,15 @@ class Departure:
     # From outside, as with what is carried in a task
 
     def check(self, now: float) -> None:
-        """Give up after too long a silence; called about once a second."""
-        patience = self._carrier.answer_patience
-        if now - self.connection.touched > patience:
+        """Give up after too long a silence; called about once a second.
+
+        Whoever waits for more than a moment does so in a task, which hears when the session ends.
+        """
+        silence, patience = now - self.connection.touched, self._carrier.answer_patience
+        if silence > patience:
             self.give_up(Unavailable(Reason.UPSTREAM_SLOW, f"silent for {patience:g} s", 504))
+        elif silence > _MOMENT:
+            self.connection.hurry()
 
     def give_up(self, error: Exception) -> None:
         """Stop because of *error*, which ``carry_on`` meets."""
