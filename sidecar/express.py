@@ -181,7 +181,7 @@ class Express:
             return None
         if not regular.is_current(admission) and not self._write(regular, admission):
             return None
-        caller = admission.caller
+        caller, words = admission.caller, gate.words(admission, visit)
         departure = gate.upstream.depart(
             client,
             Whole(visit.method, regular.written(target, values, body)),
@@ -191,9 +191,10 @@ class Express:
         )
         if departure is None:
             return None
+        # Nothing fails from here on: the gate would send it once more.
         try:
             self._limits.request(visit, now)
-            gate.say_again(admission, visit, now)
+            gate.audit.fill(words, now, visit.path, visit.reference)
         except BaseException:
             # Else its connection would be lost to everybody, for good.
             departure.abandon()

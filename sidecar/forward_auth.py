@@ -118,7 +118,7 @@ class ForwardAuth:
     ) -> tuple[Decision, Sequence[Line] | web.Response]:
         admitted = None if visit.authorization else self.gate.admit(visit, now)
         if admitted is not None:
-            self.gate.say_again(admitted, visit, now)
+            self.gate.audit.fill(self.gate.words(admitted, visit), now, visit.path, visit.reference)
             self._refuse_foreign(request)
             return admitted.decision, admitted.lines
         decision, caller = await self.gate.judge(visit, now)

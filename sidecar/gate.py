@@ -183,7 +183,7 @@ class Gate:
     def admit(self, visit: Visit, now: float) -> Admission | None:
         """The same up to the headers, for whoever gets in without anything to wait for; None says nothing.
 
-        Nothing is noted yet: ``say_again`` does that, once the request is on its way.
+        Nothing is noted yet: whoever sends the request fills the ``words`` in, once it is on its way.
         """
         if self.leaving.may_be(visit):
             return None
@@ -289,8 +289,8 @@ class Gate:
         fields |= verdict.told() if verdict is not None else {}
         self.audit.record(Event.DECISION, fields)
 
-    def say_again(self, admission: Admission, visit: Visit, now: float) -> None:
-        """Note that somebody got in: the same line as ever, of which nearly all was written before."""
+    def words(self, admission: Admission, visit: Visit) -> OpenForm | None:
+        """What will be noted about somebody who got in: the same line as ever, of which nearly all is written here."""
         caller = admission.caller
         # With all that ``_told`` reads of a visit: a front proxy asks about any method.
         key = (admission.decision.rule, caller.session.id if caller else "", visit.method, visit.host, visit.client)
@@ -300,8 +300,7 @@ class Gate:
                 self._forms.clear()
             told = _told(admission.decision, visit, caller)
             known = self._forms[key] = (caller, self.audit.form(Event.DECISION, told, "path", "reference"))
-        if known[1] is not None:
-            self.audit.fill(known[1], now, visit.path, visit.reference)
+        return known[1]
 
     async def _turn_away(
         self, request: web.BaseRequest, visit: Visit, target: Target, decision: Decision, caller: Caller | None

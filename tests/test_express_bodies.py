@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.telemetry.audit import AuditLog
 from tests.services.upstream import until
 from tests.station import ASKED, LENGTH, Link, Station, station_of, whole
 from tests.world import World
@@ -296,3 +297,18 @@ async def test_the_applications_own_sign_out_takes_the_gate(station: Any) -> Non
         await link.ask(sending(here, b"once", target="/logout"))
         assert True not in here.again + here.taken
         assert (await link.ask(sending(here, b"once")))[9:12] in (b"401", b"303")
+
+
+@pytest.mark.uncompiled
+async def test_what_cannot_be_worded_has_not_been_sent(station: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with station() as here, here.regular() as link:
+        await known(here, link)
+
+        def form(*_: Any) -> None:
+            raise RuntimeError
+
+        monkeypatch.setattr(AuditLog, "form", form)
+        here.running.sidecar.front.gate._forms.clear()
+        # The gate words it in its own way, and sends it.
+        assert b"200 OK" in await link.ask(sending(here, b"once"))
+        assert here.bodies == [b"once"]

@@ -110,8 +110,10 @@ class AuditLog:
         treats = {hole: None if self._policy is None else self._policy.of(hole) for hole in holes}
         return OpenForm(form_of(event.value, self.treated(fields), treats), outlets)
 
-    def fill(self, form: OpenForm, now: float, *values: str) -> None:
+    def fill(self, form: OpenForm | None, now: float, *values: str) -> None:
         """Note *form* at *now*, epoch seconds, with the *values* of its holes in the order in which they were named."""
+        if form is None:
+            return
         self._blanks.append((form, now, values))
         if len(self._blanks) >= _MOST_BLANK:
             self._word()
