@@ -200,6 +200,7 @@ headers:
   X-Remote-Roles: "{{{{ roles | join(',') }}}}"
 sessions: {{redis: {{env: BENCH_REDIS}}, secrets: [{{env: SESSION_SECRET}}], idle: 8h, absolute: 12h}}
 audit: {{file: "{folder}/audit.jsonl"{events}}}
+limits: {{sign_in: "off", answers: "off"}}
 log: {{level: warning}}
 """
 
