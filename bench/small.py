@@ -31,6 +31,8 @@ class Runs:
 
     peer: Peer
     shape: Shape = ORDINARY
+    connections: int = _CONNECTIONS
+    label: str = ""
     loads: list[Load] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
     stores: list[float] = field(default_factory=list)
@@ -39,11 +41,16 @@ class Runs:
     @property
     def name(self) -> str:
         """What it is called in the table."""
-        return f"{self.peer.name}, a line of its own in each request" if self.shape.own else self.peer.name
+        return self.label or self.peer.name
 
     def median(self, of: Callable[[Load], float]) -> float:
         """Middle of one number."""
         return statistics.median(map(of, self.loads))
+
+    def forget(self) -> None:
+        """Begin anew: it has warmed up."""
+        for seen in (self.loads, self.costs, self.stores):
+            seen.clear()
 
     @property
     def cost(self) -> float:
@@ -56,12 +63,13 @@ class Runs:
         return statistics.median(self.stores)
 
 
-def _turn(here: Surroundings, runs: Runs, seconds: float) -> None:
+def turn(here: Surroundings, runs: Runs, seconds: float) -> None:
+    """Ask for some seconds, and add what it cost. Raises RuntimeError when an answer was not 200."""
     processes, url = runs.peer.processes, runs.peer.place.url + _PAGE
     before, store = processes.seconds(), here.redis_processes.seconds()
-    load = wrk(url, runs.peer.cookie, seconds, _CONNECTIONS, shape=runs.shape)
+    load = wrk(url, runs.peer.cookie, seconds, runs.connections, shape=runs.shape)
     if load.bad or not load.requests:
-        message = f"{runs.peer.name}: {load.bad} of {load.requests} answers were not 200"
+        message = f"{runs.name}: {load.bad} of {load.requests} answers were not 200"
         raise RuntimeError(message)
     # What is written in the background belongs to the requests, too.
     time.sleep(0.2)
@@ -76,14 +84,18 @@ def measure(here: Surroundings, report: Report) -> None:
     rounds, seconds = (2, 1) if report.is_quick else (5, 3)
     peers = here.peers()
     reads = [Runs(peer) for peer in peers]
-    reads += [Runs(peer, _OWN) for peer in peers if peer.name == SIDECAR]
+    reads += [
+        Runs(peer, _OWN, label=f"{peer.name}, a line of its own in each request")
+        for peer in peers
+        if peer.name == SIDECAR
+    ]
     writes = [Runs(peer, _FORM) for peer in peers]
     for runs in reads:
         wrk(runs.peer.place.url + _PAGE, runs.peer.cookie, 1, _CONNECTIONS)
     for every in (reads, writes):
         for _ in range(rounds):
             for runs in every:
-                _turn(here, runs, seconds)
+                turn(here, runs, seconds)
     here.end(peers)
     about = (
         f"1 KB by GET over {_CONNECTIONS} kept connections, two workers or all cores each, medians of {rounds} "
@@ -97,7 +109,7 @@ def measure(here: Surroundings, report: Report) -> None:
     _judge(reads, report)
 
 
-def _ratio(one: Runs, other: Runs) -> float:
+def ratio(one: Runs, other: Runs) -> float:
     """How much more CPU *one* needs: the middle of the ratios of neighbouring turns, as the machine is not still."""
     return statistics.median(a / b for a, b in zip(one.costs, other.costs, strict=True))
 
@@ -108,7 +120,7 @@ def _table(title: str, about: str, every: Sequence[Runs]) -> Table:
         (
             runs.name,
             f"{runs.cost:.0f}",
-            f"{_ratio(ours, runs):.2f}",
+            f"{ratio(ours, runs):.2f}",
             f"{runs.store:.1f}",
             f"{runs.median(lambda load: load.rate):.0f}",
             f"{runs.median(lambda load: load.p50):.2f}",
@@ -126,7 +138,7 @@ def _judge(every: Sequence[Runs], report: Report) -> None:
     ours = by[SIDECAR]
     for name, most in _TARGETS.items():
         if name in by:
-            report.judge(f"CPU per request at most {most}x {name}", _ratio(ours, by[name]), most, "x")
+            report.judge(f"CPU per request at most {most}x {name}", ratio(ours, by[name]), most, "x")
     other = by.get("oauth2-proxy, Redis")
     if other is not None:
         faster = ours.median(lambda load: load.rate) / other.median(lambda load: load.rate)

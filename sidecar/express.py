@@ -17,7 +17,7 @@ from aiohttp.http import HttpVersion11
 from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
-from sidecar.core.paths import read_simple_start
+from sidecar.core.paths import SIMPLE_METHODS, read_simple_start
 from sidecar.core.regulars import Recurring, is_length, varies, without_varying
 from sidecar.gate import Admission, Gate
 from sidecar.limits import Limits
@@ -32,7 +32,6 @@ _MOST_OF_REGULARS = 8 * 1024 * 1024
 _SIZE_OF_REGULAR = 1024
 # Bytes of a body that are held twice for a moment; longer ones are streamed.
 _LONGEST_BODY = 64 * 1024
-_METHODS = frozenset(["GET", "POST", "PUT", "PATCH", "DELETE"])
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 Sent = tuple[Visit, Departure]
@@ -44,7 +43,7 @@ class Regular:
     ``admission`` is the last one; what is written about the person is written anew when it says something else.
     """
 
-    __slots__ = ("admission", "ended", "length_at", "lines", "tail", "visit")
+    __slots__ = ("admission", "ended", "length_at", "lines", "method", "tail", "visit")
 
     def __init__(self, visit: Visit, lines: Sequence[bytes], length_at: int) -> None:
         """Remember a *visit*, and its *lines* for the application but for those about the person.
@@ -53,6 +52,7 @@ class Regular:
         at *length_at* among those values that came; -1 when none is told, and there is no body.
         """
         self.visit = visit
+        self.method = visit.method.encode()
         self.lines = lines
         self.length_at = length_at
         self.admission: Admission | None = None
@@ -77,7 +77,7 @@ class Regular:
 
     def written(self, target: bytes, values: Sequence[bytes], body: bytes) -> bytes:
         """Write the whole request."""
-        start = b"%b %b HTTP/1.1\r\n" % (self.visit.method.encode(), target)
+        start = b"%b %b HTTP/1.1\r\n" % (self.method, target)
         end = b"\r\n" if self.length_at < 0 else b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         if not values:
             return b"%b%b%b" % (start, self.tail, end)
@@ -136,7 +136,7 @@ class Express:
         if sent is not None and seen is not None and len(seen.head) <= _LONGEST_HEAD:
             head, found = without_varying(seen.head)
             if found == [value for _, value in differing]:
-                key = _key(visit.method.encode(), head)
+                key = _key(regular.method, head)
                 size = len(key) + weight_of(visit.cookies) + _SIZE_OF_REGULAR
                 self._regulars.keep((key, seen.origin), regular, size)
         return sent
@@ -262,7 +262,7 @@ class Express:
 def _is_ordinary(request: web.BaseRequest) -> bool:
     headers = request.headers
     return (
-        request.method in _METHODS
+        request.method in SIMPLE_METHODS
         and request.version == HttpVersion11
         and request.keep_alive
         and hdrs.UPGRADE not in headers

@@ -32,14 +32,15 @@ class Limits:
     def request(self, visit: Visit, now: float) -> None:
         """Count a request for the application; with a token not from somebody whose last ones were bad."""
         _check(self._requests.take(visit.client, now), "requests")
-        if visit.authorization or visit.certificate:
-            _check(self._bad_tokens.wait(visit.client, now), "bad tokens")
+        _check(self._token_wait(visit, now), "bad tokens")
 
     def is_free(self, visit: Visit, now: float) -> bool:
         """True when ``request`` would let this one pass; counts nothing."""
-        if (visit.authorization or visit.certificate) and self._bad_tokens.wait(visit.client, now):
-            return False
-        return not self._requests.wait(visit.client, now)
+        return not (self._requests.wait(visit.client, now) or self._token_wait(visit, now))
+
+    def _token_wait(self, visit: Visit, now: float) -> float:
+        """Seconds until somebody whose last ones were bad may come with a token, or a certificate, again."""
+        return self._bad_tokens.wait(visit.client, now) if visit.authorization or visit.certificate else 0.0
 
     def bad_token(self, visit: Visit, now: float) -> None:
         """Count a token that was not accepted; raises nothing."""

@@ -177,10 +177,9 @@ class _Connection(RequestHandler):
         if not self._messages:
             return None
         payload = self._messages[-1][1]
-        size = 0 if payload is EMPTY_PAYLOAD else payload.total_bytes
         start, end = data.find(b"\r\n"), data.find(b"\r\n\r\n") + 4
         # What is chunked is longer than its body.
-        is_whole = payload.is_eof() and start > 0 and end + size == len(data)
+        is_whole = payload.is_eof() and start > 0 and end + payload.total_bytes == len(data)
         return (data[start:end], data[end:]) if is_whole else None
 
     def _pass_on(self, waiter: asyncio.Future[None], parts: tuple[bytes, bytes] | None) -> None:

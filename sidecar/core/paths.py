@@ -17,10 +17,12 @@ _HIDDEN = re.compile(r"%(?:2[fF]|5[cC]|[01][0-9A-Fa-f]|7[fF])")
 _TWICE = re.compile(r"%25[0-9A-Fa-f]{2}")
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 _SIMPLE = re.compile(rf"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?")
+# Those of a request that is at its end with its head, or with the body that it tells the length of.
+SIMPLE_METHODS = frozenset(["GET", "POST", "PUT", "PATCH", "DELETE"])
 # A request for such a path with nothing to decode or to doubt, up to the end of its first line.
 _SIMPLE_START = re.compile(
-    rb"(GET|POST|PUT|PATCH|DELETE) ((/(?:SEG(?:/SEG)*/?)?)(?:\?[!\"$-~]*)?) HTTP/1\.1\r\n".replace(
-        b"SEG", _SEGMENT.encode()
+    rb"(METHOD) ((/(?:SEG(?:/SEG)*/?)?)(?:\?[!\"$-~]*)?) HTTP/1\.1\r\n".replace(b"SEG", _SEGMENT.encode()).replace(
+        b"METHOD", "|".join(sorted(SIMPLE_METHODS)).encode()
     )
 )
 _LONGEST = 16 * 1024
