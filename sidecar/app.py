@@ -47,6 +47,7 @@ from sidecar.portal.opening import Entrance, doorplate_of, open_break_glass
 from sidecar.portal.outages import Outages
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site, site_of
+from sidecar.questions import Questions
 from sidecar.recording import open_keeping, open_recording
 from sidecar.running import Sidecar
 from sidecar.sessions.keeper import SessionKeeper
@@ -243,6 +244,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         certificates=config.certificates,
     )
     limits = lasting.keep("limits", marks.of("limits"), lambda: Limits(config.limits))
+    desk = _forward_auth(config, site, arrival, gate, answers)
     front = Front(
         arrival=arrival,
         portal=portal,
@@ -256,7 +258,8 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         scim=scim,
         signals=signals.server if signals is not None else None,
         must_audit=config.audit.on_failure == "refuse",
-        forward_auth=_forward_auth(config, site, arrival, gate, answers),
+        forward_auth=desk,
+        questions=Questions(desk, arrival, limits) if desk is not None else None,
         tracing=_tracing(config, parts),
     )
     return Sidecar(
