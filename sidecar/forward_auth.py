@@ -10,6 +10,7 @@ from aiohttp import web
 from sidecar.arrival import Arrival
 from sidecar.core.addresses import Network, client_address, host_of, is_trusted, parse_address
 from sidecar.core.callers import wants_page
+from sidecar.core.cookies import lines_without_marked
 from sidecar.core.dialects import Dialect, refuse_misleading, told_method, told_scheme
 from sidecar.core.headers import Line
 from sidecar.core.paths import Target
@@ -108,13 +109,16 @@ class ForwardAuth:
     ) -> web.Response:
         """Answer the question at *target* about what was *asked* for. Raises Refused and Unavailable."""
         self.refuse_misleading(request)
-        decision, lines = await self._judged(request, visit, asked, now)
+        decision, lines, foreign = await self._judged(request, visit, asked, now)
         if isinstance(lines, web.Response):
             return self.refusal(visit, target, lines)
         if self.wants_whole(target):
             raise Unavailable(Reason.INTERNAL, f"asked for a refusal, but it may pass: {decision.rule}")
+        given_back: Sequence[Line] = self.given_back(request)
+        if foreign:
+            given_back = lines_without_marked(given_back, foreign)
         answer = web.Response(status=200)
-        for name, value in self.told_back(self.given_back(request), lines):
+        for name, value in self.told_back(given_back, lines):
             answer.headers.add(name, value)
         return answer
 
@@ -125,17 +129,21 @@ class ForwardAuth:
 
     async def _judged(
         self, request: web.BaseRequest, visit: Visit, asked: Target, now: float
-    ) -> tuple[Decision, Sequence[Line] | web.Response]:
+    ) -> tuple[Decision, Sequence[Line] | web.Response, Sequence[str]]:
+        """Whether it may pass, what is said then, and which cookies are somebody else's (``Session.foreign``)."""
         admitted = self.gate.admit(visit, now)
         if admitted is not None:
             self.gate.audit.fill(self.gate.words(admitted, visit), now, visit.path, visit.reference)
             self._refuse_foreign(request)
-            return admitted.decision, admitted.lines
+            # Whoever has such cookies is not at hand.
+            return admitted.decision, admitted.lines, ()
         decision, caller = await self.gate.judge(visit, now)
         if decision.effect is not Effect.ALLOW:
-            return decision, self._turned_away(visit, asked, decision, caller)
+            return decision, self._turned_away(visit, asked, decision, caller), ()
         self._refuse_foreign(request)
-        return decision, await self.gate.identity_lines(caller, now) if caller else ()
+        if caller is None:
+            return decision, (), ()
+        return decision, await self.gate.identity_lines(caller, now), caller.session.foreign
 
     def _refuse_foreign(self, request: web.BaseRequest) -> None:
         if is_handshake(request):

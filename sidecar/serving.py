@@ -74,7 +74,9 @@ class _Connection(RequestHandler):
     @property
     def peername(self) -> Any:
         """Who is at the other end: whoever a load balancer announced, else the peer itself."""
-        return self.announced or super().peername
+        peer = self.announced or super().peername
+        # A Unix socket's other end may have a name, which is of its own choice: ``10.0.0.5`` is no address then.
+        return peer if isinstance(peer, tuple) else ""
 
     def data_received(self, data: bytes) -> None:
         """Read on, but not for ever: the parser bounds each line and their number, not what they come to."""

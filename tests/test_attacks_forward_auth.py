@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -241,6 +243,55 @@ async def test_what_the_application_is_told_travels_in_the_answer(world: World, 
             assert (near.status, far.status) == (200, 403)
     finally:
         path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("name", ["10.0.0.5", "127.0.0.1"])
+async def test_the_name_that_a_client_gives_its_unix_socket_is_no_address(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    path = Path("/tmp") / f"sidecar-{free_port()}.sock"
+    rules = [{"path": "/near/**", "allow": {"who": "anyone", "network": ["10.0.0.0/8", "127.0.0.0/8"]}}, *RULES]
+    running = await world({"access": rules, "server": {"listen": f"unix:{path}"}})
+    with socket.socket(socket.AF_UNIX) as one:
+        with contextlib.chdir(tmp_path):
+            one.bind(name)
+        one.connect(str(path))
+        path.unlink()
+        one.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=one)
+        writer.write(b"GET /near/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 403 "), answer
+    assert running.application.seen == []
+
+
+@pytest.mark.parametrize("dialect", ["traefik", "caddy"])
+async def test_cookies_that_the_application_set_for_somebody_else_are_not_given_back(
+    world: World, dialect: str
+) -> None:
+    running = await world({"access": RULES, "server": {"trusted_proxies": ["127.0.0.1"]}, **sections(dialect)})
+    kept = "app_session=of-ada; lang=de"
+    async with running.browser() as browser:
+        await browser.sign_in("ada", "/-/login?to=/public/x")
+        browser.forget_provider()
+        browser.http.cookie_jar.update_cookies({"app_session": "of-ada", "lang": "de"}, browser._url("/"))
+        back = await browser.choose(await browser.at_provider("/-/login?to=/public/x&with=corp"), "grace")
+        await browser.page(back.headers["Location"])
+        token = browser.cookie()
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+            told = {"X-Forwarded-Method": "GET", "X-Forwarded-Host": "localhost", "X-Forwarded-For": "192.0.2.9"}
+            for more, given in (("", ""), ("; lang=fr", "lang=fr"), ("; app_session=of-grace", "app_session=of-grace")):
+                lines = {**told, "X-Forwarded-Uri": "/page", "Cookie": f"sidecar={token}; {kept}{more}"}
+                for _ in range(3):
+                    answer = await http.get(f"{running.url}/-/auth", headers=lines)
+                    assert answer.status == 200
+                    assert answer.headers["X-Remote-User"] == "grace"
+                    assert answer.headers.get("Cookie", "") == given
+            # Nobody else's cookies are cut.
+            ada = {"X-Forwarded-Uri": "/public/x", "Cookie": f"{kept}; lang=fr"}
+            answer = await http.get(f"{running.url}/-/auth", headers={**told, **ada})
+            assert answer.headers["Cookie"] == f"{kept}; lang=fr"
 
 
 async def test_both_questions_about_a_request_have_one_reference(world: World, tmp_path: Path) -> None:
