@@ -30,6 +30,8 @@ _LONGEST_HEAD = 4096
 # Bytes of heads, and about what else belongs to each: some thousands of them.
 _MOST_OF_REGULARS = 8 * 1024 * 1024
 _SIZE_OF_REGULAR = 1024
+# Of what is written about the person, as part of that; nearly all of it is shorter.
+_ROOM = 1024
 # Bytes of a body that are held twice for a moment; longer ones are streamed.
 _LONGEST_BODY = 64 * 1024
 K = TypeVar("K", bound=Hashable)
@@ -43,7 +45,7 @@ class Regular:
     ``admission`` is the last one; what is written about the person is written anew when it says something else.
     """
 
-    __slots__ = ("admission", "ended", "length_at", "lines", "method", "tail", "visit")
+    __slots__ = ("admission", "ended", "length_at", "lines", "method", "room", "tail", "visit")
 
     def __init__(self, visit: Visit, lines: Sequence[bytes], length_at: int) -> None:
         """Remember a *visit*, and its *lines* for the application but for those about the person.
@@ -57,6 +59,7 @@ class Regular:
         self.length_at = length_at
         self.admission: Admission | None = None
         self.tail = b""
+        self.room = _ROOM
         self.ended: Callable[[], Ending] | None = None
 
     @property
@@ -68,6 +71,11 @@ class Regular:
         """True when what is written is what *admission* asks for."""
         last = self.admission
         return last is not None and last.lines is admission.lines and last.caller is admission.caller
+
+    def trim(self) -> None:
+        """Forget what is written when it takes more than there is room for: it is written anew each time."""
+        if len(self.tail) > self.room:
+            self.admission, self.tail = None, b""
 
     def fits(self, values: list[bytes], body: bytes) -> bool:
         """True when *values* are as many as there were, and say of *body* what it is; its length is taken out then."""
@@ -137,7 +145,8 @@ class Express:
             head, found = without_varying(seen.head)
             if found == [value for _, value in differing]:
                 key = _key(regular.method, head)
-                size = len(key) + weight_of(visit.cookies) + _SIZE_OF_REGULAR
+                regular.room = max(_ROOM, len(regular.tail))
+                size = len(key) + weight_of(visit.cookies) + _SIZE_OF_REGULAR + regular.room - _ROOM
                 self._regulars.keep((key, seen.origin), regular, size)
         return sent
 
@@ -162,7 +171,9 @@ class Express:
         visit = self._arrival.again(regular.visit, path, now)
         if visit is None:
             return None
-        return self._sent(client, regular, visit, target, values, body, now)
+        sent = self._sent(client, regular, visit, target, values, body, now)
+        regular.trim()
+        return sent
 
     def _sent(  # noqa: PLR0917 - the parts of one request
         self,

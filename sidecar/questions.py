@@ -25,16 +25,18 @@ from sidecar.model import Visit
 from sidecar.upstream import written
 
 _LONGEST_HEAD = 4096
-# Bytes of heads, and about what else belongs to each: some thousands of them.
+# Bytes of heads and answers, and about what else belongs to each: some thousands of them.
 _MOST_KEPT = 8 * 1024 * 1024
-_SIZE_OF_ASKER = 2048
+_SIZE_OF_ASKER = 1024
+# Of an answer, which is longer where the same lines ask about somebody; nearly all are shorter.
+_ROOM = 1024
 _FRAMING = b"Content-Length: 0\r\n"
 
 
 class Asker:
     """Somebody about whom the same header lines asked before: how they were read, and what was answered."""
 
-    __slots__ = ("_gaps", "_length_at", "admission", "answer", "given_back", "path_at", "visit")
+    __slots__ = ("_gaps", "_length_at", "admission", "answer", "given_back", "path_at", "room", "visit")
 
     def __init__(self, visit: Visit, given_back: Sequence[Line], differing: Sequence[bytes], uri: bytes) -> None:
         """Remember a *visit*, and the lines that are *given_back*.
@@ -50,6 +52,7 @@ class Asker:
         self._gaps = len(differing)
         self.admission: Admission | None = None
         self.answer = b""
+        self.room = _ROOM
 
     def fits(self, values: Sequence[bytes]) -> bool:
         """True when *values* are as many as there were, and tell of no body."""
@@ -59,6 +62,11 @@ class Asker:
         """True when what was answered is what *admission* asks for."""
         last = self.admission
         return last is not None and last.lines is admission.lines and last.caller is admission.caller
+
+    def trim(self) -> None:
+        """Forget an answer that takes more than there is room for: it is written anew each time."""
+        if len(self.answer) > self.room:
+            self.admission, self.answer = None, b""
 
 
 class Questions:
@@ -100,8 +108,10 @@ class Questions:
             head, found = without_varying(seen.head, self._lines)
             if found == values:
                 key = request.method.encode() + head
-                # Cookies stand in the key, in what is given back, and in the answer.
-                size = 3 * len(key) + weight_of(visit.cookies) + _SIZE_OF_ASKER
+                asker.room = max(_ROOM, len(asker.answer))
+                size = weight_of(visit.cookies) + weight_of(asker.given_back) + asker.room + _SIZE_OF_ASKER
+                # What stands in it stands in the visit, too.
+                size += 2 * len(key)
                 self._askers.keep((key, seen.origin), asker, size)
         return answer
 
@@ -126,7 +136,9 @@ class Questions:
         if asked is None or self._desk.site.owns(asked):
             return None
         visit = self._arrival.again(asker.visit, asked, now)
-        return None if visit is None else self._answer(asker, visit, now)
+        answer = None if visit is None else self._answer(asker, visit, now)
+        asker.trim()
+        return answer
 
     def _answer(self, asker: Asker, visit: Visit, now: float) -> bytes | None:
         """Let *visit* pass, if that takes no waiting. Raises Refused."""

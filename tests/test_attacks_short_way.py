@@ -20,6 +20,7 @@ from sidecar.limits import Limits
 from tests.services.upstream import until
 from tests.station import ASKED, Link, Station, station_of, ways_of, whole
 from tests.test_certificates import STRANGER, WAYS, certificates
+from tests.test_questions import counter
 from tests.world import World
 
 HOST = "Host: localhost:{port}"
@@ -72,6 +73,49 @@ async def test_a_head_weighs_what_its_cookies_take(station: Any) -> None:
             await link.ask(here.request("GET /public/x HTTP/1.1", HOST, many_cookies(0, "stranger")))
         assert len(regulars) == known + 1
         assert regulars._size - before > 190 * 150
+
+
+LONG = {"headers": {"X-App-Long": "{{ user.username }}" + "x" * 8000}}
+OPEN = [{"path": "/public/**", "allow": "anyone"}, {"path": "/**", "allow": "signed_in"}]
+
+
+async def test_what_is_said_about_a_person_weighs_what_it_takes(station: Any) -> None:
+    async with station({**LONG, "access": OPEN}) as here, linked(here) as link:
+        regulars = here.running.sidecar.front.express._regulars
+        for path, is_counted in (("/page", True), ("/public/x", False)):
+            lines = (HOST, f"Cookie: sidecar={here.token}", f"X-For: {path}")
+            before, known = regulars._size, len(regulars)
+            for _ in range(3):
+                await link.ask(here.request(f"GET {path} HTTP/1.1", *lines))
+            assert len(regulars) == known + 1
+            assert (regulars._size - before > 8000) == is_counted
+            before = regulars._size
+            for _ in range(3):
+                here.forget()
+                assert b"200 OK" in await link.ask(here.request("GET /page HTTP/1.1", *lines))
+                assert here.again == [True]
+                assert b"X-App-Long: ada" in here.heads[0]
+            # What was not counted is not held.
+            assert regulars._size == before
+            held = [one for one, _ in regulars._younger.values() if len(one.tail) > 8000]
+            assert len(held) == 1
+
+
+async def test_an_answer_to_a_front_proxy_weighs_what_it_takes(world: World) -> None:
+    async with counter(world, "traefik", **LONG) as here:
+        askers = here.quick._askers
+        for target, is_counted in (("/page", True), ("/public/x", False)):
+            before = askers._size
+            await here.warm(target, "grace", f"X-For: {target}")
+            assert (askers._size - before > 8000) == is_counted
+            before = askers._size
+            for _ in range(3):
+                assert b"X-App-Long: grace" in await here.ask("/page", "grace", "GET", f"X-For: {target}")
+            assert here.ways == ["again"] * 3
+            assert askers._size == before
+            held = [one for one, _ in askers._younger.values() if len(one.answer) > 8000]
+            assert len(held) == 1
+            here.ways.clear()
 
 
 def test_cookies_weigh_more_than_their_letters() -> None:
