@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from sidecar.config.tracing import Tracing as Section
 from sidecar.telemetry.spans import step
-from tests.station import station_of
+from tests.station import ASKED, station_of
 from tests.test_journey import users_table
 from tests.world import Running, World
 
@@ -186,6 +186,20 @@ async def test_of_many_requests_on_one_connection_the_share_is_traced(world: Wor
     # Whatever way a request takes, one lot is drawn for it.
     assert len([span for span in collector.spans if span.name == "GET"]) == 8
     assert not list(lots)
+
+
+@pytest.mark.parametrize("name", ["traceparent", "TraceParent", "TRACEPARENT"])
+async def test_a_trusted_proxy_is_heard_in_any_spelling_although_its_lines_came_before(
+    world: World, collector: Collector, name: str
+) -> None:
+    changes = {**tracing(collector, 0), "server": {"trusted_proxies": ["127.0.0.1/32", "::1/128"]}}
+    async with station_of(world, changes) as station:
+        lines = (*ASKED, f"{name}: 00-{TRACE}-{PARENT}-00")
+        async with station.regular(*lines) as link:
+            sampled = station.request(*lines[:-1], f"{name}: 00-{TRACE}-{PARENT}-01")
+            assert b"200 OK" in await link.ask(sampled)
+    await sent(station.running)
+    assert [span.trace_id.hex() for span in collector.spans if span.name == "GET"] == [TRACE]
 
 
 @pytest.mark.parametrize("status", [503, 307])

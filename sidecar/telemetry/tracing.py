@@ -124,7 +124,7 @@ class Tracing:
 
         One lot is drawn for each request: it is remembered for the connection *client* until ``begin`` or ``forget``.
         """
-        if b"raceparent:" in data:
+        if b"traceparent:" in data.lower():
             return True
         return self._remember(client, is_chosen=self._draw() < self._share)
 
