@@ -124,8 +124,9 @@ class Questions:
         if start is None:
             return None
         method, target, path, size = start
-        is_about_path = not self._uri and target.startswith(self._page + b"/")
-        if not (is_about_path or target == self._page):
+        is_about_path = not self._uri
+        # Without a path behind it, it is no question where the path belongs there.
+        if not (target.startswith(self._page + b"/") if is_about_path else target == self._page):
             return None
         # With all that came behind it, which is nothing in those that are known.
         head, values = without_varying(data[size - 2 :], self._lines)

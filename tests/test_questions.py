@@ -208,6 +208,20 @@ async def test_lines_that_only_look_like_those_that_are_known_are_read_again(wor
             assert here.ways == ways, lines
 
 
+@pytest.mark.parametrize("dialect", ["envoy", "nginx", "traefik"])
+async def test_a_question_without_a_path_is_not_answered_by_what_another_line_says(world: World, dialect: str) -> None:
+    async with counter(world, dialect) as here:
+        for who in ("grace", ""):
+            await here.warm("/page" if who else "/public/x", who)
+            # Its last line that differs each time is a Referer, which anybody may write.
+            lines = here.lines("/page" if who else "/public/x", who)
+            first = "GET /-/auth HTTP/1.1" if dialect == "envoy" else "GET /-/auth/page HTTP/1.1"
+            for referer in ("/page", "/public/x"):
+                said = [line.replace("Referer: /page", f"Referer: {referer}") for line in lines]
+                assert status(await here.say(written([first, *said[1:]]))) == 404
+                assert here.ways == []
+
+
 async def test_what_comes_with_a_body_or_another_question_is_not_cut_short(world: World) -> None:
     async with counter(world, "nginx") as here:
         await here.warm()
