@@ -18,6 +18,7 @@ from tests.forger import running_forger, sign
 from tests.fronts_world import RULES, sections
 from tests.station import Link, whole
 from tests.test_attacks_forward_auth import STRANGE
+from tests.test_attacks_headers import assertion_key
 from tests.test_journey import users_table
 from tests.world import Running, World
 
@@ -381,3 +382,21 @@ async def test_whatever_is_done_to_a_question_each_way_says_the_same(world: Worl
 
         await asyncio.to_thread(play)
         assert {"first", "again"} <= set(here.ways)
+
+
+async def test_a_signed_header_is_written_once_and_renewed_in_time(world: World) -> None:
+    options = {"environment": {"ASSERTION_KEY": assertion_key()}}
+    assertion = {"audience": "wiki", "key": {"env": "ASSERTION_KEY"}, "lifetime": "2m"}
+    async with counter(world, "traefik", options=options, assertion=assertion) as here:
+        await here.warm()
+        ((asker, _),) = here.quick._askers._younger.values()
+        admission = asker.admission
+        first = await here.ask("/page")
+        assert b"\r\nX-Sidecar-Assertion: ey" in first
+        assert await here.ask("/page?again") == first
+        assert asker.admission is admission
+        world.clock.ahead += 61
+        renewed = await here.ask("/page")
+        assert renewed != first
+        assert b"\r\nX-Sidecar-Assertion: ey" in renewed
+        assert here.ways[:2] == ["again"] * 2
