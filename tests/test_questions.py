@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -73,7 +74,7 @@ class Counter:
             # Whoever says what cannot be read is hung up on.
             answer = b""
         if b"\r\nConnection: close" in answer or not answer:
-            self.link.writer.close()
+            await hang_up(self.link)
             self.link = await dial(self.running)
         kept = [line for line in answer.split(b"\r\n") if not line.startswith((b"Date: ", b"X-Sidecar-Reference: "))]
         return re.sub(rb"\b[0-9a-f]{16}\b", b"reference", b"\r\n".join(kept))
@@ -107,6 +108,12 @@ def written(lines: list[str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
+async def hang_up(link: Link) -> None:
+    link.writer.close()
+    with contextlib.suppress(ConnectionError):
+        await link.writer.wait_closed()
+
+
 async def dial(running: Running) -> Link:
     return Link(*await asyncio.open_connection("127.0.0.1", running.port))
 
@@ -128,7 +135,7 @@ async def counter(
     try:
         yield here
     finally:
-        here.link.writer.close()
+        await hang_up(here.link)
 
 
 def status(answer: bytes) -> int:
@@ -202,7 +209,7 @@ async def test_lines_that_only_look_like_those_that_are_known_are_read_again(wor
             ([line.replace("/-/auth", "/-/auth?x") for line in good], ["first"]),
             ([line.replace("GET /-/auth", "POST /-/auth") for line in good], ["first"]),
         ):
-            here.link.writer.close()
+            await hang_up(here.link)
             here.link = await dial(here.running)
             here.ways.clear()
             assert status(await here.say(written(lines))) in (200, 403)
@@ -306,7 +313,7 @@ async def test_programs_that_show_a_token_are_answered_at_once(world: World) -> 
         here.ways.clear()
         assert status(await here.ask("/api/x", "", "GET", bearer[:-1] + ("A" if bearer[-1] != "A" else "B"))) == 401
         assert here.ways == []
-        here.link.writer.close()
+        await hang_up(here.link)
 
 
 def edits(dialect: str) -> st.SearchStrategy[list[tuple[str, int, str]]]:
@@ -367,7 +374,7 @@ async def test_whatever_is_done_to_a_question_each_way_says_the_same(world: Worl
             answers = []
             for here.is_off in (False, True):
                 # What cannot be read is answered, or not, by whether it is the first of its connection.
-                here.link.writer.close()
+                await hang_up(here.link)
                 here.link = await dial(here.running)
                 assert status(await here.ask("/page")) == 200
                 answers.append(await here.say(data))
