@@ -306,6 +306,9 @@ async def test_only_the_transmitter_gets_in(world: World, tmp_path: Path, sender
         assert (statuses[0], statuses[-1]) == (401, 429)
     away = await world({"signals": section(sender, networks="192.0.2.0/24")}, environment=ENVIRONMENT)
     assert (await sender.push(place(away), good))[0] == 403
+    # Whoever has no token does not learn which transmitters there are, and is slowed down like anybody.
+    tries = [(await sender.push(place(away), good, **bad))[0] for _ in range(31)]
+    assert (tries[0], tries[-1]) == (401, 429)
 
 
 async def test_a_rotated_key_is_found_and_a_withdrawn_one_forgotten(

@@ -100,13 +100,13 @@ class ScimServer:
     # Who may come in
 
     async def _admitted(self, visit: Visit, client: Client | None, now: float) -> tuple[Client, Token]:
-        if client is not None and not client.is_at_home(visit):
-            raise not_admitted(403, f"not from {visit.client}")
         token = None if client is None else client.shown_by(visit)
         if client is None or token is None:
             if await self.store.count(f"scim-wrong:{client_of(visit.client)}", _WINDOW) > _WRONG_TOKENS:
                 raise Refused(Reason.RATE_LIMITED, 429, "too many wrong tokens")
             raise not_admitted(401, "no client of that name, or not its token")
+        if not client.is_at_home(visit):
+            raise not_admitted(403, f"not from {visit.client}")
         if now > token.expires:
             raise not_admitted(401, "the token has ended")
         if await self.store.count(f"scim-rate:{client.name}", _WINDOW) > client.rate:
