@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, or_, select, union_all, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -154,12 +154,12 @@ class ScimUsers:
         wanted = list(group_ids)
         columns = (member.c.group_id, subgroup.c.group_id)
         counts = [select(one, func.count()).where(one.in_(wanted)).group_by(one) for one in columns]
+        chosen = union_all(*counts)
 
         async def work(connection: AsyncConnection) -> dict[str, int]:
             found: dict[str, int] = {}
-            for chosen in counts:
-                for group_id, number in await connection.execute(chosen):
-                    found[group_id] = found.get(group_id, 0) + number
+            for group_id, number in await connection.execute(chosen):
+                found[group_id] = found.get(group_id, 0) + number
             return found
 
         return await self._database.read(work)
