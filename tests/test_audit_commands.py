@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from sidecar.core.audit import Event
-from sidecar.core.audit_export import cef, csv_row, ocsf
+from sidecar.core.audit_export import COLUMNS, cef, csv_row, ocsf
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.chaining import Anchoring
 from sidecar.telemetry.sinks import FileSink
@@ -102,6 +104,63 @@ def test_export_speaks_the_dialects_of_others(file: Path, tmp_path: Path) -> Non
     assert all(event["type_uid"] == event["class_uid"] * 100 + event["activity_id"] for event in events)
     assert events[1]["status_id"] == 2
     assert events[1]["metadata"]["correlation_uid"] == "ref0"
+
+
+@pytest.mark.parametrize("style", ["jsonl", "csv", "cef", "ocsf"])
+async def test_what_a_stranger_sends_neither_ends_an_export_nor_speaks_to_a_terminal(
+    world: World, tmp_path: Path, style: str
+) -> None:
+    running = await world()
+    await running.raw(b"GET / HTTP/1.1\r\nHost: half\xff\r\nConnection: close\r\n\r\n")
+    await running.raw(b"GET /after HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
+    running.audit()
+    with running.audit_file.open("a") as stream:
+        stream.write('{"event":"login-failed","detail":"\\u001b[2J\\u009b"}\n')
+    at = ("--file", running.audit_file)
+    target = tmp_path / style
+    result = run("audit", "export", *at, "--format", style, "--output", target)
+    assert result.exit_code == 0, result.exception
+    text = target.read_text()
+    assert r"half\udcff" in text.replace(r"\\", "\\")
+    assert "/after" in text
+    assert not set(text) & {"\x1b", "\x9b"}
+    # In a process of its own: a terminal is stricter than the runner of tests.
+    for more in ((), ("--json",)):
+        command = [sys.executable, "-m", "sidecar", "audit", "search", *map(str, at), *more]
+        surroundings = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        shown = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False, env=surroundings)
+        assert shown.returncode == 0, shown.stderr
+        assert b"/after" in shown.stdout
+
+
+FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
+@pytest.mark.parametrize("delimiter", list(",;\t|"))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1",
+        "\t=1",
+        "a;=1;b",
+        "a\t=1\tb",
+        "a|=1|b",
+        "a\n=1",
+        "a\r\n@x",
+        'a;"=1"',
+        "a; \uff1d1",
+        ";;-1",
+        'a"\n";+1',
+        "a\n\n=1",
+    ],
+)
+def test_no_cell_is_a_formula_whatever_a_spreadsheet_takes_for_its_end(text: str, delimiter: str) -> None:
+    table = io.StringIO()
+    csv.writer(table).writerows([COLUMNS, csv_row({"event": "login-failed", "username": text, "detail": text})])
+    # Where lists are separated by semicolons, as in half of Europe, quotation marks in the middle mean nothing.
+    for row in csv.reader(io.StringIO(table.getvalue(), newline=""), delimiter=delimiter):
+        for cell in row:
+            assert not cell.lstrip(' "').startswith(tuple(FORMULA)), (cell, row)
 
 
 def test_every_event_has_a_line_in_every_dialect() -> None:

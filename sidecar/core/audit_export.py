@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,8 @@ COLUMNS = (
 )  # fmt: skip
 # What a spreadsheet takes for the beginning of a formula; the last four are wide forms of the first.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# And within a cell, where it ends for one that expects semicolons, tabs or bars: quotation marks mean nothing there.
+_ANOTHER = re.compile(r'(?<=[;\t|\r\n])(?=[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20])')
 _CEF = {
     "client": "src", "host": "dhost", "path": "request", "method": "requestMethod", "username": "suser",
     "person": "suser", "subject": "suid", "session": "cs1", "rule": "cs2", "reference": "externalId",
@@ -35,13 +38,14 @@ _METHODS = {"CONNECT": 1, "DELETE": 2, "GET": 3, "HEAD": 4, "OPTIONS": 5, "POST"
 _OTHER = 99
 _SUCCESS, _FAILURE = 1, 2
 Line = Mapping[str, Any]
-# What terminals obey and what some readers take for the end of a line, as JSON escapes it; it does so itself only with
-# the first 32.
+# What terminals obey, what some readers take for the end of a line, and halves of characters, which no file can hold,
+# as JSON escapes it; it does so itself only with the first 32.
+_DIRECTIONS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 DECEIVING = {
-    code: f"\\u{code:04x}"
-    for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *_DIRECTIONS, *range(0xD800, 0xE000))
 }
 _SHOWN = {code: f"\\x{code:02x}" for code in range(32)} | DECEIVING
+_IN_CELLS = {code: text for code, text in _SHOWN.items() if chr(code) not in "\t\r\n"}
 
 
 def is_bad(line: Line) -> bool:
@@ -55,7 +59,8 @@ def csv_row(line: Line) -> list[str]:
 
 
 def harmless(cell: str) -> str:
-    """*cell* as a spreadsheet reads it as text, whatever it begins with."""
+    """*cell* as a spreadsheet reads it as text, whatever it begins with, and wherever a cell ends there."""
+    cell = _ANOTHER.sub("'", cell)
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
@@ -130,8 +135,8 @@ def _milliseconds(line: Line) -> int:
 
 def _text(value: object) -> str:
     if isinstance(value, str):
-        return value.translate(DECEIVING)
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else str(value)
+        return value.translate(_IN_CELLS)
+    return json_text(value) if isinstance(value, list | dict | bool) else str(value)
 
 
 def _cef_head(text: str) -> str:
