@@ -52,6 +52,7 @@ from sidecar.running import Sidecar
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import for_site
 from sidecar.telemetry.audit import AuditLog
+from sidecar.telemetry.audit_watch import AuditWatch
 from sidecar.upstream import Upstream
 from sidecar.upstream.cluster import complaints_about
 
@@ -210,11 +211,13 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         audit=audit,
     )
     watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
+    audit_watch = AuditWatch(audit, metrics)
 
     def complaints() -> Mapping[str, str]:
         own = {**outages.complaints(), **(break_glass.complaints(clock()) if break_glass is not None else {})}
         return {
             **lasting.complaints(),
+            **audit_watch.complaints(),
             **complaints_about(upstream.servers),
             **watch.complaints(),
             **own,
@@ -271,6 +274,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
             *([accounts.work] if accounts.database is not None else []),
             *(one.work for one in schedules),
             *watch.work,
+            audit_watch.work,
             *([doorplate.reach.watch] if doorplate.needs_watch else []),
             *_looking_on(config, store, audit, lasting, accounts, tokens, parts),
             *(signals.work if signals is not None else []),

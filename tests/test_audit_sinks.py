@@ -100,6 +100,25 @@ def test_syslog_over_tcp_counts_and_goes_on_after_a_break(tcp: socket.socket) ->
     collector.wait(1)
 
 
+def test_what_somebody_should_look_at_is_a_warning_in_syslog(tcp: socket.socket) -> None:
+    collector = Collector(tcp)
+    log = log_to(f"tcp://127.0.0.1:{tcp.getsockname()[1]}")
+    lines: list[tuple[Event, dict[str, object]]] = [
+        (Event.DECISION, {"effect": "unavailable"}),
+        (Event.LOGIN_FAILED, {"reason": "state-unknown"}),
+        (Event.TOKEN_REFUSED, {}),
+        (Event.BREAK_GLASS_USED, {"person": "ops"}),
+        (Event.DECISION, {"effect": "allow", "path": '/"effect":"deny"'}),
+        (Event.SIGNED_OUT, {}),
+    ]
+    for event, fields in lines:
+        log.record(event, fields)
+    log.close()
+    collector.wait(len(lines))
+    severities = [int(match[1]) % 8 for one in collector.messages if (match := MESSAGE.fullmatch(one))]
+    assert severities == [4, 4, 4, 4, 5, 5]
+
+
 def test_syslog_over_udp_and_a_socket(tmp_path: Path) -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
 from sidecar.cli.audit_source import FileSource, Source, is_told
-from sidecar.cli.loading import load_or_leave
+from sidecar.cli.loading import load_or_leave, show
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
+from sidecar.config.document import read_document
+from sidecar.config.loader import ConfigError
 from sidecar.config.models import Config
 from sidecar.config.values import parse_duration
 from sidecar.core.audit import Event
@@ -71,8 +73,15 @@ def _filters(command: Any) -> Any:
     return command
 
 
-def source_of(config: Path, file: Path | None, *, database: bool) -> tuple[Source, Config | None]:
-    """Where to read: *file*, or what *config* names; leaves when there is nothing."""
+def source_of(
+    config: Path, file: Path | None, *, database: bool, needs_settings: bool = False
+) -> tuple[Source, Config | None]:
+    """Where to read: *file*, or what *config* names; leaves when there is nothing.
+
+    Of a file that *config* names nothing else is read, unless one *needs_settings*: whoever looks for something has not
+    the service's secrets, and what is wrong elsewhere may be what is looked for.
+    """
+    file = file or (None if database or needs_settings else _named_file(config))
     if file is not None:
         return FileSource(file), None
     settings = load_or_leave(config, quiet=True).config
@@ -84,6 +93,17 @@ def source_of(config: Path, file: Path | None, *, database: bool) -> tuple[Sourc
     from sidecar.cli.audit_database import DatabaseSource  # noqa: PLC0415 - databases are for those who have one
 
     return DatabaseSource(settings), settings
+
+
+def _named_file(config: Path) -> Path | None:
+    try:
+        data = read_document(config).data
+    except ConfigError as error:
+        show(error.problems)
+        raise SystemExit(EXIT_PROBLEMS) from None
+    section = data.get("audit") if isinstance(data, Mapping) else None
+    path = section.get("file") if isinstance(section, Mapping) else None
+    return config.resolve().parent / path if isinstance(path, str) and path else None
 
 
 def query_of(asked: dict[str, Any]) -> Query:
@@ -201,7 +221,7 @@ def verify(
 
     Exit code 0: there is none. 1: there are some. 3: the file cannot be read.
     """
-    source, settings = source_of(config, file, database=database)
+    source, settings = source_of(config, file, database=database, needs_settings=True)
     chain = settings.audit.chain if settings is not None else None
     pem = chain.key.reveal() if chain is not None and chain.key is not None else None
     if public_key is not None:

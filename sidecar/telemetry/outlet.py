@@ -10,7 +10,7 @@ from collections import deque
 import structlog
 
 from sidecar.telemetry.chaining import Chain
-from sidecar.telemetry.sinks import FileSink, Sink, StdoutSink
+from sidecar.telemetry.sinks import Deferring, FileSink, Sink, StdoutSink
 
 _log = structlog.get_logger("audit")
 _MOST_WAITING = 100_000
@@ -55,6 +55,8 @@ class Outlet:
         self._writer: threading.Thread | None = None
         self._is_closing = False
         self._fails = False
+        # What the sink said when it took nothing.
+        self._why = ""
         # When the piece of writing that is under way began, by the monotonic clock.
         self._began: float | None = None
         self.dropped = 0
@@ -64,6 +66,14 @@ class Outlet:
         """True while the sink takes no lines: it said so, or says nothing for too long."""
         began = self._began
         return self._fails or (began is not None and time.monotonic() - began > _HANGS_AFTER)
+
+    @property
+    def complaint(self) -> str:
+        """Why lines do not arrive, and how many wait here; "" while they do."""
+        if not self.is_failing:
+            return self._sink.complaint if isinstance(self._sink, Deferring) else ""
+        why = self._why if self._fails else f"has said nothing for {_HANGS_AFTER:g} s"
+        return f"{why or 'takes nothing'}; {max(0, self._put - self._done)} lines wait"
 
     def put(self, line: bytes) -> None:
         """Take a line to be written soon; the oldest is dropped when far too many wait."""
@@ -169,6 +179,7 @@ class Outlet:
             elif fault is None and is_said:
                 _log.info("audit lines are written again", dropped=self.dropped)
             is_said = fault is not None
+            self._why = "" if fault is None else fault.strerror or type(fault).__name__
             with self._told:
                 self._fails = is_said
                 self._told.notify_all()
