@@ -233,3 +233,19 @@ async def test_why_tells_the_story_of_a_reference(world: World) -> None:
     assert [one["path"] for one in told["lines"]] == ["/admin/users"]
     assert "login-succeeded" in {one["event"] for one in told["around"]}
     assert run("why", "nothing", "--file", running.audit_file).exit_code == 1
+
+
+def test_the_story_of_somebody_who_is_known_is_not_that_of_all_who_share_the_address(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog([FileSink(path)], lambda: 1_800_000_000.0)
+    for person, reference in (("ada", "aaa"), ("grace", "bbb"), ("ada", "ccc"), ("", "ddd")):
+        said = {"effect": "deny", "reason": "no-rule", "client": "192.0.2.1", "person": person}
+        log.record(Event.DECISION, said | {"reference": reference})
+    log.close()
+
+    def around(reference: str) -> list[str]:
+        told = json.loads(run("why", reference, "--file", path, "--json").output)
+        return [line["reference"] for line in told["around"]]
+
+    assert around("aaa") == ["ccc"]
+    assert around("ddd") == ["aaa", "bbb", "ccc"]

@@ -29,6 +29,8 @@ from sidecar.telemetry.chaining import verifier
 from sidecar.telemetry.reading import Line, Query, raw_lines
 
 _EXPLAINED = ("event", "effect", "reason", "method", "path", "person", "username", "account", "client", "reference")
+# What people read; a file that was converted has a finding on every line.
+_MOST_FINDINGS = 200
 _BRIEF = ("event", "person", "client", "path", "reason", "reference", "session", "text")
 
 
@@ -245,15 +247,19 @@ def verify(
         counts = {"lines": check.lines, "chains": check.chains, "anchors": check.anchors}
         say_json({"whole": not problems, **counts, "findings": told})
     else:
-        for one in findings:
+        for one in findings[:_MOST_FINDINGS]:
             complain(": ".join(filter(None, (one.where, one.says))), "red" if one.kind == "problem" else "yellow")
-        verdict = f"{len(problems)} problems" if problems else "whole"
-        say(
-            f"{verdict}: {check.lines} lines in {check.chains} chains with {check.anchors} anchors",
-            "" if problems else "green",
-        )
+        if len(findings) > _MOST_FINDINGS:
+            complain(f"and {len(findings) - _MOST_FINDINGS} more: --json tells them all")
+        verdict = _counted(len(problems), "problem") if problems else "whole"
+        found = f"{_counted(check.lines, 'line')} in {_counted(check.chains, 'chain')}"
+        say(f"{verdict}: {found} with {_counted(check.anchors, 'anchor')}", "" if problems else "green")
     if problems:
         raise SystemExit(EXIT_PROBLEMS)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _pruned(settings: Config | None) -> float | None:

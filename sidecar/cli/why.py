@@ -52,7 +52,7 @@ def why(reference: str, config: Path, file: Path | None, *, as_json: bool) -> No
         say(f"More about `{reason.value}`, for operators: docs/reasons.md")
     if near:
         say()
-        say("Around it, of the same session, person or address:")
+        say("Around it, of the same session or person, or else address:")
         for line in near:
             say(f"  {told(line)}", "red" if is_bad(line) else "")
 
