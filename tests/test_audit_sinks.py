@@ -25,6 +25,9 @@ from tests.world import World, until
 # RFC 5424, section 6: <PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID SD MSG.
 MESSAGE = re.compile(rb"<(\d+)>1 (\S+) (\S+) (\S+) (\d+) (\S+) - (.*)", re.DOTALL)
 
+# As syslog(3) writes to /dev/log, which is what journald and rsyslog read there: <PRI>Mmm dd hh:mm:ss TAG[PID]: MSG.
+LOCAL = re.compile(rb"<(\d+)>([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d) (sidecar)\[(\d+)\]: (.*)", re.DOTALL)
+
 
 def clock() -> float:
     return 1_800_000_000.25
@@ -133,8 +136,9 @@ def test_syslog_over_udp_and_a_socket(tmp_path: Path) -> None:
             log.record(Event.SIGNED_OUT, {"session": "s"})
             log.close()
             collector.wait(2)
-            assert MESSAGE.fullmatch(collector.messages[0])
-            assert json.loads(MESSAGE.fullmatch(collector.messages[1])[7])["event"] == "signed-out"  # type: ignore[index]
+            kind = MESSAGE if door is udp else LOCAL
+            assert kind.fullmatch(collector.messages[0])
+            assert json.loads(kind.fullmatch(collector.messages[1])[7])["event"] == "signed-out"  # type: ignore[index]
             door.shutdown(socket.SHUT_RDWR) if door is unix else None
 
 

@@ -97,7 +97,7 @@ class Rotation(Section):
 
 
 class Syslog(Section):
-    """A syslog server (RFC 5424)."""
+    """A syslog server (RFC 5424), or the socket of the one of this machine."""
 
     url: Text = Field(description="tls://host:6514, tcp://host:601, udp://host:514 or unix:///dev/log")
     facility: Facility = Field("audit", description="facility of the messages")

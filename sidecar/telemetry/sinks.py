@@ -166,7 +166,9 @@ class StdoutSink:
 
 
 class SyslogSink:
-    """Sends each line as a message of RFC 5424: by UDP (RFC 5426), TCP (RFC 6587, counted), TLS (RFC 5425) or a socket.
+    """Sends each line as a message of RFC 5424: by UDP (RFC 5426), TCP (RFC 6587, counted) or TLS (RFC 5425).
+
+    Who listens at a socket of this machine (journald, rsyslog) expects what syslog(3) of the C library writes.
 
     What a server received and did not keep is not known to the sender: over UDP never, over TCP at its restart.
     """
@@ -239,11 +241,14 @@ class SyslogSink:
 
     def _message(self, line: bytes) -> bytes:
         found = _EVENT.match(line)
-        time, event = (found[1], found[2]) if found else (b"-", b"-")
+        stamp, event = (found[1], found[2]) if found else (b"-", b"-")
         is_bad = event.endswith(_ENDINGS) or event.decode() in GRAVE or any(effect in line for effect in _EFFECTS)
         severity = _WARNING if is_bad else _NOTICE
+        if self._kind == "unix":
+            when = time.strftime("%b %e %H:%M:%S")
+            return f"<{self._priority + severity}>{when} sidecar[{os.getpid()}]: ".encode() + line
         head = f"<{self._priority + severity}>1 ", f" {self._host} sidecar {os.getpid()} "
-        return head[0].encode() + time + head[1].encode() + event[:32] + b" - " + line
+        return head[0].encode() + stamp + head[1].encode() + event[:32] + b" - " + line
 
     def close(self) -> None:
         """Let go of the connection."""
