@@ -227,6 +227,21 @@ async def test_audit_lines_that_go_nowhere_or_cannot_be_written(
     assert one(await examined(tmp_path, changes, "audit-sink"), "audit-sink").severity is FAILURE
 
 
+async def test_a_directory_that_cannot_be_read_fails_also_where_nothing_else_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "broken.db").write_text("this is no database" * 100)
+    environment = {"DIRECTORY_URL": f"sqlite:///{tmp_path}/broken.db", "USERS_DB": users_table(tmp_path / "users.db")}
+    found = await examined(tmp_path, accounts(tmp_path), "directory", **environment)
+    assert one(found, "connection", "directory").severity is FAILURE
+
+
+async def test_a_redis_that_refuses_us_is_not_said_to_be_silent(tmp_path: Path, redis_servers: RedisServers) -> None:
+    server = redis_servers(acl=AclUser("app", "right", "~sidecar:* &* +@all"))
+    url = f"redis://app:wrong-one@127.0.0.1:{server.port}/0"
+    found = await examined(tmp_path, REDIS, "redis", "clock", REDIS_URL=url)
+    assert "the user or the password is wrong or missing" in one(found, "redis-version").seen
+    assert "the user or the password is wrong or missing" in one(found, "clock", "sessions").seen
+
+
 async def test_receivers_of_audit_lines_are_reached(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         there = door.getsockname()[1]

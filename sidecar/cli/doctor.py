@@ -73,7 +73,10 @@ def _examined(config: Path, only: Sequence[str], skip: Sequence[str], bar: Bar) 
     try:
         loaded = load(config, environment=os.environ, filters=FILTERS)
     except ConfigError as error:
-        return [_problem(one) for one in error.problems]
+        subject = CATALOGUE["configuration"]
+        unseen = "nothing else can be looked at before what is wrong in the configuration is corrected"
+        skipped = Finding("configuration", Severity.SKIPPED, "", unseen, subject.why)
+        return [*(_problem(one) for one in error.problems), skipped]
     patient = Patient(loaded.config, read_document(config), loaded.warnings)
     loop = asyncio.new_event_loop()
     try:

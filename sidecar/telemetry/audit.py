@@ -54,10 +54,11 @@ class AuditLog:
         *policy* says what becomes of personal data; *wanted*, for each sink, which events it takes: all when left out.
         *names* are what the sinks are called in the configuration.
         """
-        self._outlets = [
-            Outlet(sink, None if anchoring is None else Chain(anchoring, clock, sink.place)) for sink in sinks
-        ]
         self._names = names or tuple(str(number) for number in range(len(sinks)))
+        self._outlets = [
+            Outlet(sink, None if anchoring is None else Chain(anchoring, clock, sink.place), name)
+            for name, sink in zip(self._names, sinks, strict=True)
+        ]
         takes = zip(self._outlets, wanted or (EVERY,) * len(sinks), strict=True)
         self._takers = _takers(list(takes))
         # Lines that are not worded yet: their form, when (epoch seconds), and what goes into their holes.

@@ -31,8 +31,9 @@ _HANGS_AFTER = 20.0
 class Outlet:
     """Writes lines to one sink from a thread of its own, in order, so that a full disk or pipe stops nobody."""
 
-    def __init__(self, sink: Sink, chain: Chain | None = None) -> None:
-        """Write to *sink*, as links of *chain*; the thread begins with the first line."""
+    def __init__(self, sink: Sink, chain: Chain | None = None, name: str = "") -> None:
+        """Write to *sink*, as links of *chain*; the thread begins with the first line. *name* is for the log."""
+        self._name = name
         self._sink = sink
         self._chain = chain
         self._is_file = isinstance(sink, FileSink | StdoutSink)
@@ -157,7 +158,7 @@ class Outlet:
             self._end()
             self._sink.close()
         if self._done < self._put:
-            _log.error("audit lines are lost", lines=self._put - self._done)
+            _log.error("audit lines are lost", sink=self._name, lines=self._put - self._done)
 
     def _end(self) -> None:
         """Write the last anchor, so that nobody can cut off what stands before it."""
@@ -166,7 +167,7 @@ class Outlet:
             while last:
                 last = last[self._sink.write(last) :]
         except OSError as error:
-            _log.error("the last anchor of the audit lines is lost", error=error.strerror)
+            _log.error("the last anchor of the audit lines is lost", sink=self._name, error=error.strerror)
 
     def _work(self) -> None:
         is_said = False
@@ -175,9 +176,9 @@ class Outlet:
             self._wake.clear()
             fault = self._write_all()
             if fault is not None and not is_said:
-                _log.error("audit lines cannot be written, they are kept", error=fault.strerror)
+                _log.error("audit lines cannot be written, they are kept", sink=self._name, error=fault.strerror)
             elif fault is None and is_said:
-                _log.info("audit lines are written again", dropped=self.dropped)
+                _log.info("audit lines are written again", sink=self._name, dropped=self.dropped)
             is_said = fault is not None
             self._why = "" if fault is None else fault.strerror or type(fault).__name__
             with self._told:
