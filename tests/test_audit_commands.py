@@ -94,6 +94,11 @@ def test_who_looks_for_a_line_needs_neither_secrets_nor_a_configuration_without_
     assert "config.yaml:" in run("audit", "search", config).output
 
 
+def test_the_help_fits_a_screen() -> None:
+    for command in (("audit", "search"), ("audit", "tail"), ("audit", "export"), ("why",)):
+        assert all(len(line) <= 100 for line in run(*command, "--help").output.splitlines()), command
+
+
 def test_search_reads_well(file: Path) -> None:
     output = run("audit", "search", "--file", file, "--reference", "ref1").output
     assert (

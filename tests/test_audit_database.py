@@ -338,6 +338,7 @@ def test_commands_read_in_the_database(folder: Path) -> None:
         re.sub(r"(?m)^  database: .*$", "  stdout: true", (folder / "config.yaml").read_text())
     )
     assert audit(folder, "search", "--database").exit_code == 2
+    assert CliRunner().invoke(main, ["why", "ref", str(folder / "config.yaml"), "--database"]).exit_code == 2
 
 
 def test_a_sink_gets_the_events_that_it_is_for() -> None:

@@ -58,7 +58,11 @@ def _filters(command: Any) -> Any:
     for option in reversed(
         (
             click.option(
-                "--event", multiple=True, type=click.Choice([event.value for event in Event]), help="Only these events."
+                "--event",
+                multiple=True,
+                type=click.Choice([event.value for event in Event]),
+                metavar="EVENT",
+                help="Only this event, such as login-failed; may be repeated. docs/audit.md lists them.",
             ),
             click.option("--person", help="Name, subject or id of a person, or their account."),
             click.option("--client", help="Address of the client."),
@@ -143,7 +147,7 @@ def search(config: Path, file: Path | None, limit: int, *, database: bool, as_js
     sidecar audit search --person alice --since 7d config.yaml
     sidecar audit search --event decision --reason no-rule --json
 
-    Exit code 0: there are some. 1: there are none.
+    Exit code 0: there are some. 1: there are none. 3: they cannot be read.
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     wanted = query_of(asked)
     found = source_of(config, file, database=database)[0].newest(wanted, limit)
