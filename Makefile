@@ -12,7 +12,7 @@ BARE := .cache/bench/environment
 # What `make test` runs once more with compiled modules, and on the event loop that all run on; `make test-compiled PYTEST=tests` runs everything so.
 TESTS_OF_COMPILED := $(filter-out %_variants.py,$(wildcard tests/test_express*.py tests/test_upstream_*.py tests/test_audit_*.py tests/test_attacks_*.py)) \
   tests/test_proxying.py tests/test_policy.py tests/test_paths.py tests/test_rulebook.py tests/test_regulars.py tests/test_limits.py \
-  tests/test_headers.py tests/test_listening.py tests/test_forwarding.py tests/test_forward_auth.py tests/test_journey.py tests/test_compiled.py
+  tests/test_headers.py tests/test_listening.py tests/test_forwarding.py tests/test_forward_auth.py tests/test_questions.py tests/test_journey.py tests/test_compiled.py
 PYTEST ?=
 # What failed, in whichever half, said once more at the end.
 FAILED := $(CURDIR)/.cache/failed-tests

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import audit, decide, kinds, latency, sessions, small, sockets, start, transfer
+from bench import audit, decide, kinds, latency, questions, sessions, small, sockets, start, transfer
 from bench.peers import Surroundings
 from bench.report import Report
 
@@ -16,6 +16,7 @@ RESULTS = Path(__file__).parent / "results.md"
 SCENARIOS: Mapping[str, Callable[[Surroundings, Report], None]] = {
     "small": small.measure,
     "kinds": kinds.measure,
+    "questions": questions.measure,
     "latency": latency.measure,
     "transfer": transfer.measure,
     "sockets": sockets.measure,

@@ -22,22 +22,24 @@ local threads = {}
 function setup(thread) table.insert(threads, thread) end
 function init(args)
   pause, method, own, size, habits = tonumber(args[1]) or 0, args[2], args[3], tonumber(args[4]), tonumber(args[5])
+  before = args[6]
   strange, number = 0, math.random(1e6)
 end
 cookies = {%s}
 -- Never the same address twice: nobody shall answer out of what it remembers.
 function request()
   number = number + 1
-  if own ~= "" then wrk.headers[own] = number end
+  if own ~= "" then wrk.headers[own] = before .. number end
   if #cookies > 0 then
     local who = math.random(#cookies)
     wrk.headers["Cookie"] = cookies[who]
     wrk.headers["User-Agent"] = "bench " .. math.random(habits)
   end
   local body = size > 0 and string.rep("x", size - number %% 10) or nil
-  return wrk.format(method, wrk.path .. "?of=" .. number, nil, body)
+  local path = before == "" and wrk.path .. "?of=" .. number or wrk.path
+  return wrk.format(method, path, nil, body)
 end
-function response(status) if status ~= 200 then strange = strange + 1 end end
+function response(status) if status ~= 200 and status ~= 202 then strange = strange + 1 end end
 %s
 function done(summary, latency, requests)
   local strange = 0
@@ -56,6 +58,7 @@ _PACED = "function delay() return math.random(0, 2 * pause) end"
 class Shape:
     """What requests look like: *own* names a header line whose value differs each time; *size* is a body's, in bytes.
 
+    Where its value begins with a path, *before*, that is what differs, and the address is always the same: a question.
     They come from whoever is called in *cookies*, each with so many *habits* of writing header lines, at random.
     """
 
@@ -64,6 +67,7 @@ class Shape:
     size: int = 0
     cookies: tuple[str, ...] = ()
     habits: int = 1
+    before: str = ""
 
 
 ORDINARY = Shape()
@@ -71,7 +75,7 @@ ORDINARY = Shape()
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of wrk saw; latencies in milliseconds, ``bad`` counts answers other than 200 and lost ones."""
+    """What one run of wrk saw; latencies in milliseconds, ``bad`` counts answers other than 200 (202) and lost ones."""
 
     requests: int
     seconds: float
@@ -103,7 +107,7 @@ def wrk(
     words = [find_program("wrk"), "-t1", f"-c{connections}", f"-d{round(seconds)}s", "-s", str(script)]
     for name, value in lines.items():
         words += ["-H", f"{name}: {value}"]
-    words += [url, "--", str(pause), shape.method, shape.own, str(shape.size), str(shape.habits)]
+    words += [url, "--", str(pause), shape.method, shape.own, str(shape.size), str(shape.habits), shape.before]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     script.unlink()
     folder.rmdir()

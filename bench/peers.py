@@ -105,10 +105,10 @@ def _start_oauth2_proxy(place: Place) -> Server:
     return Server("oauth2-proxy", command, answers=lambda: listens(place.port))
 
 
-def start_sidecar(place: Place, events: str = "") -> Server:
-    """Start the sidecar; *events* are the audit lines that it writes."""
+def start_sidecar(place: Place, events: str = "", more: str = "") -> Server:
+    """Start the sidecar; *events* are the audit lines that it writes, *more* stands in its configuration."""
     file = place.folder / "config.yaml"
-    file.write_text(configs.sidecar(place, events))
+    file.write_text(configs.sidecar(place, events) + more)
     command = [python(), "-m", "sidecar", "run", str(file)]
     environment = {**configs.sidecar_environment(place), "PYTHONPATH": str(ROOT)}
     return Server("sidecar", command, answers=lambda: listens(place.port), environment=environment)
@@ -298,6 +298,11 @@ class Surroundings:
         """Start a sidecar that writes no audit lines about decisions."""
         kind = replace(KINDS[1], start=partial(start_sidecar, events='"!decision"'))
         return self._peer(kind, self.place())
+
+    def for_front_proxies(self) -> Peer:
+        """Start a sidecar that front proxies on this machine may ask."""
+        more = "forward_auth: {dialect: nginx, from: [127.0.0.1]}\n"
+        return self._peer(replace(KINDS[1], start=partial(start_sidecar, more=more)), self.place())
 
     def end(self, peers: list[Peer]) -> None:
         """Stop *peers*."""

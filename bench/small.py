@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.load import ORDINARY, Load, Shape, wrk
+from bench.load import HEADERS, ORDINARY, Load, Shape, wrk
 from bench.peers import BARE, SIDECAR, Peer, Surroundings
 from bench.report import Report, Table
 
@@ -33,6 +33,8 @@ class Runs:
     shape: Shape = ORDINARY
     connections: int = _CONNECTIONS
     label: str = ""
+    page: str = _PAGE
+    headers: Mapping[str, str] = field(default_factory=lambda: HEADERS)
     loads: list[Load] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
     stores: list[float] = field(default_factory=list)
@@ -65,9 +67,9 @@ class Runs:
 
 def turn(here: Surroundings, runs: Runs, seconds: float) -> None:
     """Ask for some seconds, and add what it cost. Raises RuntimeError when an answer was not 200."""
-    processes, url = runs.peer.processes, runs.peer.place.url + _PAGE
+    processes, url = runs.peer.processes, runs.peer.place.url + runs.page
     before, store = processes.seconds(), here.redis_processes.seconds()
-    load = wrk(url, runs.peer.cookie, seconds, runs.connections, shape=runs.shape)
+    load = wrk(url, runs.peer.cookie, seconds, runs.connections, shape=runs.shape, headers=runs.headers)
     if load.bad or not load.requests:
         message = f"{runs.name}: {load.bad} of {load.requests} answers were not 200"
         raise RuntimeError(message)
@@ -103,9 +105,9 @@ def measure(here: Surroundings, report: Report) -> None:
         "load and application run on the same cores, so throughput is what is left of them. Every peer but the bare "
         "one has a session of a real sign-in and writes a line for each request."
     )
-    report.tables.append(_table("Small requests", about, reads))
+    report.tables.append(table("Small requests", about, reads))
     about = f"As above, but by POST, with a body of about {_FORM.size} bytes."
-    report.tables.append(_table("Small requests with a body", about, writes))
+    report.tables.append(table("Small requests with a body", about, writes))
     _judge(reads, report)
 
 
@@ -114,7 +116,8 @@ def ratio(one: Runs, other: Runs) -> float:
     return statistics.median(a / b for a, b in zip(one.costs, other.costs, strict=True))
 
 
-def _table(title: str, about: str, every: Sequence[Runs]) -> Table:
+def table(title: str, about: str, every: Sequence[Runs]) -> Table:
+    """What they cost, the sidecar beside each of the others."""
     ours = next(runs for runs in every if runs.name == SIDECAR)
     rows = [
         (

@@ -47,6 +47,7 @@ from sidecar.portal.opening import Entrance, doorplate_of, open_break_glass
 from sidecar.portal.outages import Outages
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site, site_of
+from sidecar.questions import Questions
 from sidecar.recording import open_keeping, open_recording
 from sidecar.running import Sidecar
 from sidecar.sessions.keeper import SessionKeeper
@@ -58,6 +59,8 @@ from sidecar.upstream.cluster import complaints_about
 
 if TYPE_CHECKING:
     from sidecar.console.console import Console
+    from sidecar.logins.saml.login import SamlSignIn
+    from sidecar.logins.saml.parties import ProviderMetadata
     from sidecar.sessions.store import Store
     from sidecar.telemetry.tracing import Tracing
     from sidecar.tokens import TokenAuthenticator
@@ -210,8 +213,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         answers=answers,
         audit=audit,
     )
-    watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
-    audit_watch = AuditWatch(audit, metrics)
+    watch, audit_watch = MetadataWatch(_described(saml_logins), metrics), AuditWatch(audit, metrics)
 
     def complaints() -> Mapping[str, str]:
         own = {**outages.complaints(), **(break_glass.complaints(clock()) if break_glass is not None else {})}
@@ -246,6 +248,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         certificates=config.certificates,
     )
     limits = lasting.keep("limits", marks.of("limits"), lambda: Limits(config.limits))
+    desk = _forward_auth(config, site, arrival, gate, answers)
     front = Front(
         arrival=arrival,
         portal=portal,
@@ -259,7 +262,8 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         scim=scim,
         signals=signals.server if signals is not None else None,
         must_audit=config.audit.on_failure == "refuse",
-        forward_auth=_forward_auth(config, site, arrival, gate, answers),
+        forward_auth=desk,
+        questions=Questions(desk, arrival, limits) if desk is not None else None,
         tracing=_tracing(config, parts),
     )
     return Sidecar(
@@ -289,6 +293,10 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         audit_share=audit_share,
         console=await _console(config, store, keeper, condition, audit, parts, lasting),
     )
+
+
+def _described(logins: Mapping[str, SamlSignIn]) -> Mapping[str, ProviderMetadata]:
+    return {name: login.metadata for name, login in logins.items()}
 
 
 def _gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:

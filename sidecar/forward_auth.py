@@ -25,6 +25,7 @@ _PAGE = "auth"
 _WHOLE = "auth/answer"
 # What the application gets in the place of what the browser sent: without our cookies, and without our tokens.
 _GIVEN_BACK = ("cookie", "authorization")
+_OURS = {"Server": "sidecar", "Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +46,20 @@ class ForwardAuth:
     takes_unix: bool
     managed: frozenset[str]
 
+    @property
+    def page(self) -> str:
+        """Where the questions go to."""
+        return self.site.path(_PAGE)
+
     def owns(self, target: Target) -> bool:
         """True for a question. As it is written, since front proxies keep strangers away from it by the letter."""
         path = target.raw.partition("?")[0]
         if not self.dialect.uri:
-            return path.startswith(f"{self.site.path(_PAGE)}/")
-        return path == self.site.path(_PAGE) or self._is_whole(target)
+            return path.startswith(f"{self.page}/")
+        return path == self.page or self.wants_whole(target)
 
-    def _is_whole(self, target: Target) -> bool:
+    def wants_whole(self, target: Target) -> bool:
+        """True for the second question about a request, for the whole of an answer that lets nobody pass."""
         return self.dialect.takes_three and target.raw == self.site.path(_WHOLE)
 
     def told(self, request: web.BaseRequest, visit: Visit, target: Target) -> tuple[Visit, Target]:
@@ -66,10 +73,10 @@ class ForwardAuth:
             host=host,
             client=self._client(request),
             scheme=told_scheme(request.headers.get("X-Forwarded-Proto", "")),
-            wants_page=wants_page(method, request.headers) and not _is_handshake(request),
-            reference=self._reference(request, visit) if self._is_whole(target) else visit.reference,
+            wants_page=wants_page(method, request.headers) and not is_handshake(request),
+            reference=self._reference(request, visit) if self.wants_whole(target) else visit.reference,
         )
-        raw = _one(request, self.dialect.uri) if self.dialect.uri else target.raw.removeprefix(self.site.path(_PAGE))
+        raw = _one(request, self.dialect.uri) if self.dialect.uri else target.raw.removeprefix(self.page)
         asked = self.arrival.read(method, raw)
         if asked.authority:
             raise Refused(Reason.TARGET_INVALID, 400, "the front proxy names an address where a path belongs")
@@ -96,27 +103,30 @@ class ForwardAuth:
         first = request.headers.get("X-Sidecar-Reference", "")
         return first if is_reference(first) else visit.reference
 
-    def counts(self, target: Target) -> bool:
-        """False for the second question about a request, whose token has been counted by the first."""
-        return not self._is_whole(target)
-
     async def decide(
         self, request: web.BaseRequest, visit: Visit, asked: Target, target: Target, now: float
     ) -> web.Response:
         """Answer the question at *target* about what was *asked* for. Raises Refused and Unavailable."""
-        names = [name for name, _ in request.raw_headers]
-        refuse_misleading(names, self.gate.plan.incoming, self.managed, self.dialect)
+        self.refuse_misleading(request)
         decision, lines = await self._judged(request, visit, asked, now)
         if isinstance(lines, web.Response):
             return self.refusal(visit, target, lines)
-        if self._is_whole(target):
+        if self.wants_whole(target):
             raise Unavailable(Reason.INTERNAL, f"asked for a refusal, but it may pass: {decision.rule}")
-        return self._pass(request, lines)
+        answer = web.Response(status=200)
+        for name, value in self.told_back(self.given_back(request), lines):
+            answer.headers.add(name, value)
+        return answer
+
+    def refuse_misleading(self, request: web.BaseRequest) -> None:
+        """Raise Refused(HEADERS_INVALID, 400) for what would get past the front proxy to the application."""
+        names = [name for name, _ in request.raw_headers]
+        refuse_misleading(names, self.gate.plan.incoming, self.managed, self.dialect)
 
     async def _judged(
         self, request: web.BaseRequest, visit: Visit, asked: Target, now: float
     ) -> tuple[Decision, Sequence[Line] | web.Response]:
-        admitted = None if visit.authorization else self.gate.admit(visit, now)
+        admitted = self.gate.admit(visit, now)
         if admitted is not None:
             self.gate.audit.fill(self.gate.words(admitted, visit), now, visit.path, visit.reference)
             self._refuse_foreign(request)
@@ -128,7 +138,7 @@ class ForwardAuth:
         return decision, await self.gate.identity_lines(caller, now) if caller else ()
 
     def _refuse_foreign(self, request: web.BaseRequest) -> None:
-        if _is_handshake(request):
+        if is_handshake(request):
             self.gate.refuse_foreign_websocket(request.headers.get("Origin"))
 
     def _turned_away(self, visit: Visit, asked: Target, decision: Decision, caller: Caller | None) -> web.Response:
@@ -148,42 +158,39 @@ class ForwardAuth:
 
     def refusal(self, visit: Visit, target: Target, answer: web.Response) -> web.Response:
         """*answer*, which lets nobody pass, as the front proxy understands it."""
-        if not self.dialect.takes_three or self._is_whole(target):
+        if not self.dialect.takes_three or self.wants_whole(target):
             return answer
         is_challenge = answer.status in (302, 401)
         short = web.Response(status=401 if is_challenge else 403)
         for name in ("WWW-Authenticate", "Location"):
             if name in answer.headers:
                 short.headers[name] = answer.headers[name]
-        return _ours(short, visit.reference)
+        short.headers.update({**_OURS, "X-Sidecar-Reference": visit.reference})
+        return short
 
-    def _pass(self, request: web.BaseRequest, lines: Sequence[Line]) -> web.Response:
-        """Let it pass, with all that the application is told; what is left out has to be taken out of the request."""
-        kept = [
-            line for line in self.gate.plan.incoming.incoming(request.raw_headers) if line[0].lower() in _GIVEN_BACK
-        ]
-        told = [*kept, *self.gate.plan.always, *lines]
-        answer = web.Response(status=200)
+    def given_back(self, request: web.BaseRequest) -> list[Line]:
+        """What the application gets in the place of what *request* brought: without our cookies and tokens."""
+        kept = self.gate.plan.incoming.incoming(request.raw_headers)
+        return [line for line in kept if line[0].lower() in _GIVEN_BACK]
+
+    def told_back(self, given_back: Sequence[Line], lines: Sequence[Line]) -> list[Line]:
+        """Header lines of the answer that lets somebody pass, with all that the application is told.
+
+        What is left out has to be taken out of the request. Raises Refused(HEADER_VALUE, 403).
+        """
+        told = [*given_back, *self.gate.plan.always, *lines]
         for name, value in told:
             if not _is_text(value):
                 raise Refused(Reason.HEADER_VALUE, 403, f"{name}: only UTF-8 can be handed to a front proxy")
-            answer.headers.add(name, value)
         if self.dialect.wants_all:
-            answer.headers.update(dict.fromkeys(self._absent(told), ""))
+            told += [(name, "") for name in self._absent(told)]
         if self.dialect.names_removals:
-            answer.headers["X-Envoy-Auth-Headers-To-Remove"] = ",".join(self._absent(told))
-        return _ours(answer)
+            told.append(("X-Envoy-Auth-Headers-To-Remove", ",".join(self._absent(told))))
+        return [*told, *_OURS.items()]
 
     def _absent(self, told: Iterable[Line]) -> Iterable[str]:
         there = {name.lower() for name, _ in told}
         return sorted({*self.managed, *_GIVEN_BACK} - there)
-
-
-def _ours(answer: web.Response, reference: str = "") -> web.Response:
-    answer.headers.update({"Server": "sidecar", "Cache-Control": "no-store"})
-    if reference:
-        answer.headers["X-Sidecar-Reference"] = reference
-    return answer
 
 
 def _one(request: web.BaseRequest, name: str) -> str:
@@ -194,7 +201,8 @@ def _one(request: web.BaseRequest, name: str) -> str:
     return values[0]
 
 
-def _is_handshake(request: web.BaseRequest) -> bool:
+def is_handshake(request: web.BaseRequest) -> bool:
+    """True for the handshake of a WebSocket."""
     # Upgrade is between a proxy and its client (RFC 9110, 7.6.1); the key of RFC 6455, 4.1 travels on.
     return "Sec-WebSocket-Key" in request.headers or "Upgrade" in request.headers
 

@@ -46,6 +46,16 @@ class ShortWay(Protocol):
         """Send *data*, whose header lines came before from *origin*."""
 
 
+class QuickAnswers(Protocol):
+    """Answers ordinary questions of front proxies without a task, as ``Questions`` does."""
+
+    def first(self, request: web.BaseRequest, seen: Seen | None, now: float) -> bytes | None:
+        """Answer *request*; None when it is no question, or takes a task."""
+
+    def again(self, data: bytes, origin: Whence, now: float) -> bytes | None:
+        """Answer *data*, whose header lines came before from *origin*."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Front:
     """The outermost handler: nothing gets past it unanswered."""
@@ -64,6 +74,7 @@ class Front:
     # Nothing is done that could not be written down.
     must_audit: bool = False
     forward_auth: ForwardAuth | None = None
+    questions: QuickAnswers | None = None
     tracing: Tracing | None = None
     # What is under way: in tasks, and without one.
     _tasks: set[asyncio.Task[Any] | None] = field(default_factory=set)
@@ -81,26 +92,35 @@ class Front:
             span.note({"http.response.status_code": answer.status})
             return answer
 
-    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | None:
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | bytes | None:
         """Send an ordinary request on its way at once; None when it is not, or not now: then ``handle`` has it.
 
-        *client* is told when the trip may ``arrive``. *seen* is what the header lines are known by from now on.
+        *client* is told when the trip may ``arrive``; a front proxy's question is answered at once instead. *seen* is
+        what the header lines are known by from now on.
         """
         if self._must_not or (self.tracing is not None and self.tracing.takes(client, request)):
             return None
         began = self.clock()
         try:
+            if self.questions is not None and not client.writing_paused:
+                answer = self.questions.first(request, seen, began)
+                if answer is not None:
+                    return self._at_once(client, answer, began)
             sent = self.express.depart(client, request, seen, began)
         except Exception:  # noqa: BLE001 - whatever it trips over or refuses, the gate does, too, and answers
             return None
         return None if sent is None else self._trip(client, sent, began)
 
-    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | None:
+    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | bytes | None:
         """As ``depart`` for a whole request whose header lines came before from the same *origin*."""
         if self._must_not or (self.tracing is not None and self.tracing.draws(client, data)):
             return None
         began = self.clock()
         try:
+            if self.questions is not None and not client.writing_paused:
+                answer = self.questions.again(data, origin, began)
+                if answer is not None:
+                    return self._at_once(client, answer, began)
             sent = self.express.again(client, data, origin, began)
         except Exception:  # noqa: BLE001 - as above
             return None
@@ -117,6 +137,14 @@ class Front:
         if self.tracing is not None:
             self.tracing.forget(client)
         return Trip(self, *sent, began)
+
+    def _at_once(self, client: Client, answer: bytes, began: float) -> bytes:
+        if self.tracing is not None:
+            self.tracing.forget(client)
+        self.metrics.began()
+        self.metrics.became("answered", "2xx")
+        self.metrics.ended(max(0.0, self.clock() - began))
+        return answer
 
     async def quiet(self) -> None:
         """Wait until nothing is under way here; to be called when nothing new comes any more."""
@@ -207,7 +235,8 @@ class Front:
             self.limits.request(visit, now)
             answer = await desk.decide(request, visit, asked, target, now)
         except Refused as refused:
-            if refused.is_bad_token and desk.counts(target):
+            # The first of two questions about a request has counted its token.
+            if refused.is_bad_token and not desk.wants_whole(target):
                 self.limits.bad_token(visit, now)
             return desk.refusal(visit, target, self._refused(visit, refused))
         except Unavailable as unavailable:

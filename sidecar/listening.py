@@ -19,7 +19,8 @@ from aiohttp import web
 from sidecar.arrival import Seen, Whence
 from sidecar.config.service import Server, ServerTls
 from sidecar.doorway import Doorway
-from sidecar.serving import Departures, Handler, HttpServer, Trip, server_of, trip_of
+from sidecar.serving import Handler, HttpServer, server_of, trip_of
+from sidecar.trips import Departures, Trip
 from sidecar.upstream import Client
 
 _log = structlog.get_logger("listening")
@@ -67,17 +68,11 @@ class SwitchedTls:
             connection.context = self.current
 
 
-class Door(Protocol):
+class Door(Departures, Protocol):
     """Where requests go: at once, or in a task."""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-
-    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | None:
-        """Send it on its way at once, None when that cannot be."""
-
-    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | None:
-        """Send one on its way whose header lines *origin* sent before, None when that cannot be."""
 
 
 class Listener:
@@ -159,12 +154,12 @@ class Listener:
             for one in sockets
         ]
 
-    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | None:
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | bytes | None:
         """Let the door send it on its way at once, while nobody is leaving."""
         # The last answers say aloud that the connection closes, which is up to the task.
         return None if self._is_draining else self._door.depart(client, request, seen)
 
-    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | None:
+    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | bytes | None:
         """As ``depart`` for one whose header lines came before."""
         return None if self._is_draining else self._door.again(client, data, origin)
 

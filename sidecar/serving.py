@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -15,35 +15,13 @@ from aiohttp.web_protocol import RequestHandler
 from sidecar.arrival import Seen, Whence, whence
 from sidecar.config.service import Server
 from sidecar.core.proxy_protocol import Announced
+from sidecar.trips import Departures, Trip
 
 _log = structlog.get_logger("serving")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _MOST_HEADERS = 200
 # Bytes of further requests that are held while one is on its way.
 _MOST_HELD = 64 * 1024
-
-
-class Trip(Protocol):
-    """A request that is on its way without a task; exactly one of the three ends it."""
-
-    def arrive(self) -> bool | None:
-        """Give the client the answer; None when ``carry_on`` has to. True when the connection may go on."""
-
-    async def carry_on(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Do the rest in a task."""
-
-    def abandon(self) -> None:
-        """Forget about it: the client has gone."""
-
-
-class Departures(Protocol):
-    """Who sends requests on their way without a task."""
-
-    def depart(self, client: _Connection, request: web.BaseRequest, seen: Seen | None) -> Trip | None:
-        """Send *request*, None when it takes a task; *seen* is how its header lines came if that is sure."""
-
-    def again(self, client: _Connection, data: bytes, origin: Whence) -> Trip | None:
-        """Send *data*, one whole request, if its header lines came before from *origin*."""
 
 
 class _Connection(RequestHandler):
@@ -222,7 +200,12 @@ class _Connection(RequestHandler):
         most = self.max_line_size
         return len(data) <= most or data.find(b"\r\n\r\n", 0, most) > 0
 
-    def _leave(self, trip: Trip) -> None:
+    def _leave(self, trip: Trip | bytes) -> None:
+        if isinstance(trip, bytes):
+            if self.transport is not None:
+                self.transport.write(trip)
+            self._arrived(stays=True)
+            return
         self._trip = trip
         self._is_away = True
         self._server.trips += 1

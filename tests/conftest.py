@@ -99,6 +99,7 @@ from joserfc.jwk import RSAKey
 
 import sidecar
 from sidecar.demo import signer
+from sidecar.directory import upgrading
 from tests.services.browser import open_browser
 from tests.services.databases import Databases
 from tests.services.keycloak import KeycloakServer
@@ -109,6 +110,7 @@ from tests.services.postgres import PostgresServer
 from tests.services.process import start_on_free_port
 from tests.services.redis import RedisServer, RedisServers
 from tests.services.saml import SamlProvider
+from tests.services.sqlite import NewFiles
 from tests.world import World, a_world
 
 if TYPE_CHECKING:
@@ -134,9 +136,9 @@ _LINES_OF_FAILED = 12
 # Tests start hundreds of processes; without compiled files each of them compiles the whole package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # To read all of the system's authorities takes 30 ms, and every sidecar does so twice or more. Without that,
-# OpenSSL looks for an authority in the folder of them when it needs one, so that the same are trusted.
+# OpenSSL looks for an authority in the folder of them when it needs one; nothing here is signed by any of them.
 if ssl.get_default_verify_paths().capath is not None:
-    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+    os.environ["SSL_CERT_FILE"] = os.devnull
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -179,6 +181,14 @@ def keys_of_demo_providers() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signer, "_new_key", next_key)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_of_new_files() -> Iterator[None]:
+    """Let the migrations make the tables of a new SQLite file once, and have those that follow made like them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upgrading, "upgrade", NewFiles(upgrading.upgrade).upgrade)
         yield
 
 

@@ -34,6 +34,13 @@ VERSIONS = Path(tables.__file__).parent / "migrations" / "versions"
 NEWEST = max(path.name for path in VERSIONS.glob("[0-9]*.py"))[:4]
 
 
+@pytest.fixture(autouse=True)
+def by_the_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here each file's tables are made by the migrations."""
+    real = upgrading.upgrade.__self__._real  # type: ignore[attr-defined]
+    monkeypatch.setattr(upgrading, "upgrade", real)
+
+
 async def revisions(url: str) -> list[str]:
     engine = create_async_engine(url)
     async with engine.connect() as connection:

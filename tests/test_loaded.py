@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sidecar.cli import _COMMANDS
 from tests.world import BASE, PROVISION, merged
 
 DATABASES, MIGRATIONS, REDIS = {"sqlalchemy", "aiosqlite"}, {"alembic", "mako"}, {"redis"}
@@ -114,6 +115,11 @@ def test_a_command_loads_no_part_that_its_configuration_does_not_name(
     claims = {"sub": "1", "preferred_username": "ada", "groups": ["wiki-admins"]}
     (house.folder / "claims.json").write_text(json.dumps(claims))
     assert house.loaded(COMMAND, *words.split()) & LARGE == needed
+
+
+def test_help_loads_nothing_that_a_command_works_with(house: House) -> None:
+    for name in sorted(set(_COMMANDS) - {"run", "demo"}):
+        assert house.loaded(COMMAND, name, "--help") & LARGE <= {"structlog", "pygments", "cryptography"}, name
 
 
 @pytest.mark.parametrize("words", ["reload", "log-level debug"])

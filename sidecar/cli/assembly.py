@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from sidecar.cli.outcomes import outcome_of
-from sidecar.cli.wire import Wire
 from sidecar.lasting import Outcome, Reload
 from sidecar.telemetry.log import set_up
+
+if TYPE_CHECKING:
+    from sidecar.cli.wire import Wire
 
 _log = structlog.get_logger("workers")
 _PATIENCE = 60.0

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from cryptography.hazmat.primitives import serialization
@@ -18,15 +18,15 @@ from sidecar import __version__
 from sidecar.cli.audit_source import FileSource, Source, is_told
 from sidecar.cli.loading import load_or_leave, show
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
-from sidecar.config.document import read_document
-from sidecar.config.loader import ConfigError
-from sidecar.config.models import Config
 from sidecar.config.values import parse_duration
 from sidecar.core.audit import Event
 from sidecar.core.audit_export import COLUMNS, cef, csv_row, is_bad, json_text, ocsf, on_one_line
 from sidecar.core.chain import Finding, Verifier
 from sidecar.telemetry.chaining import verifier
 from sidecar.telemetry.reading import Line, Query, raw_lines
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
 
 _EXPLAINED = ("event", "effect", "reason", "method", "path", "person", "username", "account", "client", "reference")
 # What people read; a file that was converted has a finding on every line.
@@ -96,12 +96,15 @@ def source_of(
     if settings.audit.database is None:
         lacking = "audit.database is not" if database else "neither audit.file nor audit.database is"
         give_up(f"{config}: {lacking} set, so there is nothing to read; name a file: --file PATH", EXIT_USAGE)
-    from sidecar.cli.audit_database import DatabaseSource  # noqa: PLC0415 - databases are for those who have one
+    from sidecar.cli.audit_database import DatabaseSource
 
     return DatabaseSource(settings), settings
 
 
 def _named_file(config: Path) -> Path | None:
+    from sidecar.config.document import read_document
+    from sidecar.config.problem import ConfigError
+
     try:
         data = read_document(config).data
     except ConfigError as error:

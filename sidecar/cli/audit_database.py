@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sidecar.cli.audit_source import SLACK, is_told
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up
-from sidecar.config.models import Config
 from sidecar.core.chain import Finding, Verifier
 from sidecar.directory.audit import AuditBook, Wanted
 from sidecar.directory.database import Database
 from sidecar.model import Unavailable
 from sidecar.telemetry.reading import Line, Query, parsed
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
 
 T = TypeVar("T")
 _POLL = 0.5

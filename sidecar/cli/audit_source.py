@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up
 from sidecar.core.audit import Event
-from sidecar.core.chain import Finding, Verifier
 from sidecar.telemetry.reading import Line, Query, files_of, follow, lines_of, parsed, raw_lines
 from sidecar.telemetry.trail import look_back
+
+if TYPE_CHECKING:
+    from sidecar.core.chain import Finding, Verifier
 
 # How long a line may have waited to be written: for a full disk, for instance.
 SLACK = 3600.0

@@ -24,7 +24,7 @@ def hash_password() -> None:
     everybody on the machine can read.
     """
     # argon2 is for those who make a hash.
-    from sidecar.portal.vetting import hashed  # noqa: PLC0415
+    from sidecar.portal.vetting import hashed
 
     if sys.stdin.isatty():
         password = click.prompt("Password", hide_input=True, confirmation_prompt="Once more", err=True)

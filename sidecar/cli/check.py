@@ -11,12 +11,10 @@ import click
 
 from sidecar.cli.loading import CONFIG, show
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, complain, say, say_json
-from sidecar.config.loader import ConfigError, Problem, load
-from sidecar.config.models import Config
-from sidecar.config.schema import schema as schema_of
-from sidecar.hooks.passwords import FILTERS
 
 if TYPE_CHECKING:
+    from sidecar.config.loader import Problem
+    from sidecar.config.models import Config
     from sidecar.probing import Finding
 
 
@@ -30,6 +28,9 @@ def check(config: Path, *, connect: bool, as_json: bool, strict: bool) -> None:
 
     Exit code 0: fine (perhaps with warnings). 1: errors. 3: something could not be reached with --connect.
     """
+    from sidecar.config.loader import ConfigError, load
+    from sidecar.hooks.passwords import FILTERS
+
     problems: tuple[Problem, ...]
     settings: Config | None = None
     try:
@@ -40,7 +41,7 @@ def check(config: Path, *, connect: bool, as_json: bool, strict: bool) -> None:
     parts: dict[str, Finding] = {}
     if connect and settings is not None:
         # Whatever can be reached speaks some protocol: two thirds of the start.
-        from sidecar.probing import probed  # noqa: PLC0415 - for those who want it reached
+        from sidecar.probing import probed
 
         parts = probed(settings)
     is_bad = settings is None or (strict and bool(problems))
@@ -80,4 +81,6 @@ def schema() -> None:
     and in the first line of the configuration:
     # yaml-language-server: $schema=sidecar.schema.json
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
+    from sidecar.config.schema import schema as schema_of
+
     say_json(schema_of())

@@ -18,7 +18,7 @@ def completion(shell: str) -> None:
     zsh:   sidecar completion zsh > a file called _sidecar in a folder of $fpath
     fish:  sidecar completion fish > ~/.config/fish/completions/sidecar.fish
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
-    from sidecar.cli import main  # noqa: PLC0415 - the group imports its commands when they are called
+    from sidecar.cli import main
 
     kind = get_completion_class(shell)
     if kind is None:

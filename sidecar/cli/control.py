@@ -11,11 +11,14 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from sidecar.cli.wire import Serve
 from sidecar.listening import bound
+
+if TYPE_CHECKING:
+    from sidecar.cli.wire import Serve
 
 _log = structlog.get_logger("control")
 _LONGEST = 64 * 1024

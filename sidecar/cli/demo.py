@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,12 +18,14 @@ from sidecar.cli.loading import show
 from sidecar.cli.run import Stop
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up, say
 from sidecar.config.loader import ConfigError, load
-from sidecar.config.models import Config
 from sidecar.demo import PEOPLE, DemoClient, settings, start
 from sidecar.hooks.passwords import FILTERS
 from sidecar.model import Unavailable
 from sidecar.portal.site import site_of
 from sidecar.telemetry.log import set_up
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
 
 
 @click.command()

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sidecar.cli.loading import CONFIG
 from sidecar.cli.progress import Bar
 from sidecar.cli.saying import EXIT_PROBLEMS, say, say_json
-from sidecar.config.document import read_document
-from sidecar.config.loader import ConfigError, load
-from sidecar.config.problem import Problem
-from sidecar.doctor.catalogue import CATALOGUE
-from sidecar.doctor.examination import NAMES, examine
 from sidecar.doctor.finding import Finding, Severity, worst
-from sidecar.doctor.patient import Patient
-from sidecar.hooks.passwords import FILTERS
-from sidecar.telemetry.log import set_up
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from sidecar.config.problem import Problem
 
 _STYLES = {Severity.OK: "green", Severity.SKIPPED: "dim", Severity.WARNING: "yellow", Severity.FAILURE: "red"}
 _COUNTED = {
@@ -30,14 +28,32 @@ _COUNTED = {
     Severity.WARNING: "to look at",
     Severity.FAILURE: "failed",
 }
-_NAME = click.Choice(NAMES)
+
+
+def _choice() -> click.Choice[str]:
+    """Names of checks, and of findings."""
+    from sidecar.doctor.examination import NAMES
+
+    return click.Choice(NAMES)
+
+
+def _known(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    choice = _choice() if value else None
+    return tuple(choice.convert(name, param, ctx) for name in value) if choice is not None else ()
+
+
+def _offered(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _choice().shell_complete(ctx, param, incomplete)
+
+
+_NAME: Mapping[str, Any] = {"multiple": True, "metavar": "NAME", "callback": _known, "shell_complete": _offered}
 
 
 @click.command()
 @CONFIG
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@click.option("--only", multiple=True, type=_NAME, metavar="NAME", help="Carry out only this check; may be repeated.")
-@click.option("--skip", multiple=True, type=_NAME, metavar="NAME", help="Leave this check out; may be repeated.")
+@click.option("--only", **_NAME, help="Carry out only this check; may be repeated.")
+@click.option("--skip", **_NAME, help="Leave this check out; may be repeated.")
 @click.option("--strict", is_flag=True, help="Treat warnings as failures.")
 @click.option("--all", "show_all", is_flag=True, help="Also print at length what is well.")
 def doctor(
@@ -50,6 +66,8 @@ def doctor(
 
     Exit code 0: nothing failed (perhaps with warnings). 1: something failed, or with --strict there are warnings.
     """
+    from sidecar.telemetry.log import set_up
+
     # What is found is said here; a log between would only say it twice.
     set_up("error", "auto")
     with Bar() as bar:
@@ -70,13 +88,18 @@ def doctor(
 
 
 def _examined(config: Path, only: Sequence[str], skip: Sequence[str], bar: Bar) -> list[Finding]:
+    from sidecar.config.document import read_document
+    from sidecar.config.loader import ConfigError, load
+    from sidecar.doctor.examination import examine
+    from sidecar.doctor.patient import Patient
+    from sidecar.hooks.passwords import FILTERS
+
     try:
         loaded = load(config, environment=os.environ, filters=FILTERS)
     except ConfigError as error:
-        subject = CATALOGUE["configuration"]
+        found = [_problem(one) for one in error.problems]
         unseen = "nothing else can be looked at before what is wrong in the configuration is corrected"
-        skipped = Finding("configuration", Severity.SKIPPED, "", unseen, subject.why)
-        return [*(_problem(one) for one in error.problems), skipped]
+        return [*found, Finding("configuration", Severity.SKIPPED, "", unseen, found[0].why)]
     patient = Patient(loaded.config, read_document(config), loaded.warnings)
     loop = asyncio.new_event_loop()
     try:
@@ -87,6 +110,8 @@ def _examined(config: Path, only: Sequence[str], skip: Sequence[str], bar: Bar) 
 
 
 def _problem(one: Problem) -> Finding:
+    from sidecar.doctor.catalogue import CATALOGUE
+
     severity = Severity.FAILURE if one.severity == "error" else Severity.WARNING
     subject = CATALOGUE["configuration"]
     return Finding("configuration", severity, "", one.message, subject.why, one.fix, one.file, one.line, one.path)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,14 +19,16 @@ from sidecar.cli.progress import Bar
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
 from sidecar.cli.sync import BY, who
 from sidecar.cli.sync_showing import EXIT_QUARANTINED, moment
-from sidecar.config.models import Config
 from sidecar.config.values import parse_duration
 from sidecar.core.audit_export import harmless, on_one_line
 from sidecar.core.drift import FIXABLE, WORDS, Finding, Found
-from sidecar.drift import DriftWatch
-from sidecar.drift.watch import Report
 from sidecar.model import Refused, Unavailable
-from sidecar.syncing import Syncing, open_syncing
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
+    from sidecar.drift import DriftWatch
+    from sidecar.drift.watch import Report
+    from sidecar.syncing import Syncing
 
 # As diff does: there is a difference.
 EXIT_DRIFT = 5
@@ -118,6 +120,8 @@ async def _decide(watch: DriftWatch, approve: str, reject: str, by: str) -> int:
 
 
 def _run(settings: Config, work: Callable[[Syncing, DriftWatch, Bar], Awaitable[int]]) -> int:
+    from sidecar.syncing import open_syncing
+
     async def opened() -> int:
         async with open_syncing(settings) as syncing:
             if syncing.drift is None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import jinja2
 
 from sidecar.cli.sync_showing import moment
 from sidecar.core.drift import Finding
-from sidecar.drift.watch import Report
+
+if TYPE_CHECKING:
+    from sidecar.drift.watch import Report
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -6,18 +6,20 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.plan import claims_in, login_of
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_USAGE, complain, give_up, say, say_json
-from sidecar.config.models import Config
-from sidecar.core.explanation import Considered
 from sidecar.core.reasons import EXPLANATIONS
-from sidecar.foresight import Foresight, Question, foresee
 from sidecar.model import NOTHING_NEEDED, Effect, Refused, Unavailable
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
+    from sidecar.core.explanation import Considered
+    from sidecar.foresight import Foresight, Question
 
 _VIA = {None: "cookie", "bearer": "bearer", "personal": "token", "service": "token", "certificate": "certificate"}
 _SIGN = {True: "✓", False: "✗", None: "?"}
@@ -76,6 +78,8 @@ def explain(config: Path, *, as_json: bool, offline: bool, **asked: Any) -> None
 
 
 def _question(settings: Config, asked: Mapping[str, Any]) -> Question:
+    from sidecar.foresight import Question
+
     kind, file = asked["kind"], asked["claims"]
     if (kind == "service") != bool(asked["service"]):
         give_up("--token service and --service NAME go together", EXIT_USAGE)
@@ -97,6 +101,8 @@ def _question(settings: Config, asked: Mapping[str, Any]) -> Question:
 
 
 async def _foreseen(settings: Config, question: Question, *, asks: bool) -> Foresight:
+    from sidecar.foresight import foresee
+
     try:
         return await foresee(settings, question, lookup=False, engines=asks)
     except Unavailable:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_UNAVAILABLE, EXIT_USAGE, give_up, say, say_json
-from sidecar.config.insights import Insights
-from sidecar.config.models import Config
-from sidecar.directory.database import Database
-from sidecar.directory.dormant import dormant, silent
-from sidecar.insights.alerts import recent
-from sidecar.insights.present import State, present
 from sidecar.model import Unavailable
-from sidecar.sessions.opening import open_store
+
+if TYPE_CHECKING:
+    from sidecar.config.insights import Insights
+    from sidecar.config.models import Config
+    from sidecar.insights.present import State
 
 _DAY = 86400.0
 
@@ -85,6 +83,12 @@ def _as_json(state: State, now: float) -> dict[str, Any]:
 
 async def seen(config: Config, section: Insights, most: int) -> dict[str, Any]:
     """What stands in the store and the directory; None for what cannot be seen from here. Raises Unavailable."""
+    from sidecar.directory.database import Database
+    from sidecar.directory.dormant import dormant, silent
+    from sidecar.insights.alerts import recent
+    from sidecar.insights.present import present
+    from sidecar.sessions.opening import open_store
+
     alerts, state, unused, unheard, now = None, None, None, None, time.time()
     if config.sessions.redis is not None:
         store = open_store(config.sessions, time.time)

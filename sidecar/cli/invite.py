@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +12,10 @@ from sidecar.cli.loading import CONFIG
 from sidecar.cli.officing import DRY_RUN, JSON, answer, called, in_office, moment
 from sidecar.cli.saying import EXIT_USAGE, give_up
 from sidecar.config.values import parse_duration
-from sidecar.model import Person
-from sidecar.office import Office
+
+if TYPE_CHECKING:
+    from sidecar.model import Person
+    from sidecar.office import Office
 
 
 @click.command()

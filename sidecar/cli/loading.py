@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sidecar.cli.saying import EXIT_PROBLEMS, complain
-from sidecar.config.loader import ConfigError, Loaded, Problem, load
-from sidecar.hooks.passwords import FILTERS
+
+if TYPE_CHECKING:
+    from sidecar.config.loader import Loaded, Problem
 
 CONFIG = click.argument(
     "config",
@@ -21,6 +23,10 @@ CONFIG = click.argument(
 
 def load_or_leave(path: Path, *, quiet: bool = False) -> Loaded:
     """Load *path*; print every problem and leave with code 1 when it has errors; warnings too, unless *quiet*."""
+    # Help, and completion in the shell, shall not wait for what reads configurations.
+    from sidecar.config.loader import ConfigError, load
+    from sidecar.hooks.passwords import FILTERS
+
     try:
         loaded = load(path, environment=os.environ, filters=FILTERS)
     except ConfigError as error:

@@ -7,16 +7,17 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sidecar.cli.loading import load_or_leave
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, give_up, say, say_json
-from sidecar.config.models import Config
 from sidecar.model import Person, Refused, Unavailable
-from sidecar.office import Office, open_office
-from sidecar.telemetry.log import set_up
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
+    from sidecar.office import Office
 
 T = TypeVar("T")
 
@@ -28,6 +29,8 @@ MEMORY = "sessions are kept in the memory of the sidecar that runs; put them int
 
 def in_office(path: Path, work: Callable[[Office], Awaitable[T]], *, needs_sessions: bool = False) -> T:
     """What *work* gives with the configuration at *path*; leaves with 1 refused, 2 cannot be asked, 3 not there."""
+    from sidecar.telemetry.log import set_up
+
     settings = load_or_leave(path, quiet=True).config
     set_up("error", "text")
     if settings.provision is None:
@@ -45,6 +48,8 @@ def in_office(path: Path, work: Callable[[Office], Awaitable[T]], *, needs_sessi
 
 
 async def _working(settings: Config, work: Callable[[Office], Awaitable[T]]) -> T:
+    from sidecar.office import open_office
+
     async with open_office(settings) as office:
         return await work(office)
 

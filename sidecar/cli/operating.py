@@ -7,17 +7,19 @@ import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from sidecar.cli.control import control
 from sidecar.cli.levels import asked_of
-from sidecar.cli.notify import Notifier
 from sidecar.cli.outcomes import outcome_fields
 from sidecar.cli.watching import Watch, Watched
-from sidecar.cli.wire import Message
-from sidecar.lasting import Outcome
+
+if TYPE_CHECKING:
+    from sidecar.cli.notify import Notifier
+    from sidecar.cli.wire import Message
+    from sidecar.lasting import Outcome
 
 _log = structlog.get_logger("run")
 _TOGGLED_FOR = 600.0

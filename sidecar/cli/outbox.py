@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,10 +14,12 @@ from sidecar.cli.loading import CONFIG
 from sidecar.cli.officing import DRY_RUN, JSON, YES, answer, confirm, in_office, moment
 from sidecar.cli.saying import say, say_json
 from sidecar.core.audit import Event
-from sidecar.directory import Debt
 from sidecar.model import Duty, Refused
-from sidecar.office import Office
 from sidecar.reason import Reason
+
+if TYPE_CHECKING:
+    from sidecar.directory import Debt
+    from sidecar.office import Office
 
 _MOST = 10_000
 ITEM = click.argument("item")

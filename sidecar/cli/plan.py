@@ -6,17 +6,19 @@ import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
-from sidecar.config.models import Config
 from sidecar.core.reasons import EXPLANATIONS
-from sidecar.foresight import Foresight, Question, foresee
-from sidecar.hooks.order import PlannedCall
 from sidecar.model import Effect, Refused, Unavailable
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
+    from sidecar.foresight import Foresight, Question
+    from sidecar.hooks.order import PlannedCall
 
 _USER = click.option(
     "--user",
@@ -43,6 +45,8 @@ def plan(config: Path, *, claims: Path, login: str | None, as_json: bool, connec
     Whether the account exists is assumed from what the sidecar remembers; `sidecar hooks test` really looks.
     Exit code 0: they would get in. 1: they would not.
     """
+    from sidecar.foresight import Question
+
     settings = load_or_leave(config).config
     question = Question(login_of(settings, login), claims_in(claims), asked["method"].upper(), asked["target"])
     _answer(settings, question, lookup=False, engines=connect, as_json=as_json)
@@ -60,6 +64,8 @@ def hooks() -> None:
 @_JSON
 def hooks_test(config: Path, claims: Path, login: str | None, *, as_json: bool) -> None:
     """Run the lookup for real, and print what would follow from what it found. Changes nothing."""
+    from sidecar.foresight import Question
+
     settings = load_or_leave(config).config
     if settings.provision is None:
         give_up(f"{config}: there is no provision section, so there are no hooks", EXIT_USAGE)
@@ -87,6 +93,8 @@ def claims_in(path: Path) -> Mapping[str, Any]:
 
 
 def _answer(settings: Config, question: Question, *, lookup: bool, as_json: bool, engines: bool = False) -> None:
+    from sidecar.foresight import foresee
+
     try:
         seen = asyncio.run(foresee(settings, question, lookup=lookup, engines=engines))
     except Refused as refused:

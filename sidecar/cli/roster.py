@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.progress import track
@@ -16,7 +16,9 @@ from sidecar.cli.officing import DRY_RUN, JSON, in_office
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_USAGE, complain, console, give_up, say, say_json
 from sidecar.core.roster import Entry, Flaw, Roster, read_roster
 from sidecar.model import Refused
-from sidecar.office import Office
+
+if TYPE_CHECKING:
+    from sidecar.office import Office
 
 _LARGEST = 64 * 1024 * 1024
 

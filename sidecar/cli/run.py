@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import structlog
@@ -22,11 +23,13 @@ from sidecar.cli.operating import Operating
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up
 from sidecar.cli.serving_process import Alone, Worker
 from sidecar.cli.workers import Workers
-from sidecar.config.loader import Loaded
-from sidecar.lasting import Reload
 from sidecar.model import Unavailable
 from sidecar.reloading import Reloading
 from sidecar.telemetry.log import set_up
+
+if TYPE_CHECKING:
+    from sidecar.config.loader import Loaded
+    from sidecar.lasting import Reload
 
 _log = structlog.get_logger("run")
 
@@ -63,7 +66,7 @@ def run(config: Path, *, worker: int | None) -> None:
 
 def run_loop(path: Path, loaded: Loaded, leash: Leash, notifier: Notifier) -> None:
     """Serve what was *loaded* from *path* in this process until a signal says stop."""
-    import uvloop  # noqa: PLC0415 - only a serving process needs it
+    import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(path, loaded, leash, notifier))

@@ -6,26 +6,21 @@ import asyncio
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
-from sidecar.config.models import Config
-from sidecar.logins.opening import open_logins
-from sidecar.logins.saml.answer import Demand
-from sidecar.logins.saml.conditions import Expected
-from sidecar.logins.saml.document import parse
-from sidecar.logins.saml.inspecting import Inspection, inspect, octets_of
-from sidecar.logins.saml.instants import read_instant
-from sidecar.logins.saml.login import SamlSignIn
-from sidecar.logins.saml.names import PROTOCOL
-from sidecar.logins.saml.parties import IdentityProvider
-from sidecar.logins.saml.publishing import published
 from sidecar.model import Refused, Unavailable
-from sidecar.plans import identity_plan
-from sidecar.portal.site import site_of
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
+    from sidecar.logins.saml.answer import Demand
+    from sidecar.logins.saml.conditions import Expected
+    from sidecar.logins.saml.inspecting import Inspection
+    from sidecar.logins.saml.login import SamlSignIn
+    from sidecar.logins.saml.parties import IdentityProvider
 
 _MOST = 4 * 1024 * 1024
 _LOGIN = click.option("--login", help="Which SAML login; needed when there are several.")
@@ -47,6 +42,8 @@ def metadata(config: Path, login: str | None, *, as_json: bool) -> None:
     \b
     sidecar saml metadata --login partners config.yaml > sidecar-metadata.xml
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
+    from sidecar.logins.saml.publishing import published
+
     settings = load_or_leave(config, quiet=True).config
     name = _name(settings, login)
     service = _opened(settings, name).service
@@ -75,6 +72,8 @@ def inspect_response(
 
     Exit code 0: nothing is wrong. 1: something is. 2: not readable. 3: the provider's metadata cannot be had.
     """
+    from sidecar.logins.saml.inspecting import inspect, octets_of
+
     try:
         raw = octets_of(response.read(_MOST))
     except ValueError as error:
@@ -103,6 +102,11 @@ def _name(settings: Config, login: str | None) -> str:
 
 
 def _opened(settings: Config, name: str) -> SamlSignIn:
+    from sidecar.logins.opening import open_logins
+    from sidecar.logins.saml.login import SamlSignIn
+    from sidecar.plans import identity_plan
+    from sidecar.portal.site import site_of
+
     site = site_of(settings.server, settings.sessions)
     sections = {name: settings.logins[name]}
     try:
@@ -114,6 +118,8 @@ def _opened(settings: Config, name: str) -> SamlSignIn:
 
 
 async def _verified(settings: Config, name: str, raw: bytes, *, as_issued: bool, show_values: bool) -> Inspection:
+    from sidecar.logins.saml.inspecting import inspect
+
     login = _opened(settings, name)
     now = _issued(raw) if as_issued else time.time()
     try:
@@ -127,6 +133,9 @@ async def _verified(settings: Config, name: str, raw: bytes, *, as_issued: bool,
 def _terms(
     settings: Config, login: SamlSignIn, provider: IdentityProvider, raw: bytes, now: float
 ) -> tuple[Demand, Expected]:
+    from sidecar.logins.saml.answer import Demand
+    from sidecar.logins.saml.conditions import Expected
+
     section = settings.saml_logins[login.name]
     demand = Demand(
         certificates=provider.certificates,
@@ -149,6 +158,8 @@ def _terms(
 
 
 def _issued(raw: bytes) -> float:
+    from sidecar.logins.saml.instants import read_instant
+
     try:
         return read_instant(_attribute(raw, "IssueInstant"), "IssueInstant")
     except Refused:
@@ -156,6 +167,9 @@ def _issued(raw: bytes) -> float:
 
 
 def _attribute(raw: bytes, name: str) -> str:
+    from sidecar.logins.saml.document import parse
+    from sidecar.logins.saml.names import PROTOCOL
+
     try:
         root = parse(raw)
     except Refused:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sidecar.cli.leash import Leash
 from sidecar.cli.levels import Levels, asked_of
 from sidecar.cli.outcomes import outcome_fields, outcome_of
 from sidecar.cli.watching import Watched
-from sidecar.cli.wire import Message
 from sidecar.config.loader import ConfigError
 from sidecar.core.audit import Event
 from sidecar.lasting import Outcome
 from sidecar.model import Unavailable
 from sidecar.reloading import Prepared, Reloading, problems_of
+
+if TYPE_CHECKING:
+    from sidecar.cli.leash import Leash
+    from sidecar.cli.wire import Message
 
 _PATIENCE = 90.0
 

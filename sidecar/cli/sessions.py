@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sidecar.cli.loading import CONFIG
 from sidecar.cli.officing import DRY_RUN, JSON, YES, answer, called, confirm, in_office
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_USAGE, give_up, say, say_json
-from sidecar.office import Office
+
+if TYPE_CHECKING:
+    from sidecar.office import Office
 
 
 @click.group()

@@ -8,20 +8,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, give_up, say, say_json
-from sidecar.config.models import Config
 from sidecar.model import Unavailable
-from sidecar.portal.site import site_of
-from sidecar.sessions.opening import open_store, server_secrets
-from sidecar.signals.handshake import Handshake
-from sidecar.signals.opening import transmitters_of
-from sidecar.signals.stream import Streams
-from sidecar.signals.transmitter import Transmitter
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
+    from sidecar.signals.handshake import Handshake
+    from sidecar.signals.stream import Streams
+    from sidecar.signals.transmitter import Transmitter
 
 _NAME = click.option("--transmitter", "name", help="Which transmitter; needed when there are several.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
@@ -197,6 +196,12 @@ def _chosen(settings: Config, name: str | None) -> str:
 async def _with_bench(
     settings: Config, name: str, work: Callable[[_Bench], Awaitable[dict[str, Any]]]
 ) -> dict[str, Any]:
+    from sidecar.portal.site import site_of
+    from sidecar.sessions.opening import open_store, server_secrets
+    from sidecar.signals.handshake import Handshake
+    from sidecar.signals.opening import transmitters_of
+    from sidecar.signals.stream import Streams
+
     site = site_of(settings.server, settings.sessions)
     transmitter = transmitters_of(settings, site.origin, time.time)[name]
     store = open_store(settings.sessions, time.time)

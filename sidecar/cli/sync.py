@@ -7,6 +7,7 @@ import getpass
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,12 +15,13 @@ from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.progress import Bar
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
 from sidecar.cli.sync_showing import EXIT_QUARANTINED, as_data, exit_code, standing, tell, tell_items, tell_state
-from sidecar.config.models import Config
-from sidecar.directory.sync_runs import RunRecord
 from sidecar.model import Refused, Unavailable
-from sidecar.sync import Synchroniser
-from sidecar.sync.runs import Wish
-from sidecar.syncing import Syncing, open_syncing
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
+    from sidecar.directory.sync_runs import RunRecord
+    from sidecar.sync import Synchroniser
+    from sidecar.syncing import Syncing
 
 _NAME = click.argument("name")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
@@ -48,6 +50,8 @@ def sync() -> None:
 @_JSON
 def sync_plan(name: str, config: Path, person: str, by: str, *, full: bool, as_json: bool) -> None:
     """Read the source NAME and say what would change. Changes nothing."""
+    from sidecar.sync.runs import Wish
+
     wish = Wish(who(by), full=full, only=person)
 
     async def work(syncing: Syncing, bar: Bar) -> None:
@@ -70,6 +74,8 @@ def sync_run(
     name: str, config: Path, person: str, by: str, *, full: bool, leave: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Plan and apply, unless there is more of it than one run may change."""
+    from sidecar.sync.runs import Wish
+
     wish = Wish(who(by), full=full, only=person)
 
     async def work(syncing: Syncing, bar: Bar) -> None:
@@ -199,6 +205,8 @@ def _work(config: Path, work: Callable[[Syncing, Bar], Awaitable[None]]) -> None
 
 
 async def _opened(settings: Config, work: Callable[[Syncing, Bar], Awaitable[None]]) -> None:
+    from sidecar.syncing import open_syncing
+
     async with open_syncing(settings) as syncing:
         with Bar() as bar:
             await work(syncing, bar)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sidecar.cli.saying import EXIT_PROBLEMS, say
 from sidecar.core.sync.plan import QUIET, Item, Kind, shown
-from sidecar.directory.sync import SourceState
-from sidecar.directory.sync_runs import PlannedItem, RunRecord
-from sidecar.sync import Synchroniser
+
+if TYPE_CHECKING:
+    from sidecar.directory.sync import SourceState
+    from sidecar.directory.sync_runs import PlannedItem, RunRecord
+    from sidecar.sync import Synchroniser
 
 EXIT_QUARANTINED = 4
 _CODES = {"quarantined": EXIT_QUARANTINED, "incomplete": EXIT_PROBLEMS, "failed": EXIT_PROBLEMS}

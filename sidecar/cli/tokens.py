@@ -11,24 +11,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
-from sidecar.config.models import Config
-from sidecar.config.values import parse_duration
 from sidecar.core.api_tokens import digest_of, is_ours
-from sidecar.directory import Directory
-from sidecar.directory.tokens import ApiToken, standing_of
 from sidecar.model import Person, Refused, Unavailable
-from sidecar.people import Changes
-from sidecar.plans import rules_of
 from sidecar.reason import Reason
-from sidecar.recording import open_recording
-from sidecar.sessions.opening import open_store
-from sidecar.tokens import Issuer, Order
+
+if TYPE_CHECKING:
+    from sidecar.config.models import Config
+    from sidecar.directory import Directory
+    from sidecar.directory.tokens import ApiToken
+    from sidecar.tokens import Issuer, Order
 
 T = TypeVar("T")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
@@ -179,6 +176,13 @@ def _run(settings: Config, work: Callable[[_Desk], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def _desk(settings: Config) -> AsyncIterator[_Desk]:
+    from sidecar.directory import Directory
+    from sidecar.people import Changes
+    from sidecar.plans import rules_of
+    from sidecar.recording import open_recording
+    from sidecar.sessions.opening import open_store
+    from sidecar.tokens import Issuer
+
     # Standard output is for the answer.
     audit = open_recording(settings, time.time, is_command=True)
     store = open_store(settings.sessions, time.time)
@@ -195,6 +199,8 @@ async def _desk(settings: Config) -> AsyncIterator[_Desk]:
 
 
 def _lifetime(settings: Config, expires: str | None) -> float:
+    from sidecar.config.values import parse_duration
+
     section = settings.tokens
     if section is None:
         return 0.0
@@ -217,6 +223,8 @@ async def _order(
     scope: tuple[str, ...],
     name: str,
 ) -> Order:
+    from sidecar.tokens import Order
+
     if (person is None) == (service is None):
         give_up("say whose token it is: --person or --service", EXIT_USAGE)
     if person is not None and roles:
@@ -261,6 +269,8 @@ def _operator() -> str:
 
 
 def _state(token: ApiToken, now: float) -> str:
+    from sidecar.directory.tokens import standing_of
+
     return standing_of(token, now).value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,8 +26,9 @@ from sidecar.cli.officing import (
 from sidecar.cli.roster import import_
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, give_up, say, say_json
 from sidecar.core.roster import entry_of
-from sidecar.directory.roll import Search
-from sidecar.office import Office
+
+if TYPE_CHECKING:
+    from sidecar.office import Office
 
 WHO = click.argument("who")
 
@@ -133,6 +134,8 @@ def list_(  # noqa: PLR0917 - one option each
     as_json: bool,
 ) -> None:
     """List people, by user name."""
+    from sidecar.directory.roll import Search
+
     wanted = Search(search, source, None if state is None else state == "on", is_gone=deleted)
     people, total = in_office(config, lambda office: office.directory.roll.page(wanted, limit=limit, offset=offset))
     if as_json:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sidecar.cli.audit import source_of, told
-from sidecar.cli.audit_source import Source
 from sidecar.cli.loading import CONFIG
 from sidecar.cli.saying import give_up, say, say_json
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
 from sidecar.telemetry.reading import Line, Query
 from sidecar.telemetry.story import SLACK, around, named_by, reason_in
+
+if TYPE_CHECKING:
+    from sidecar.cli.audit_source import Source
 
 # How much of the story is told.
 _MOST = 60

@@ -11,26 +11,28 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import multiprocess
 
 from sidecar.cli.assembly import Assembly, Worker
 from sidecar.cli.levels import Levels
-from sidecar.cli.notify import Notifier
 from sidecar.cli.operating import Operating
 from sidecar.cli.outcomes import outcome_fields
 from sidecar.cli.watching import Watched
 from sidecar.cli.wire import Wire
-from sidecar.config.models import Config
-from sidecar.lasting import Outcome
 from sidecar.listening import bound
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.serving import server_of
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.page import MetricsPage
+
+if TYPE_CHECKING:
+    from sidecar.cli.notify import Notifier
+    from sidecar.config.models import Config
+    from sidecar.lasting import Outcome
 
 _log = structlog.get_logger("workers")
 _FIRST_PAUSE = 0.5

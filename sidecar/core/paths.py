@@ -19,12 +19,10 @@ _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 _SIMPLE = re.compile(rf"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?")
 # Those of a request that is at its end with its head, or with the body that it tells the length of.
 SIMPLE_METHODS = frozenset(["GET", "POST", "PUT", "PATCH", "DELETE"])
-# A request for such a path with nothing to decode or to doubt, up to the end of its first line.
-_SIMPLE_START = re.compile(
-    rb"(METHOD) ((/(?:SEG(?:/SEG)*/?)?)(?:\?[!\"$-~]*)?) HTTP/1\.1\r\n".replace(b"SEG", _SEGMENT.encode()).replace(
-        b"METHOD", "|".join(sorted(SIMPLE_METHODS)).encode()
-    )
-)
+# Such a path with nothing to decode or to doubt, and a query; and a request for it up to the end of its first line.
+_SIMPLE_TARGET = rb"(/(?:SEG(?:/SEG)*/?)?)(?:\?[!\"$-~]*)?".replace(b"SEG", _SEGMENT.encode())
+_SIMPLE_WHOLE = re.compile(_SIMPLE_TARGET)
+_SIMPLE_START = re.compile(rb"(%b) (%b) HTTP/1\.1\r\n" % ("|".join(sorted(SIMPLE_METHODS)).encode(), _SIMPLE_TARGET))
 _LONGEST = 16 * 1024
 
 
@@ -75,6 +73,12 @@ def read_simple_start(head: bytes) -> tuple[bytes, bytes, str, int] | None:
     """
     match = _SIMPLE_START.match(head)
     return None if match is None or match.end() > _LONGEST else (match[1], match[2], match[3].decode(), match.end())
+
+
+def read_simple_target(target: bytes) -> str | None:
+    """Path of a *target* as ``read_simple_start`` would read it; None when it takes a second look."""
+    match = _SIMPLE_WHOLE.fullmatch(target)
+    return None if match is None or len(target) > _LONGEST else match[1].decode()
 
 
 def _from_absolute(raw: str) -> tuple[str, str]:

@@ -104,20 +104,27 @@ def _letter(letter: bytes) -> bytes:
     return b"[%b%b]" % (letter, letter.upper()) if letter.isalpha() else re.escape(letter)
 
 
-_VARYING_LINE = re.compile(rb"(\r\n%b: )(%b)(?=\r\n)" % (_any_of(VARYING | {_LENGTH}), _VALUE))
 # No parser takes it within a header line.
 _MARK = b"\0"
 _PLAIN_VALUE = re.compile(_VALUE)
 
 
-def without_varying(head: bytes) -> tuple[bytes, list[bytes]]:
-    """Take the values of varying lines out of *head*, which begins with the line break after the first line.
+def lines_of(names: Collection[bytes]) -> re.Pattern[bytes]:
+    """Pattern of the lines with one of *names*, or about the length, whose values ``without_varying`` takes out."""
+    return re.compile(rb"(\r\n%b: )(%b)(?=\r\n)" % (_any_of({*names, _LENGTH}), _VALUE))
+
+
+_VARYING_LINE = lines_of(VARYING)
+
+
+def without_varying(head: bytes, lines: re.Pattern[bytes] = _VARYING_LINE) -> tuple[bytes, list[bytes]]:
+    """Take the values of varying *lines* out of *head*, which begins with the line break after the first line.
 
     With them goes what Content-Length says, as whoever asks knows better how long the body is. Heads that are equal
     then, with as many values, differ in nothing but those, so that whatever reads one line after the other comes to the
     same end with all of them. A mark stands in each place: a line that came empty is another.
     """
-    parts = _VARYING_LINE.split(head)
+    parts = lines.split(head)
     values = parts[2::3]
     if values:
         parts[2::3] = [_MARK] * len(values)
@@ -125,9 +132,9 @@ def without_varying(head: bytes) -> tuple[bytes, list[bytes]]:
     return head, values
 
 
-def varies(name: bytes, value: bytes) -> bool:
-    """Whether the value of this line is one that ``without_varying`` takes out."""
-    return name.lower() in VARYING and _PLAIN_VALUE.fullmatch(value) is not None
+def varies(name: bytes, value: bytes, names: Collection[bytes] = VARYING) -> bool:
+    """Whether the value of this line is one that ``without_varying`` takes out where *names* vary."""
+    return name.lower() in names and _PLAIN_VALUE.fullmatch(value) is not None
 
 
 def is_length(name: bytes) -> bool:

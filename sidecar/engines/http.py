@@ -115,7 +115,7 @@ def _code_in(answer: Mapping[str, Any]) -> str:
 
 
 def _tls(section: OpenFgaEngine | OpaEngine) -> ssl.SSLContext | bool:
-    if not section.url.startswith("https:"):
+    if section.ca is None or not section.url.startswith("https:"):
         return True
     try:
         return ssl.create_default_context(cafile=section.ca)

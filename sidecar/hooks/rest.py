@@ -61,7 +61,8 @@ def _guarded_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 def _tls(section: RestConnection) -> ssl.SSLContext | bool:
     """Make the TLS context; raises ValueError when a file cannot be used."""
-    if not section.base_url.startswith("https:"):
+    is_ordinary = section.ca is None and section.certificate is None and section.verify
+    if is_ordinary or not section.base_url.startswith("https:"):
         return True
     try:
         context = ssl.create_default_context(cafile=str(section.ca) if section.ca else None)

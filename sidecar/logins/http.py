@@ -171,7 +171,10 @@ class ProviderHttp:
         return Unavailable(Reason.PROVIDER_DOWN, f"{self._place(url)}: {what}", is_answer=is_answer)
 
 
-def _tls(ca: Path | None) -> ssl.SSLContext:
+def _tls(ca: Path | None) -> ssl.SSLContext | bool:
+    if ca is None:
+        # aiohttp's own, which all share: to read the system's authorities takes longer than all else about a login.
+        return True
     try:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:

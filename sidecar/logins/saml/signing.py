@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
+from functools import lru_cache
 from typing import Any
 
 import xmlsec
@@ -30,7 +31,7 @@ def check_pair(pair: KeyPair) -> None:
         certificate = load_pem_x509_certificate(pair.certificate.encode())
     except ValueError:
         raise ValueError("certificate: no PEM certificate") from None
-    key = _private_key(pair)
+    key = _private_key(pair.key)
     if key.key_size < _LEAST_BITS:
         message = f"key: {key.key_size} bits, and {_LEAST_BITS} is the least"
         raise ValueError(message)
@@ -55,12 +56,14 @@ def sign_document(root: Any, pair: KeyPair, position: int) -> None:
 
 def sign_octets(octets: bytes, pair: KeyPair) -> str:
     """Signature (RSA-SHA256) in base64 for a query (SAML 2.0 Bindings, section 3.4.4.1)."""
-    return b64encode(_private_key(pair).sign(octets, PKCS1v15(), SHA256())).decode()
+    return b64encode(_private_key(pair.key).sign(octets, PKCS1v15(), SHA256())).decode()
 
 
-def _private_key(pair: KeyPair) -> RSAPrivateKey:
+# To read one takes longer than to sign with it: whether it is a good one is examined.
+@lru_cache(maxsize=16)
+def _private_key(pem: str) -> RSAPrivateKey:
     try:
-        key = load_pem_private_key(pair.key.encode(), password=None)
+        key = load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError("key: no PEM private key without a password") from None
     if not isinstance(key, RSAPrivateKey):
