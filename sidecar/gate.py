@@ -306,7 +306,7 @@ class Gate:
         self, request: web.BaseRequest, visit: Visit, target: Target, decision: Decision, caller: Caller | None
     ) -> web.StreamResponse:
         if decision.effect is Effect.DENY:
-            return self.answers.refused(visit, Refused(decision.reason, 403))
+            raise Refused(decision.reason, 403, is_noted=True)
         is_program = not visit.wants_page or (caller is not None and not caller.token)
         if is_program:
             back = f"{self.site.origin}{self.site.login_path(target.raw if visit.method == 'GET' else '/')}"
