@@ -53,11 +53,14 @@ from sidecar.running import Sidecar
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import for_site
 from sidecar.telemetry.audit import AuditLog
+from sidecar.telemetry.audit_watch import AuditWatch
 from sidecar.upstream import Upstream
 from sidecar.upstream.cluster import complaints_about
 
 if TYPE_CHECKING:
     from sidecar.console.console import Console
+    from sidecar.logins.saml.login import SamlSignIn
+    from sidecar.logins.saml.parties import ProviderMetadata
     from sidecar.sessions.store import Store
     from sidecar.telemetry.tracing import Tracing
     from sidecar.tokens import TokenAuthenticator
@@ -210,12 +213,13 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         answers=answers,
         audit=audit,
     )
-    watch = MetadataWatch({name: login.metadata for name, login in saml_logins.items()}, metrics)
+    watch, audit_watch = MetadataWatch(_described(saml_logins), metrics), AuditWatch(audit, metrics)
 
     def complaints() -> Mapping[str, str]:
         own = {**outages.complaints(), **(break_glass.complaints(clock()) if break_glass is not None else {})}
         return {
             **lasting.complaints(),
+            **audit_watch.complaints(),
             **complaints_about(upstream.servers),
             **watch.complaints(),
             **own,
@@ -274,6 +278,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
             *([accounts.work] if accounts.database is not None else []),
             *(one.work for one in schedules),
             *watch.work,
+            audit_watch.work,
             *([doorplate.reach.watch] if doorplate.needs_watch else []),
             *_looking_on(config, store, audit, lasting, accounts, tokens, parts),
             *(signals.work if signals is not None else []),
@@ -288,6 +293,10 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         audit_share=audit_share,
         console=await _console(config, store, keeper, condition, audit, parts, lasting),
     )
+
+
+def _described(logins: Mapping[str, SamlSignIn]) -> Mapping[str, ProviderMetadata]:
+    return {name: login.metadata for name, login in logins.items()}
 
 
 def _gate_plan(config: Config, site: Site, upstream_authority: str) -> GatePlan:

@@ -35,9 +35,10 @@ class Seen(NamedTuple):
     body: bytes
 
 
-def whence(request: web.BaseRequest) -> Whence:
-    """Where *request* comes from."""
-    return request.remote or "", request.secure
+def whence(peername: object, *, is_tls: bool) -> Whence:
+    """Where a connection comes from, as its requests say it: the address is "" for a Unix socket."""
+    address = peername[0] if isinstance(peername, tuple) and peername else peername
+    return str(address or ""), is_tls
 
 
 class Arrival:

@@ -45,18 +45,20 @@ class Regular:
     ``admission`` is the last one; what is written about the person is written anew when it says something else.
     """
 
-    __slots__ = ("admission", "ended", "length_at", "lines", "method", "room", "tail", "visit")
+    __slots__ = ("admission", "ended", "is_last", "length_at", "lines", "method", "room", "tail", "visit")
 
-    def __init__(self, visit: Visit, lines: Sequence[bytes], length_at: int) -> None:
+    def __init__(self, visit: Visit, lines: Sequence[bytes], length_at: int, *, is_last: bool) -> None:
         """Remember a *visit*, and its *lines* for the application but for those about the person.
 
-        Between two of the *lines* there is room for a value that differs each time. The length of the body is the one
-        at *length_at* among those values that came; -1 when none is told, and there is no body.
+        *is_last* when nothing follows over the same connection. Between two of the *lines* there is room for a value
+        that differs each time. The length of the body is the one at *length_at* among those values that came; -1 when
+        none is told, and there is no body.
         """
         self.visit = visit
         self.method = visit.method.encode()
         self.lines = lines
         self.length_at = length_at
+        self.is_last = is_last
         self.admission: Admission | None = None
         self.tail = b""
         self.room = _ROOM
@@ -136,7 +138,7 @@ class Express:
             return None
         differing = [pair for pair in request.raw_headers if varies(*pair) or is_length(pair[0])]
         lengths = [at for at, (name, _) in enumerate(differing) if is_length(name)]
-        regular = Regular(visit, lines, lengths[0] if lengths else -1)
+        regular = Regular(visit, lines, lengths[0] if lengths else -1, is_last=not request.keep_alive)
         values = [value for _, value in differing]
         if not regular.fits(values, body):
             return None
@@ -144,7 +146,7 @@ class Express:
         if sent is not None and seen is not None and len(seen.head) <= _LONGEST_HEAD:
             head, found = without_varying(seen.head)
             if found == [value for _, value in differing]:
-                key = _key(regular.method, head)
+                key = _key(regular.method, b"1" if request.version == HttpVersion11 else b"0", head)
                 regular.room = max(_ROOM, len(regular.tail))
                 size = len(key) + weight_of(visit.cookies) + _SIZE_OF_REGULAR + regular.room - _ROOM
                 self._regulars.keep((key, seen.origin), regular, size)
@@ -158,13 +160,13 @@ class Express:
         start = read_simple_start(data) if self._gate.upstream.is_at_hand else None
         if start is None:
             return None
-        method, target, path, size = start
+        method, target, path, version, size = start
         # Lines without an end are nobody's.
         end = data.find(b"\r\n\r\n", size - 2) + 4
         if len(data) - end > self._longest_body:
             return None
         head, values = without_varying(data[size - 2 : end])
-        regular = self._regulars.get((_key(method, head), origin))
+        regular = self._regulars.get((_key(method, version, head), origin))
         body = data[end:]
         if regular is None or not regular.fits(values, body) or self._is_ours(path):
             return None
@@ -195,7 +197,7 @@ class Express:
         caller, words = admission.caller, gate.words(admission, visit)
         departure = gate.upstream.depart(
             client,
-            Whole(visit.method, regular.written(target, values, body)),
+            Whole(visit.method, regular.written(target, values, body), regular.is_last),
             alter=self._alter,
             ended=regular.ended,
             affinity=caller.session.id if caller is not None else "",
@@ -274,8 +276,8 @@ def _is_ordinary(request: web.BaseRequest) -> bool:
     headers = request.headers
     return (
         request.method in SIMPLE_METHODS
-        and request.version == HttpVersion11
-        and request.keep_alive
+        # Somebody who speaks HTTP/1.0 and wants to stay has to be told that they may.
+        and (request.version == HttpVersion11 or not request.keep_alive)
         and hdrs.UPGRADE not in headers
         and hdrs.EXPECT not in headers
         and hdrs.TRANSFER_ENCODING not in headers
@@ -283,9 +285,9 @@ def _is_ordinary(request: web.BaseRequest) -> bool:
     )
 
 
-def _key(method: bytes, head: bytes) -> bytes:
+def _key(method: bytes, version: bytes, head: bytes) -> bytes:
     """What the lines of *head* are known by, which begins with a line break: they mean more than one thing."""
-    return head if method == b"GET" else method + head
+    return head if method == b"GET" and version == b"1" else method + version + head
 
 
 def _keep(memo: dict[K, V], key: K, lines: V, most: int = _MOST_KEPT) -> V:

@@ -152,7 +152,7 @@ class ForwardAuth:
     def _turned_away(self, visit: Visit, asked: Target, decision: Decision, caller: Caller | None) -> web.Response:
         """What the gate answers; addresses are whole, since some proxies take a path for one of the sidecar's own."""
         if decision.effect is Effect.DENY:
-            return self.answers.refused(visit, Refused(decision.reason, 403))
+            raise Refused(decision.reason, 403, is_noted=True)
         # The host is one of ours: ``told`` refuses others.
         here = f"{self.site.scheme}://{self.site.authority_of(visit.host)}"
         is_read = visit.method in ("GET", "HEAD")

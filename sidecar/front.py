@@ -246,8 +246,9 @@ class Front:
 
     def _refused(self, visit: Visit, refused: Refused) -> web.Response:
         self.metrics.became("refused", refused.reason.value)
-        note(effect="refused", reason=refused.reason.value)
-        self._note(visit, "deny", refused.reason, refused.detail)
+        if not refused.is_noted:
+            note(effect="refused", reason=refused.reason.value)
+            self._note(visit, "deny", refused.reason, refused.detail)
         answer = self.answers.refused(visit, refused)
         if refused.reason in _UNREADABLE:
             # Where this request ends may be a matter of opinion, and so what the next one is (RFC 9112, section 6.3).

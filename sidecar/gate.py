@@ -124,7 +124,7 @@ class Gate:
     answers: Answers
     audit: AuditLog
     _callers: dict[str, tuple[Session, Identity, Caller]] = field(default_factory=dict)
-    _lines: dict[str, tuple[Caller, Account | None, tuple[Line, ...]]] = field(default_factory=dict)
+    _lines: dict[str, tuple[Caller, Account | None, Sequence[Line], tuple[Line, ...]]] = field(default_factory=dict)
     _forms: dict[tuple[str, str, str, str, str], tuple[Caller | None, OpenForm | None]] = field(default_factory=dict)
     _tokens: Recurring[tuple[tuple[str, str], ...], str] = field(default_factory=lambda: Recurring(_MOST_OF_COOKIES))
 
@@ -306,7 +306,7 @@ class Gate:
         self, request: web.BaseRequest, visit: Visit, target: Target, decision: Decision, caller: Caller | None
     ) -> web.StreamResponse:
         if decision.effect is Effect.DENY:
-            return self.answers.refused(visit, Refused(decision.reason, 403))
+            raise Refused(decision.reason, 403, is_noted=True)
         is_program = not visit.wants_page or (caller is not None and not caller.token)
         if is_program:
             back = f"{self.site.origin}{self.site.login_path(target.raw if visit.method == 'GET' else '/')}"
@@ -332,12 +332,13 @@ class Gate:
 
     def _lines_of(self, caller: Caller, account: Account | None, now: float) -> tuple[Line, ...]:
         known = self._lines.get(caller.session.id)
-        if known is None or known[0] is not caller or known[1] != account:
-            context = header_context(caller.session, caller.roles, account)
-            known = (caller, account, header_lines(self.plan.headers, context))
-            self._lines[caller.session.id] = known
         asserted = self.assertion(caller.session, caller.roles, account, now)
-        return (*known[2], *asserted) if asserted else known[2]
+        if known is None or known[0] is not caller or known[1] != account or known[2] is not asserted:
+            context = header_context(caller.session, caller.roles, account)
+            known = (caller, account, asserted, (*header_lines(self.plan.headers, context), *asserted))
+            self._lines[caller.session.id] = known
+        # The same object for as long as they are the same lines: whoever has written them need not do so again.
+        return known[3]
 
     def _head(
         self, request: web.BaseRequest, visit: Visit, target: Target, form: KeptForm | None, lines: Sequence[Line]

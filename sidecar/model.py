@@ -28,13 +28,19 @@ class Refused(Exception):  # noqa: N818 - the domain's word
     ``detail`` is for the operator's log only: never a secret, never shown to the end user.
     """
 
-    def __init__(self, reason: Reason, status: int = 403, detail: str = "", *, retry_after: float = 0.0) -> None:
-        """Refuse because of *reason*; *status* is the HTTP status, 400..499; *retry_after* seconds it may be tried."""
+    def __init__(
+        self, reason: Reason, status: int = 403, detail: str = "", *, retry_after: float = 0.0, is_noted: bool = False
+    ) -> None:
+        """Refuse because of *reason*; *status* is the HTTP status, 400..499; *retry_after* seconds it may be tried.
+
+        *is_noted* says that the audit has its line about it.
+        """
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.reason = reason
         self.status = status
         self.detail = detail
         self.retry_after = retry_after
+        self.is_noted = is_noted
 
     @property
     def is_bad_token(self) -> bool:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypedDict
+from urllib.parse import urlsplit
 
+from sidecar.config.audit import Syslog, Webhook
 from sidecar.config.models import Config
 from sidecar.directory import Directory
 from sidecar.engines.opening import open_engine
@@ -18,6 +20,8 @@ from sidecar.plans import identity_plan
 from sidecar.portal.site import site_of
 from sidecar.sessions.opening import open_store
 from sidecar.signals.opening import transmitters_of
+from sidecar.telemetry.opening import open_syslog
+from sidecar.telemetry.webhook import trust_of
 from sidecar.upstream import Upstream
 
 _PATIENCE = 20.0
@@ -58,6 +62,10 @@ def probes_of(config: Config) -> dict[str, Callable[[], Awaitable[str]]]:
         probes |= {f"signals.transmitters.{name}": _transmitter(config, name) for name in config.signals.transmitters}
     probes |= {f"engines.{name}": _engine(config, name) for name in config.engines}
     probes |= {f"sync.{name}": partial(_source, config, name) for name in config.sync}
+    if config.audit.syslog is not None:
+        probes["audit.syslog"] = partial(asyncio.to_thread, _syslog, config.audit.syslog)
+    if config.audit.webhook is not None:
+        probes["audit.webhook"] = partial(_receiver, config.audit.webhook)
     return probes
 
 
@@ -140,6 +148,24 @@ async def _source(config: Config, name: str) -> str:
         return await source.probe()
     finally:
         await source.close()
+
+
+def _syslog(section: Syslog) -> str:
+    sink = open_syslog(section)
+    try:
+        return sink.reach()
+    finally:
+        sink.close()
+
+
+async def _receiver(section: Webhook) -> str:
+    """Connect, and post nothing: what stands there would take it for an event."""
+    address = urlsplit(section.url.reveal())
+    trust = trust_of(section, "audit.webhook") if address.scheme == "https" else None
+    port = address.port or (443 if address.scheme == "https" else 80)
+    _, writer = await asyncio.open_connection(address.hostname, port, ssl=trust)
+    writer.transport.abort()
+    return f"{address.hostname} takes connections"
 
 
 async def _directory(config: Config) -> str:

@@ -121,9 +121,9 @@ class Questions:
         None, and nothing has happened, when they were not, or when what it asks for takes a second look.
         """
         start = read_simple_start(data)
-        if start is None:
+        if start is None or start[3] != b"1":
             return None
-        method, target, path, size = start
+        method, target, path, _, size = start
         is_about_path = not self._uri
         # Without a path behind it, it is no question where the path belongs there.
         if not (target.startswith(self._page + b"/") if is_about_path else target == self._page):

@@ -42,6 +42,7 @@ class _Connection(RequestHandler):
         "_held",
         "_is_away",
         "_is_between",
+        "_is_new",
         "_message",
         "_origin",
         "_request",
@@ -68,7 +69,8 @@ class _Connection(RequestHandler):
         self._is_away = False
         # A connection begins between two requests.
         self._is_between = True
-        self._origin: Whence | None = None
+        self._is_new = True
+        self._origin: Whence = "", False
         self._trip: Trip | None = None
 
     @property
@@ -78,12 +80,27 @@ class _Connection(RequestHandler):
         # A Unix socket's other end may have a name, which is of its own choice: ``10.0.0.5`` is no address then.
         return peer if isinstance(peer, tuple) else ""
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note where it comes from, as ``whence`` would say of each of its requests."""
+        super().connection_made(transport)
+        self._origin = whence(self.peername, is_tls=self.ssl_context is not None)
+
     def data_received(self, data: bytes) -> None:
         """Read on, but not for ever: the parser bounds each line and their number, not what they come to."""
         if self._is_away:
             self._hold(data)
-        elif self._origin is None or not self._is_between or not self._departs_again(data, self._origin):
+        elif self._waiter is None and self._is_new:
+            # aiohttp's task, begun with the connection, has not had its turn yet; it has before what is begun now.
+            self._is_away = True
+            self._hold(data)
+            self._loop.call_soon(self._begin)
+        elif not self._is_between or not self._departs_again(data):
             self._read(data)
+
+    def _begin(self) -> None:
+        self._is_away = self._is_new = False
+        if self.transport is not None:
+            self._release()
 
     def _read(self, data: bytes) -> None:
         requests, waiter = self._request_count, self._waiter
@@ -174,7 +191,6 @@ class _Connection(RequestHandler):
         if self._departures is None or not isinstance(self._messages[0][0], RawRequestMessage):
             return False
         request = self._made(self._messages[0])
-        self._origin = whence(request)
         seen = None if parts is None else Seen(parts[0], self._origin, parts[1])
         trip = self._departures.depart(self, request, seen)
         if trip is None:
@@ -184,13 +200,13 @@ class _Connection(RequestHandler):
         self._leave(trip)
         return True
 
-    def _departs_again(self, data: bytes, origin: Whence) -> bool:
+    def _departs_again(self, data: bytes) -> bool:
         waiter = self._waiter
         # Whoever shuts down says so first, and then waits.
         is_idle = waiter is not None and not waiter.done() and not self._force_close
         if not is_idle or self._departures is None or not self._is_short(data):
             return False
-        trip = self._departures.again(self, data, origin)
+        trip = self._departures.again(self, data, self._origin)
         if trip is None:
             return False
         self._data = data

@@ -224,6 +224,11 @@ async def test_a_service_has_the_roles_that_it_was_given_and_an_account(world: W
             assert users.execute("SELECT role FROM users WHERE login = 'backup'").fetchall() == [("reader",)]
         # Another token of the same service, and one of a service that would pass for a person.
         assert await caller.ask((await terminal.issue("--service", "backup", "--role", "admin"))["token"]) == (200, "")
+        directory = running.sidecar.condition.accounts.directory
+        assert directory is not None
+        for number in range(60):
+            # However many there are whose names begin like that.
+            await directory.admit(Identity("corp", "i", f"a{number}", f"a{number}", f"ada{number}@example.com"), 1.0)
         for name in ("ada", "ADA"):
             refused = await terminal.run("create", "--name", "x", "--service", name, "--role", "reader")
             assert (refused.exit_code, "a person is called" in refused.stderr) == (1, True)

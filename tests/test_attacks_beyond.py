@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 
+import aiohttp
 import pytest
 from yarl import URL
 
@@ -86,8 +88,9 @@ async def kept(running: Running, kind: str) -> int:
     return sum(len(entry.value) for key, entry in store._entries.items() if key.startswith(kind))
 
 
+@pytest.mark.parametrize("way", ["the store is down", "the sidecar is stopped"])
 async def test_t30_a_logout_that_failed_half_way_is_done_when_the_provider_tries_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     async with running_forger() as forger:
         running = await world(issuer=forger.issuer)
@@ -102,11 +105,19 @@ async def test_t30_a_logout_that_failed_half_way_is_done_when_the_provider_tries
             form = {"logout_token": sign({**claims, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
 
             async def down(_key: str) -> frozenset[str]:
-                raise Unavailable(Reason.STORE_DOWN)
+                if way == "the store is down":
+                    raise Unavailable(Reason.STORE_DOWN)
+                running.sidecar.front.cut()
+                await asyncio.sleep(10)
+                return frozenset()
 
             with monkeypatch.context() as patched:
                 patched.setattr(running.sidecar.condition.store, "members", down)
-                assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 503
+                if way == "the store is down":
+                    assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 503
+                else:
+                    with pytest.raises(aiohttp.ClientError):
+                        await browser.fetch("/-/backchannel/corp", "POST", data=form)
             assert (await browser.fetch("/")).status == 200
             assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 200
             assert (await browser.fetch("/")).status == 401

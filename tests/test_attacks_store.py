@@ -158,7 +158,7 @@ async def test_t58_a_redis_that_is_loading_is_a_503_page_and_everybody_is_there_
         await starting
         await until(partial(answers, ada, 200))
     details = {line.get("detail") for line in running.audit() if line.get("effect") == "unavailable"}
-    assert "redis: BusyLoadingError" in details
+    assert "redis: BusyLoadingError (it is still loading its data)" in details
 
 
 async def test_t58_a_failover_of_sentinel_needs_no_restart_and_signs_nobody_out(

@@ -215,7 +215,33 @@ def test_tampering_is_found(how: str, tmp_path: Path, key_file: Path) -> None:
     path.write_bytes(b"".join(after))
     result = audit("verify", "--file", path, "--public-key", key_file, "--anchors", copies)
     assert result.exit_code == 1, how
-    assert "problems" in result.output
+    assert "problem" in result.output
+
+
+def test_what_was_cut_off_or_deleted_is_said_once_with_the_way_out(tmp_path: Path, key_file: Path) -> None:
+    copies = tmp_path / "anchors"
+    path = written(tmp_path, copies=copies)
+    lines = lines_of(path)
+
+    def told(left: Lines) -> list[str]:
+        path.write_bytes(b"".join(left))
+        output = audit("verify", "--file", path, "--public-key", key_file, "--anchors", copies, "--json").output
+        return [one["says"] for one in json.loads(output)["findings"] if one["kind"] == "problem"]
+
+    first, second = _parts(lines)
+    # Several copies of anchors know of them.
+    assert told([]) == [f"chain {_name(part)} is missing" for part in (first, second)]
+    (cut,) = [says for says in told(lines[: -len(second) + 1]) if "cut off" in says]
+    assert cut == f"lines 2 to {len(second)} of chain {_name(second)} were cut off"
+    assert told(lines[3:])[0].endswith("; --partial, if older files were deleted on purpose")
+
+
+def test_a_file_that_was_converted_floods_no_terminal(tmp_path: Path, key_file: Path) -> None:
+    path = written(tmp_path)
+    path.write_bytes(b"".join(lines_of(path)).replace(b"\n", b"\r\n") * 50)
+    result = audit("verify", "--file", path, "--public-key", key_file)
+    assert len(result.output.splitlines()) == 202
+    assert "--json tells them all" in result.output
 
 
 def test_without_copies_all_is_found_but_what_is_cut_off_the_very_end(tmp_path: Path, key_file: Path) -> None:

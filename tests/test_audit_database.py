@@ -298,7 +298,7 @@ def test_tampering_is_found(how: str, retention: str, folder: Path) -> None:
     fill(folder, TAMPERING[how](lines.splitlines(keepends=True)), copies)
     result = audit(folder, "verify")
     assert result.exit_code == 1, how
-    assert "problems" in result.output
+    assert "problem" in result.output
 
 
 @pytest.mark.parametrize(
@@ -338,6 +338,7 @@ def test_commands_read_in_the_database(folder: Path) -> None:
         re.sub(r"(?m)^  database: .*$", "  stdout: true", (folder / "config.yaml").read_text())
     )
     assert audit(folder, "search", "--database").exit_code == 2
+    assert CliRunner().invoke(main, ["why", "ref", str(folder / "config.yaml"), "--database"]).exit_code == 2
 
 
 def test_a_sink_gets_the_events_that_it_is_for() -> None:

@@ -25,6 +25,9 @@ from tests.world import World, until
 # RFC 5424, section 6: <PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID SD MSG.
 MESSAGE = re.compile(rb"<(\d+)>1 (\S+) (\S+) (\S+) (\d+) (\S+) - (.*)", re.DOTALL)
 
+# As syslog(3) writes to /dev/log, which is what journald and rsyslog read there: <PRI>Mmm dd hh:mm:ss TAG[PID]: MSG.
+LOCAL = re.compile(rb"<(\d+)>([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d) (sidecar)\[(\d+)\]: (.*)", re.DOTALL)
+
 
 def clock() -> float:
     return 1_800_000_000.25
@@ -100,6 +103,25 @@ def test_syslog_over_tcp_counts_and_goes_on_after_a_break(tcp: socket.socket) ->
     collector.wait(1)
 
 
+def test_what_somebody_should_look_at_is_a_warning_in_syslog(tcp: socket.socket) -> None:
+    collector = Collector(tcp)
+    log = log_to(f"tcp://127.0.0.1:{tcp.getsockname()[1]}")
+    lines: list[tuple[Event, dict[str, object]]] = [
+        (Event.DECISION, {"effect": "unavailable"}),
+        (Event.LOGIN_FAILED, {"reason": "state-unknown"}),
+        (Event.TOKEN_REFUSED, {}),
+        (Event.BREAK_GLASS_USED, {"person": "ops"}),
+        (Event.DECISION, {"effect": "allow", "path": '/"effect":"deny"'}),
+        (Event.SIGNED_OUT, {}),
+    ]
+    for event, fields in lines:
+        log.record(event, fields)
+    log.close()
+    collector.wait(len(lines))
+    severities = [int(match[1]) % 8 for one in collector.messages if (match := MESSAGE.fullmatch(one))]
+    assert severities == [4, 4, 4, 4, 5, 5]
+
+
 def test_syslog_over_udp_and_a_socket(tmp_path: Path) -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
@@ -114,8 +136,9 @@ def test_syslog_over_udp_and_a_socket(tmp_path: Path) -> None:
             log.record(Event.SIGNED_OUT, {"session": "s"})
             log.close()
             collector.wait(2)
-            assert MESSAGE.fullmatch(collector.messages[0])
-            assert json.loads(MESSAGE.fullmatch(collector.messages[1])[7])["event"] == "signed-out"  # type: ignore[index]
+            kind = MESSAGE if door is udp else LOCAL
+            assert kind.fullmatch(collector.messages[0])
+            assert json.loads(kind.fullmatch(collector.messages[1])[7])["event"] == "signed-out"  # type: ignore[index]
             door.shutdown(socket.SHUT_RDWR) if door is unix else None
 
 

@@ -21,6 +21,8 @@ from sidecar.config.audit import Audit, Webhook
 from sidecar.config.secret import Dsn, Secret
 from sidecar.core.audit import Event
 from sidecar.telemetry import webhook as webhooks
+from sidecar.telemetry.audit_watch import AuditWatch
+from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.opening import open_audit
 from sidecar.telemetry.spool import Spool
 from sidecar.telemetry.webhook import Sender, WebhookSink, signature
@@ -131,6 +133,18 @@ async def until(claim: Callable[[], bool], seconds: float = 10) -> None:
 
 def lines(*names: str) -> bytes:
     return b"".join(b'{"path":"%s"}\n' % name.encode() for name in names)
+
+
+async def test_a_receiver_that_refuses_is_told_of_though_all_is_kept(receiver: Receiver, tmp_path: Path) -> None:
+    log = open_audit(Audit(webhook=section(receiver, tmp_path)), time.time)
+    watch = AuditWatch(log, Metrics())
+    receiver.status = 500
+    log.record(Event.SIGNED_OUT, {"path": "/a"})
+    await until(lambda: "status 500" in watch.complaints().get("audit.webhook", ""))
+    assert not log.is_failing
+    receiver.status = 200
+    await until(lambda: watch.complaints() == {})
+    log.close()
 
 
 async def test_lines_arrive_signed_and_in_order(receiver: Receiver, tmp_path: Path) -> None:

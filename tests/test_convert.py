@@ -299,6 +299,8 @@ def test_mellon() -> None:
     [
         ("oauth2-proxy", 'email_domains = ["*"]\nauthenticated_emails_file = "people"'),
         ("oauth2-proxy", 'email_domains = ["*"]\ngithub_org = "ours"'),
+        # Which domains may come was said by a flag, as it does not start without.
+        ("oauth2-proxy", 'allowed_groups = ["staff"]'),
         ("oauth2-proxy", "providers: [{provider: keycloak, keycloakConfig: {groups: [a]}}]"),
         ("mod_auth_openidc", '<LocationMatch "^/(a|b)">\nRequire claim groups:x\n</LocationMatch>\nRequire valid-user'),
         ("mod_auth_openidc", "<Directory /var/www>\nRequire claim groups:x\n</Directory>\nRequire valid-user"),

@@ -176,8 +176,10 @@ async def test_on_a_terminal_there_is_colour(tmp_path: Path) -> None:
 async def test_a_configuration_that_does_not_load_is_a_finding(tmp_path: Path) -> None:
     file = written(tmp_path, {"server": {"prefix": "/"}})
     code, out = await commanded(file, "--json")
-    finding = json.loads(out)["findings"][0]
+    finding, rest = json.loads(out)["findings"]
     assert (code, finding["name"], finding["path"]) == (1, "configuration", "server.prefix")
+    # Nobody shall think that all else is well.
+    assert (rest["severity"], "nothing else" in rest["seen"]) == ("skipped", True)
 
 
 async def test_warnings_of_the_configuration_are_findings(tmp_path: Path) -> None:

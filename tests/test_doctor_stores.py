@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from sidecar.doctor import files
 from sidecar.doctor.directory import file_system, file_system_of
 from sidecar.doctor.examination import examine
 from tests.doctor_world import FAILURE, OK, SKIPPED, WARNING, bad, examined, one, patient_of, written
+from tests.services.process import free_port
 from tests.services.redis import AclUser, RedisServer, RedisServers
 from tests.test_journey import users_table
 from tests.world import PROVISION
@@ -214,11 +216,45 @@ async def test_audit_lines_that_go_nowhere_or_cannot_be_written(
 ) -> None:
     nowhere = await examined(tmp_path, {"audit": {"stdout": "false"}}, "audit-sink")
     assert one(nowhere, "audit-sink").severity is WARNING
+    for sink in ({"database": {}}, {"webhook": {"url": "https://siem.example.com/", "secret": {"env": "SESSION_SECRET"},
+                                                "spool": str(tmp_path / "spool")}}):  # fmt: skip
+        somewhere = await examined(tmp_path, {"audit": {"stdout": "false", **sink}}, "audit-sink")
+        assert one(somewhere, "audit-sink").severity is OK
     changes = {"audit": {"file": str(tmp_path / "audit.jsonl")}}
     assert one(await examined(tmp_path, changes, "audit-sink"), "audit-sink").severity is OK
     # Root may write everything: what the system would say to somebody else.
     monkeypatch.setattr("sidecar.doctor.files.os.access", lambda *_: False)
     assert one(await examined(tmp_path, changes, "audit-sink"), "audit-sink").severity is FAILURE
+
+
+async def test_a_directory_that_cannot_be_read_fails_also_where_nothing_else_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "broken.db").write_text("this is no database" * 100)
+    environment = {"DIRECTORY_URL": f"sqlite:///{tmp_path}/broken.db", "USERS_DB": users_table(tmp_path / "users.db")}
+    found = await examined(tmp_path, accounts(tmp_path), "directory", **environment)
+    assert one(found, "connection", "directory").severity is FAILURE
+
+
+async def test_a_redis_that_refuses_us_is_not_said_to_be_silent(tmp_path: Path, redis_servers: RedisServers) -> None:
+    server = redis_servers(acl=AclUser("app", "right", "~sidecar:* &* +@all"))
+    url = f"redis://app:wrong-one@127.0.0.1:{server.port}/0"
+    found = await examined(tmp_path, REDIS, "redis", "clock", REDIS_URL=url)
+    assert "the user or the password is wrong or missing" in one(found, "redis-version").seen
+    assert "the user or the password is wrong or missing" in one(found, "clock", "sessions").seen
+
+
+async def test_receivers_of_audit_lines_are_reached(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        there = door.getsockname()[1]
+        nowhere = free_port()
+        webhook = {"secret": {"env": "SESSION_SECRET"}, "spool": str(tmp_path / "spool"), "insecure": "true"}
+        for port, severity in ((there, OK), (nowhere, FAILURE)):
+            changes = {
+                "syslog": {"url": f"tcp://127.0.0.1:{port}"},
+                "webhook": {"url": f"http://127.0.0.1:{port}/", **webhook},
+            }
+            found = await examined(tmp_path, {"audit": changes}, "connection")
+            assert one(found, "connection", "audit.syslog").severity is severity
+            assert one(found, "connection", "audit.webhook").severity is severity
 
 
 async def test_disks_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,38 @@ async def test_the_client_gets_the_same_answer_each_way(station: Any, said: byte
         assert without_reference(express) == without_reference(again) == without_reference(general)
 
 
+CLOSING = {
+    "HTTP/1.1": (*ASKED[:-1], "Connection: close"),
+    "HTTP/1.0": ("GET /some/page?of=it&x=%2F HTTP/1.0", *ASKED[1:-1]),
+    "HTTP/1.0, as nginx asks": ("GET /some/page?of=it&x=%2F HTTP/1.0", *ASKED[1:-1], "Connection: close"),
+}
+
+
+@pytest.mark.parametrize("lines", CLOSING.values(), ids=CLOSING.keys())
+@pytest.mark.parametrize("said", ANSWERS.values(), ids=ANSWERS.keys())
+async def test_whoever_wants_nothing_more_gets_the_same_answer_each_way_and_its_end(
+    station: Any, said: bytes, lines: tuple[str, ...]
+) -> None:
+    says = [said, said] if said == b"hang up" else [said]
+    async with station() as here:
+        answers = []
+        for ways in ((True, False), (True, False), (False, True), (False, False)):
+            await until(lambda: here.is_quiet)
+            await here.warm()
+            here.says = list(says)
+            if not any(ways):
+                here.general()
+            reader, writer = await here.dial()
+            # What comes behind it is nobody's.
+            writer.write(here.request(*lines))
+            answers.append(await asyncio.wait_for(reader.read(), 10))
+            writer.close()
+            assert (True in here.taken, True in here.again) == ways
+        assert len(set(map(without_reference, answers))) == 1
+        # aiohttp's own answers to HTTP/1.0 end so without saying it.
+        assert b"\r\nConnection: close\r\n" in answers[0] or answers[0].startswith(b"HTTP/1.0 502 ")
+
+
 async def test_the_application_and_the_audit_see_the_same_both_ways(station: Any) -> None:
     async with station() as here:
         await here.ask(here.request())
@@ -122,7 +154,6 @@ async def test_a_path_with_strange_letters_is_written_to_the_audit_as_ever(stati
         ("GET /a;x=1/..;/b HTTP/1.1", *ASKED[1:]),
         ("GET /a HTTP/1.1", "Host: evil.example", *ASKED[2:]),
         ("GET /a HTTP/1.1", "Host: localhost:{port}", *ASKED[1:]),
-        (*ASKED[:-1], "Connection: close"),
         (*ASKED[:-1], "Connection: x-twice"),
         (*ASKED, "Content-Length: 0"),
         (*ASKED, "Transfer-Encoding: chunked", "", "0"),

@@ -472,7 +472,7 @@ async def test_the_same_head_from_another_address_is_read_anew(station: Any) -> 
             assert b"\r\nX-Forwarded-For: 127.0.0.2\r\n" in here.heads[-1]
         await link.ask(here.request())
         assert b"\r\nX-Forwarded-For: 127.0.0.1\r\n" in here.heads[-1]
-        assert here.again == [False, True, False]
+        assert here.again == [False, False, True, False]
         other.writer.close()
 
 
@@ -505,3 +505,23 @@ async def test_an_answer_of_another_kind_is_parsed_and_the_next_is_known_again(s
             assert b"ok" in await link.ask(here.request())
         assert here.again == [True] * 3
         assert here.taken == []
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_the_same_lines_of_another_version_mean_another_end(station: Any, method: str) -> None:
+    lasting, ending = ((f"{method} /some/page?of=it&x=%2F HTTP/1.{version}", *ASKED[1:-1]) for version in (1, 0))
+    async with station() as here:
+        for _ in range(3):
+            reader, writer = await here.dial()
+            writer.write(here.request(*ending))
+            assert b"\r\nConnection: close\r\n" in await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+        assert True in here.again
+        async with here.regular(*lasting) as link:
+            for _ in range(2):
+                assert b"onnection" not in await link.ask(here.request(*lasting))
+            assert True in here.again
+            here.again.clear()
+            link.writer.write(here.request(*ending))
+            assert b"\r\nConnection: close\r\n" in await asyncio.wait_for(link.reader.read(), 10)
+            assert True in here.again

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from sidecar import front as front_module
-from sidecar.serving import HttpServer, _Connection
+from sidecar.config.service import Server
+from sidecar.serving import HttpServer, _Connection, server_of
+from tests.services.certificates import make_certificates
 from tests.services.upstream import until
 from tests.station import ASKED, Link, Station, station_of, whole
+from tests.test_upstream_targets import server_tls
 from tests.world import World
 
 SLOWLY = b"|pause||pause|HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab|pause|cd"
@@ -49,6 +55,46 @@ def only_connection(here: Station) -> _Connection:
     (connection,) = servers[0].connections
     assert isinstance(connection, _Connection)
     return connection
+
+
+@pytest.mark.parametrize("announced", [None, ("192.0.2.7", 4711)], ids=["", "announced"])
+@pytest.mark.parametrize("kind", ["tcp", "tls", "unix"])
+async def test_where_a_connection_comes_from_is_known_before_its_first_request(
+    tmp_path: Path, kind: str, announced: tuple[str, int] | None
+) -> None:
+    came: list[tuple[Any, Any]] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        protocol: Any = request.protocol
+        came.append((protocol._origin, (request.remote or "", request.secure)))
+        return web.Response(text="ok")
+
+    server = server_of(Server(public_url="http://localhost"), answer)
+    loop, path = asyncio.get_running_loop(), str(tmp_path / "socket")
+    certificates = make_certificates(tmp_path)
+    trust = ssl.create_default_context(cafile=str(certificates.authority))
+    speak = partial(server.speak, announced)
+    if kind == "unix":
+        listening = await loop.create_unix_server(speak, path)
+        reader, writer = await asyncio.open_unix_connection(path)
+    else:
+        listening = await loop.create_server(
+            speak, "127.0.0.1", 0, ssl=server_tls(certificates) if kind == "tls" else None
+        )
+        port = listening.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection(
+            "localhost" if kind == "tls" else "127.0.0.1", port, ssl=trust if kind == "tls" else None
+        )
+    try:
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200 OK" in await whole(reader)
+    finally:
+        writer.close()
+        listening.close()
+        await server.shutdown(1)
+    ((known, said),) = came
+    assert known == said
+    assert known == ("192.0.2.7" if announced else "" if kind == "unix" else "127.0.0.1", kind == "tls")
 
 
 async def test_t60_the_beginning_of_a_head_behind_a_request_is_not_forgotten(station: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from tests.forger import running_forger, sign
 from tests.fronts_world import RULES, sections
 from tests.station import Link, whole
 from tests.test_attacks_forward_auth import STRANGE
+from tests.test_attacks_headers import assertion_key
 from tests.test_journey import users_table
 from tests.world import Running, World
 
@@ -72,7 +74,7 @@ class Counter:
             # Whoever says what cannot be read is hung up on.
             answer = b""
         if b"\r\nConnection: close" in answer or not answer:
-            self.link.writer.close()
+            await hang_up(self.link)
             self.link = await dial(self.running)
         kept = [line for line in answer.split(b"\r\n") if not line.startswith((b"Date: ", b"X-Sidecar-Reference: "))]
         return re.sub(rb"\b[0-9a-f]{16}\b", b"reference", b"\r\n".join(kept))
@@ -106,6 +108,12 @@ def written(lines: list[str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
 
+async def hang_up(link: Link) -> None:
+    link.writer.close()
+    with contextlib.suppress(ConnectionError):
+        await link.writer.wait_closed()
+
+
 async def dial(running: Running) -> Link:
     return Link(*await asyncio.open_connection("127.0.0.1", running.port))
 
@@ -127,7 +135,7 @@ async def counter(
     try:
         yield here
     finally:
-        here.link.writer.close()
+        await hang_up(here.link)
 
 
 def status(answer: bytes) -> int:
@@ -201,7 +209,7 @@ async def test_lines_that_only_look_like_those_that_are_known_are_read_again(wor
             ([line.replace("/-/auth", "/-/auth?x") for line in good], ["first"]),
             ([line.replace("GET /-/auth", "POST /-/auth") for line in good], ["first"]),
         ):
-            here.link.writer.close()
+            await hang_up(here.link)
             here.link = await dial(here.running)
             here.ways.clear()
             assert status(await here.say(written(lines))) in (200, 403)
@@ -319,7 +327,7 @@ async def test_programs_that_show_a_token_are_answered_at_once(world: World) -> 
         here.ways.clear()
         assert status(await here.ask("/api/x", "", "GET", bearer[:-1] + ("A" if bearer[-1] != "A" else "B"))) == 401
         assert here.ways == []
-        here.link.writer.close()
+        await hang_up(here.link)
 
 
 def edits(dialect: str) -> st.SearchStrategy[list[tuple[str, int, str]]]:
@@ -380,7 +388,7 @@ async def test_whatever_is_done_to_a_question_each_way_says_the_same(world: Worl
             answers = []
             for here.is_off in (False, True):
                 # What cannot be read is answered, or not, by whether it is the first of its connection.
-                here.link.writer.close()
+                await hang_up(here.link)
                 here.link = await dial(here.running)
                 assert status(await here.ask("/page")) == 200
                 answers.append(await here.say(data))
@@ -395,3 +403,21 @@ async def test_whatever_is_done_to_a_question_each_way_says_the_same(world: Worl
 
         await asyncio.to_thread(play)
         assert {"first", "again"} <= set(here.ways)
+
+
+async def test_a_signed_header_is_written_once_and_renewed_in_time(world: World) -> None:
+    options = {"environment": {"ASSERTION_KEY": assertion_key()}}
+    assertion = {"audience": "wiki", "key": {"env": "ASSERTION_KEY"}, "lifetime": "2m"}
+    async with counter(world, "traefik", options=options, assertion=assertion) as here:
+        await here.warm()
+        ((asker, _),) = here.quick._askers._younger.values()
+        admission = asker.admission
+        first = await here.ask("/page")
+        assert b"\r\nX-Sidecar-Assertion: ey" in first
+        assert await here.ask("/page?again") == first
+        assert asker.admission is admission
+        world.clock.ahead += 61
+        renewed = await here.ask("/page")
+        assert renewed != first
+        assert b"\r\nX-Sidecar-Assertion: ey" in renewed
+        assert here.ways[:2] == ["again"] * 2

@@ -75,7 +75,7 @@ async def running(
     config = merged(config, {"server": {"listen": f"127.0.0.1:{port}", "public_url": url}})
     config["app"] = {"upstream": f"http://127.0.0.1:{application.port}"}
     config["directory"] = f"sqlite:///{folder}/directory.db"
-    config["audit"] = {"file": str(folder / "audit.jsonl")}
+    config["audit"] = {"file": str(folder / "audit.jsonl"), **(changes or {}).get("audit", {})}
     file, log = folder / "config.yaml", folder / "log"
     file.write_text(yaml.safe_dump(config, sort_keys=False))
     secret = "a session secret that is long enough for anybody"
@@ -226,3 +226,34 @@ async def test_each_worker_keeps_to_one_core_where_it_is_told_to(
         await until(are_four, within=PATIENCE)
         renewed = [os.sched_getaffinity(pid) for pid in process.pids() - first]
         assert sorted(map(sorted, renewed)) == sorted([one] for one in (cores * 2)[:2])
+
+
+async def test_the_parent_says_what_is_wrong_in_its_workers(
+    world: World, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    page = f"127.0.0.1:{free_port()}"
+    webhook = {"url": f"http://127.0.0.1:{free_port()}/", "secret": {"file": "key"}, "spool": "spool", "insecure": True}
+    (tmp_path / "key").write_text("k" * 40)
+    changes = {
+        "server": {"workers": 2, "metrics": page},
+        "sessions": {"redis": redis_server.url},
+        "audit": {"webhook": webhook},
+    }
+    async with running(world, tmp_path, changes) as _, aiohttp.ClientSession() as http:
+
+        async def told() -> tuple[int, dict[str, str]]:
+            async with http.get(f"http://{page}/-/ready") as answer:
+                return answer.status, await answer.json()
+
+        async def complains() -> bool:
+            status, parts = await told()
+            return status == 200 and "not delivered" in parts.get("audit.webhook", "") and "store" in parts
+
+        await until(complains, within=PATIENCE)
+        await asyncio.to_thread(redis_server.stop)
+
+        async def is_unready() -> bool:
+            status, parts = await told()
+            return (status, parts.get("error")) == (503, "store-unavailable")
+
+        await until(is_unready, within=PATIENCE)

@@ -82,6 +82,9 @@ async def test_t75_a_client_has_its_rate_and_its_place(world: World, tmp_path: P
     async with ScimClient(running, "far", OTHER_TOKEN) as client:
         assert (await client("GET", "/Users")).status == 403
         assert (await client("GET", "/Users", X_Forwarded_For="192.0.2.1")).status == 403
+        # Whoever has no token does not learn which clients there are, and is slowed down like anybody.
+        tries = [(await client("GET", "/Users", Authorization="Bearer x")).status for _ in range(31)]
+        assert (tries[0], tries[-1]) == (401, 429)
 
 
 async def test_what_no_program_may_ask_is_refused_in_scim_terms(scim: ScimClient) -> None:

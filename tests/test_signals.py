@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from sidecar.core.signals import DEFAULTS
+from sidecar.model import Identity
 from tests.services.oidc import OidcProvider
 from tests.services.redis import RedisServer
 from tests.signals_world import CAEP, ENVIRONMENT, RISC, SSF, Sender, a_transmitter, person, rsa, section
@@ -305,6 +306,9 @@ async def test_only_the_transmitter_gets_in(world: World, tmp_path: Path, sender
         assert (statuses[0], statuses[-1]) == (401, 429)
     away = await world({"signals": section(sender, networks="192.0.2.0/24")}, environment=ENVIRONMENT)
     assert (await sender.push(place(away), good))[0] == 403
+    # Whoever has no token does not learn which transmitters there are, and is slowed down like anybody.
+    tries = [(await sender.push(place(away), good, **bad))[0] for _ in range(31)]
+    assert (tries[0], tries[-1]) == (401, 429)
 
 
 async def test_a_rotated_key_is_found_and_a_withdrawn_one_forgotten(
@@ -439,3 +443,53 @@ async def test_a_token_that_comes_twice_at_once_counts_once(world: World, tmp_pa
 def test_every_event_that_is_known_has_a_word_in_the_page() -> None:
     page = (Path(__file__).parent.parent / "docs" / "shared-signals.md").read_text()
     assert [name for name in DEFAULTS if f"`{name}`" not in page] == []
+
+
+async def is_out(browser: Browser) -> bool:
+    return (await browser.fetch("/")).status == 401
+
+
+async def test_a_time_without_end_neither_breaks_a_push_nor_stops_the_polls(
+    world: World, tmp_path: Path, sender: Sender
+) -> None:
+    poll = {"every": "100ms", "endpoint": f"http://localhost:{sender.port}/poll"}
+    running = await listening(world, tmp_path, sender, poll=poll)
+    endless = sender.claims({RISC + "sessions-revoked": {"event_timestamp": 10**400}}, person("x", "nobody"))
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        ada = person(running.provider.issuer, subject_of(running, "ada"))
+        endless["sub_id"] = ada
+        sender.queue[endless["jti"]] = sender.signed(endless)
+
+        await until(partial(is_out, browser))
+        browser.forget_provider()
+        await browser.sign_in("ada")
+        again = sender.signed({**endless, "jti": "again"})
+        assert await sender.push(place(running), again) == (202, None)
+        assert await is_out(browser)
+
+
+async def test_namesakes_of_an_address_hide_nobody(world: World, tmp_path: Path, sender: Sender) -> None:
+    running = await listening(world, tmp_path, sender, subjects=["email"])
+    directory = running.sidecar.condition.accounts.directory
+    assert directory is not None
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        # Names that people choose themselves, and that come before hers.
+        for number in range(60):
+            called = f"a{number}"
+            who = Identity("corp", running.provider.issuer, called, called, f"ada@example.com.{number}.example")
+            await directory.admit(who, 1.0)
+        by_address = {"format": "email", "email": "ada@example.com"}
+        token = sender.signed(sender.claims({CAEP + "session-revoked": {}}, by_address))
+        assert await sender.push(place(running), token) == (202, None)
+        assert (await browser.fetch("/")).status == 401
+
+
+async def test_a_session_of_another_issuer_is_none_of_ours(world: World, tmp_path: Path, sender: Sender) -> None:
+    running = await listening(world, tmp_path, sender)
+    for user in ({}, {"user": person(running.provider.issuer, "somebody")}):
+        subject = {"format": "complex", "session": person("https://elsewhere.example", "sid"), **user}
+        token = sender.signed(sender.claims({CAEP + "session-revoked": {}}, subject))
+        status, body = await sender.push(place(running), token)
+        assert (status, body["err"]) == (400, "invalid_request")

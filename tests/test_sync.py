@@ -270,6 +270,26 @@ async def test_people_who_cannot_be_read_are_neither_changed_nor_missing(company
     assert company.active() == logins(*range(1, 11))
 
 
+async def test_nobody_stays_because_of_what_they_are_called(company: Company) -> None:
+    await company.run()
+    # A picture of several signs that show nothing by themselves: no name that could be used.
+    family = "\U0001f468\u200d\U0001f467"
+    known = [person(7, name=family, status="left"), person(8, name=family)]
+    company.list([*everybody(but=(7, 8)), *known])
+    run = await company.run()
+    assert run.head["counts"] == {"deactivate": 1, "invalid": 1}
+    assert company.active() == logins(*range(1, 7), 8, 9, 10)
+    # It is done once.
+    company.list([*everybody(but=(7, 8, 9)), *known, person(9, mail="other@example.com")])
+    assert (await company.run()).head["counts"] == {"update": 1, "invalid": 1}
+    company.list(everybody())
+    await company.run()
+    assert company.active() == logins(*range(1, 11))
+    # Whom nobody knew before, nobody has to switch off.
+    company.list([*everybody(), person(11, name=family, status="left")])
+    assert (await company.run()).head["counts"] == {"invalid": 1}
+
+
 async def test_too_many_who_cannot_be_read_are_a_reason_to_stop(company: Company) -> None:
     company.list([*everybody(upto=7), *(person(number, login="") for number in range(8, 11))])
     assert (await company.run()).state == "quarantined"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
 from sidecar.cli.audit_source import FileSource, Source, is_told
-from sidecar.cli.loading import load_or_leave
+from sidecar.cli.loading import load_or_leave, show
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
 from sidecar.config.values import parse_duration
 from sidecar.core.audit import Event
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sidecar.config.models import Config
 
 _EXPLAINED = ("event", "effect", "reason", "method", "path", "person", "username", "account", "client", "reference")
+# What people read; a file that was converted has a finding on every line.
+_MOST_FINDINGS = 200
 _BRIEF = ("event", "person", "client", "path", "reason", "reference", "session", "text")
 
 
@@ -56,7 +58,11 @@ def _filters(command: Any) -> Any:
     for option in reversed(
         (
             click.option(
-                "--event", multiple=True, type=click.Choice([event.value for event in Event]), help="Only these events."
+                "--event",
+                multiple=True,
+                type=click.Choice([event.value for event in Event]),
+                metavar="EVENT",
+                help="Only this event, such as login-failed; may be repeated. docs/audit.md lists them.",
             ),
             click.option("--person", help="Name, subject or id of a person, or their account."),
             click.option("--client", help="Address of the client."),
@@ -73,8 +79,15 @@ def _filters(command: Any) -> Any:
     return command
 
 
-def source_of(config: Path, file: Path | None, *, database: bool) -> tuple[Source, Config | None]:
-    """Where to read: *file*, or what *config* names; leaves when there is nothing."""
+def source_of(
+    config: Path, file: Path | None, *, database: bool, needs_settings: bool = False
+) -> tuple[Source, Config | None]:
+    """Where to read: *file*, or what *config* names; leaves when there is nothing.
+
+    Of a file that *config* names nothing else is read, unless one *needs_settings*: whoever looks for something has not
+    the service's secrets, and what is wrong elsewhere may be what is looked for.
+    """
+    file = file or (None if database or needs_settings else _named_file(config))
     if file is not None:
         return FileSource(file), None
     settings = load_or_leave(config, quiet=True).config
@@ -86,6 +99,20 @@ def source_of(config: Path, file: Path | None, *, database: bool) -> tuple[Sourc
     from sidecar.cli.audit_database import DatabaseSource
 
     return DatabaseSource(settings), settings
+
+
+def _named_file(config: Path) -> Path | None:
+    from sidecar.config.document import read_document
+    from sidecar.config.problem import ConfigError
+
+    try:
+        data = read_document(config).data
+    except ConfigError as error:
+        show(error.problems)
+        raise SystemExit(EXIT_PROBLEMS) from None
+    section = data.get("audit") if isinstance(data, Mapping) else None
+    path = section.get("file") if isinstance(section, Mapping) else None
+    return config.resolve().parent / path if isinstance(path, str) and path else None
 
 
 def query_of(asked: dict[str, Any]) -> Query:
@@ -123,7 +150,7 @@ def search(config: Path, file: Path | None, limit: int, *, database: bool, as_js
     sidecar audit search --person alice --since 7d config.yaml
     sidecar audit search --event decision --reason no-rule --json
 
-    Exit code 0: there are some. 1: there are none.
+    Exit code 0: there are some. 1: there are none. 3: they cannot be read.
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     wanted = query_of(asked)
     found = source_of(config, file, database=database)[0].newest(wanted, limit)
@@ -203,7 +230,7 @@ def verify(
 
     Exit code 0: there is none. 1: there are some. 3: the file cannot be read.
     """
-    source, settings = source_of(config, file, database=database)
+    source, settings = source_of(config, file, database=database, needs_settings=True)
     chain = settings.audit.chain if settings is not None else None
     pem = chain.key.reveal() if chain is not None and chain.key is not None else None
     if public_key is not None:
@@ -227,15 +254,19 @@ def verify(
         counts = {"lines": check.lines, "chains": check.chains, "anchors": check.anchors}
         say_json({"whole": not problems, **counts, "findings": told})
     else:
-        for one in findings:
+        for one in findings[:_MOST_FINDINGS]:
             complain(": ".join(filter(None, (one.where, one.says))), "red" if one.kind == "problem" else "yellow")
-        verdict = f"{len(problems)} problems" if problems else "whole"
-        say(
-            f"{verdict}: {check.lines} lines in {check.chains} chains with {check.anchors} anchors",
-            "" if problems else "green",
-        )
+        if len(findings) > _MOST_FINDINGS:
+            complain(f"and {len(findings) - _MOST_FINDINGS} more: --json tells them all")
+        verdict = _counted(len(problems), "problem") if problems else "whole"
+        found = f"{_counted(check.lines, 'line')} in {_counted(check.chains, 'chain')}"
+        say(f"{verdict}: {found} with {_counted(check.anchors, 'anchor')}", "" if problems else "green")
     if problems:
         raise SystemExit(EXIT_PROBLEMS)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _pruned(settings: Config | None) -> float | None:

@@ -97,7 +97,9 @@ def _examined(config: Path, only: Sequence[str], skip: Sequence[str], bar: Bar) 
     try:
         loaded = load(config, environment=os.environ, filters=FILTERS)
     except ConfigError as error:
-        return [_problem(one) for one in error.problems]
+        found = [_problem(one) for one in error.problems]
+        unseen = "nothing else can be looked at before what is wrong in the configuration is corrected"
+        return [*found, Finding("configuration", Severity.SKIPPED, "", unseen, found[0].why)]
     patient = Patient(loaded.config, read_document(config), loaded.warnings)
     loop = asyncio.new_event_loop()
     try:

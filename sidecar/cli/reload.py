@@ -37,5 +37,5 @@ def reload(config: Path, socket: Path | None, *, as_json: bool) -> None:
     else:
         for problem in outcome.problems:
             complain(problem)
-        complain("refused: the former configuration stays in force")
+        complain("refused: the former configuration stays in force; `sidecar check` says more")
     raise SystemExit(0 if outcome.is_loaded else EXIT_PROBLEMS)

@@ -11,6 +11,7 @@ from sidecar.cli.watching import Watched
 from sidecar.config.loader import ConfigError
 from sidecar.core.audit import Event
 from sidecar.lasting import Outcome
+from sidecar.model import Unavailable
 from sidecar.reloading import Prepared, Reloading, problems_of
 
 if TYPE_CHECKING:
@@ -111,7 +112,15 @@ class Worker:
         if do == "log-level":
             problem = set_level(self._reloading, self._levels, asked_of(message), who, is_noted=is_noted)
             return {"problem": problem}
+        if do == "condition":
+            return await self._condition()
         return {}
+
+    async def _condition(self) -> Message:
+        try:
+            return {"parts": dict(await self._reloading.sidecar.condition.readiness())}
+        except Unavailable as fault:
+            return {"fault": [fault.reason.value, fault.detail]}
 
     async def _prepare(self) -> Message:
         await self.abandon()

@@ -30,13 +30,14 @@ _MOST_FOUND = 1000
 @click.option(
     "--file", type=click.Path(path_type=Path, dir_okay=False), help="Audit file, instead of the configuration's."
 )
+@click.option("--database", is_flag=True, help="Read in the directory's database, also where there is a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-def why(reference: str, config: Path, file: Path | None, *, as_json: bool) -> None:
+def why(reference: str, config: Path, file: Path | None, *, database: bool, as_json: bool) -> None:
     """Say what happened in the request with this REFERENCE, why, what was around it, and what to do.
 
-    Exit code 0: found. 1: no audit line has this reference. 3: the audit file cannot be read.
+    Exit code 0: found. 1: no audit line has this reference. 3: the audit lines cannot be read.
     """
-    found, near = _story(source_of(config, file, database=False)[0], reference)
+    found, near = _story(source_of(config, file, database=database)[0], reference)
     if not found:
         give_up(f"no audit line has the reference {reference}; was it written by another replica, or rotated away?")
     reason = reason_in(found)
@@ -55,7 +56,7 @@ def why(reference: str, config: Path, file: Path | None, *, as_json: bool) -> No
         say(f"More about `{reason.value}`, for operators: docs/reasons.md")
     if near:
         say()
-        say("Around it, of the same session, person or address:")
+        say("Around it, of the same session or person, or else address:")
         for line in near:
             say(f"  {told(line)}", "red" if is_bad(line) else "")
 

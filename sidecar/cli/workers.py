@@ -261,7 +261,19 @@ class Workers:
         if not self._serving:
             raise Unavailable(Reason.STOPPING, "no worker serves")
         complaint = {"configuration": self._assembly.complaint} if self._assembly.complaint else {}
-        return {"workers": f"{self._serving} of {self._section.workers} serve", **complaint}
+        return {"workers": f"{self._serving} of {self._section.workers} serve", **await self._conditions(), **complaint}
+
+    async def _conditions(self) -> Mapping[str, str]:
+        """What any of the workers says of its parts. Raises Unavailable when all lack what every request needs."""
+        asked = await asyncio.gather(*(one.ask("condition", _SHORT) for one in self._assembly.serving()))
+        answers = [answer for answer in asked if answer]
+        parts: dict[str, str] = {}
+        for answer in reversed(answers):
+            parts |= answer.get("parts", {})
+        if answers and not any("parts" in answer for answer in answers):
+            reason, detail = answers[0]["fault"]
+            raise Unavailable(Reason(reason), detail)
+        return parts
 
     @contextlib.asynccontextmanager
     async def _metrics(self) -> AsyncIterator[None]:

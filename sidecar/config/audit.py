@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,7 +59,9 @@ def _events(names: Iterable[str]) -> Iterable[Event]:
         try:
             yield Event(name)
         except ValueError:
-            message = f"there is no event {name}; docs/audit.md lists them"
+            near = difflib.get_close_matches(name, [event.value for event in Event], n=1)
+            way_out = f"did you mean `{near[0]}`?" if near else "see docs/audit.md for those that there are"
+            message = f"there is no event {name}; {way_out}"
             raise ValueError(message) from None
 
 
@@ -97,7 +100,7 @@ class Rotation(Section):
 
 
 class Syslog(Section):
-    """A syslog server (RFC 5424)."""
+    """A syslog server (RFC 5424), or the socket of the one of this machine."""
 
     url: Text = Field(description="tls://host:6514, tcp://host:601, udp://host:514 or unix:///dev/log")
     facility: Facility = Field("audit", description="facility of the messages")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from sidecar.convert.apache import Directive, Site, directives_of, is_on
+from sidecar.convert.apache import Directive, Site, directives_of, is_on, leave_unread, one_site
+from sidecar.convert.barriers import above_and, barrier_at, barriers_of
 from sidecar.convert.draft import Draft, duration_of, holds
 
 _LOGIN = "corp"
@@ -37,14 +40,16 @@ _IMPLIED = frozenset([
     "mellondiagnosticsfile", "mellondiagnosticsenable", "mellonsendcachecontrolheader", "mellonrequest",
     "mellonsetenv", "mellonsetenvnoprefix", "melloncond", "mellonrequire",
 ])  # fmt: skip
+# What `Require valid-user` asks for, which MellonEnable asks for anyhow.
+_SIGNED_IN = "signed in"
 # NameID and what mellon itself makes of it.
 _NAME_ID = "NAME_ID"
 
 
 def read_mellon(text: str) -> Draft:
     """Read *text*. Raises ValueError, which names the line."""
-    directives = directives_of(text)
     draft, site = Draft("mod_auth_mellon"), Site()
+    directives = one_site(directives_of(text), _is_ours, draft)
     draft.put(f"{_AT}.type", "saml")
     draft.put(f"{_AT}.metadata", "idp-metadata.xml")
     site.read(directives, draft)
@@ -61,10 +66,19 @@ def read_mellon(text: str) -> Draft:
     _identity(directives, draft, names)
     _access(directives, draft, names)
     _headers(directives, draft, names)
+    leave_unread(
+        directives,
+        lambda one: one.line in site.taken or one.key.startswith("mellon") or one.key in {"require", "requestheader"},
+        draft,
+    )
     site.finish(draft)
     origin = draft.get("server.public_url")
     draft.todo.append(f"give the provider our new metadata: {origin}/-/saml/{_LOGIN}/metadata")
     return draft
+
+
+def _is_ours(one: Directive) -> bool:
+    return one.key.startswith("mellon") or (one.key == "authtype" and one.value.lower() == "mellon")
 
 
 def _attributes(directives: Sequence[Directive], draft: Draft) -> Mapping[str, str]:
@@ -98,14 +112,15 @@ def _identity(directives: Sequence[Directive], draft: Draft, names: Mapping[str,
         draft.put(f"{_AT}.name_id", "persistent", "must be the same each time; else name an attribute: subject")
     else:
         draft.put("identity.username", f"{{{{ claims.{_named(user, names, draft)} }}}}")
-    for field, wanted in (
+    for part, wanted in (
         ("email", ("mail", "email")),
         ("name", ("displayname", "cn", "name")),
         ("groups", ("groups", "memberof")),
     ):
-        known = next((name for name in names.values() if name in wanted), "")
+        # By what either side calls them.
+        known = next((name for theirs, name in names.items() if {name, theirs.lower()} & set(wanted)), "")
         if known:
-            draft.put(f"identity.{field}", f"{{{{ claims.{known} }}}}")
+            draft.put(f"identity.{part}", f"{{{{ claims.{known} }}}}")
 
 
 def _named(attribute: str, names: Mapping[str, str], draft: Draft) -> str:
@@ -117,37 +132,96 @@ def _named(attribute: str, names: Mapping[str, str], draft: Draft) -> str:
     return known
 
 
+@dataclass(slots=True)
+class _Asked:
+    """What each path's own section asks for; one without conditions, or a Require, has those of the one around it."""
+
+    barriers: Mapping[str, Directive]
+    required: Mapping[str, str]
+    closed: dict[str, str]
+    conditions: dict[str, list[str]] = field(default_factory=dict)
+    modes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[str]:
+        """All that something is asked for, the longest first."""
+        found = {*self.modes, *self.conditions, *self.closed, *self.required, *self.barriers, "/**"}
+        return sorted(found, key=lambda path: (-path.count("/"), -len(path), path))
+
+    def why_closed(self, path: str) -> str:
+        """What cannot be carried over there; "" when all can."""
+        barrier = barrier_at(path, self.barriers)
+        if barrier is not None:
+            return f"{barrier.where}: {barrier.said}"
+        nearest = _nearest(path, {**dict.fromkeys(self.conditions, ""), **self.closed})
+        demand = _nearest(path, self.required)
+        return nearest or ("" if demand == _SIGNED_IN else demand)
+
+    def rule(self, path: str, draft: Draft) -> None:
+        """Write the rule for *path*."""
+        mode, tests = _nearest(path, self.modes), self.conditions.get(path)
+        if mode not in {"info", "off"}:
+            tests = _nearest(path, self.conditions) or None
+        if why := self.why_closed(path):
+            draft.closed(path, why)
+        elif tests:
+            draft.rule({"path": path, "allow": {"when": f"{{{{ {' and '.join(tests)} }}}}"}})
+        elif mode == "auth" or (mode and _nearest(path, self.required) == _SIGNED_IN):
+            draft.rule({"path": path, "allow": "signed_in"})
+        elif mode:
+            draft.rule({"path": path, "allow": "anyone"}, f"MellonEnable {mode}")
+        else:
+            note = "no section asks for a sign-in here: open what should be open"
+            draft.rule({"path": path, "allow": "nobody"}, note)
+
+
+def _nearest(path: str, said: Mapping[str, Any]) -> Any:
+    return next((said[above] for above in above_and(path) if above in said), "")
+
+
 def _access(directives: Sequence[Directive], draft: Draft, names: Mapping[str, str]) -> None:
-    conditions: dict[str, list[str]] = {}
-    modes: dict[str, str] = {}
-    closed: dict[str, str] = {}
+    closed, required = _required(directives, draft)
+    asked = _Asked(barriers_of(directives), required, closed)
+    for one in asked.barriers.values():
+        draft.leave(one.where, one.said, "write a rule that says the same")
     for one in directives:
         if one.key not in {"mellonenable", "mellonrequire", "melloncond"}:
             continue
         path = one.location
         if one.key == "mellonenable" and path is not None:
-            modes[path] = one.value.lower()
+            asked.modes[path] = one.value.lower()
             continue
         test = _test(one, draft, names)
         if path is None or test is None:
-            said = " ".join((one.name, *one.words))
-            draft.leave(one.where, said, "write a rule that says the same")
-            closed[path or "/**"] = f"{one.where}: {said}"
+            draft.leave(one.where, one.said, "write a rule that says the same")
+            closed[path or "/**"] = f"{one.where}: {one.said}"
         else:
-            conditions.setdefault(path, []).append(test)
-    for path in sorted({*modes, *conditions, *closed, "/**"}, key=lambda path: (-path.count("/"), -len(path), path)):
-        if path in closed:
-            draft.closed(path, closed[path])
-        elif path in conditions:
-            draft.rule({"path": path, "allow": {"when": f"{{{{ {' and '.join(conditions[path])} }}}}"}})
-        elif modes.get(path) == "auth":
-            draft.rule({"path": path, "allow": "signed_in"})
-        elif path in modes:
-            draft.rule({"path": path, "allow": "anyone"}, f"MellonEnable {modes[path]}")
+            asked.conditions.setdefault(path, []).append(test)
+    for path in asked.paths:
+        asked.rule(path, draft)
+
+
+def _required(directives: Sequence[Directive], draft: Draft) -> tuple[dict[str, str], dict[str, str]]:
+    """What is closed whatever stands below it; and each section with a ``Require``: what closes it, if anything."""
+    closed: dict[str, str] = {}
+    required: dict[str, str] = {}
+    for one in directives:
+        if one.key != "require":
+            continue
+        words, path = [word.lower() for word in one.words], one.location
+        if one.is_beside:
+            draft.leave(one.where, one.said, "is not about paths of the application")
+            continue
+        if words in (["valid-user"], ["all", "granted"]) and not one.is_negated:
+            if path is not None:
+                required.setdefault(path, _SIGNED_IN if words == ["valid-user"] else "")
+            continue
+        draft.leave(one.where, one.said, "write a rule that says the same")
+        if path is None:
+            closed[one.around or "/**"] = f"{one.where}: {one.said}"
         else:
-            draft.rule(
-                {"path": path, "allow": "nobody"}, "no section asks for a sign-in here: open what should be open"
-            )
+            required[path] = f"{one.where}: {one.said}"
+    return closed, required
 
 
 def _test(one: Directive, draft: Draft, names: Mapping[str, str]) -> str | None:
@@ -168,7 +242,7 @@ def _headers(directives: Sequence[Directive], draft: Draft, names: Mapping[str, 
     for one in directives:
         if one.key != "requestheader" or len(one.words) < 3 or one.value.lower() not in {"set", "add", "append"}:
             continue
-        variable = one.words[2].removeprefix("%{").split("}")[0]
+        variable = one.words[2].removeprefix("expr=").removeprefix("%{").split("}")[0]
         if variable in names:
             draft.header(one.words[1], f"{{{{ claims.{names[variable]} }}}}")
         elif variable == "REMOTE_USER":

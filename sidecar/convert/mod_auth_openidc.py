@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from sidecar.convert.apache import Directive, Site, directives_of
+from sidecar.convert.apache import Directive, Site, directives_of, leave_unread, one_site
+from sidecar.convert.barriers import barrier_at, barriers_of
 from sidecar.convert.draft import Draft, duration_of, holds, issuer_of, origin_of
 
 _LOGIN = "corp"
@@ -38,14 +38,13 @@ _NOT_CARRIED = {
     "oidcproviderregistrationendpointjson": "clients are registered by hand",
     "oidcclientname": "clients are registered by hand",
 }
-_GROUPS = frozenset(["requireall", "requireany", "requirenone", "limit", "limitexcept", "if"])
 _PROVIDER = ("issuer", "authorizationendpoint", "tokenendpoint", "userinfoendpoint", "jwksuri", "endsessionendpoint")
 
 
 def read_mod_auth_openidc(text: str) -> Draft:
     """Read *text*. Raises ValueError, which names the line."""
-    directives = directives_of(text)
     draft, site = Draft("mod_auth_openidc"), Site()
+    directives = one_site(directives_of(text), _is_ours, draft)
     draft.put(f"{_AT}.type", "oidc")
     site.read(directives, draft)
     for one in directives:
@@ -62,12 +61,21 @@ def read_mod_auth_openidc(text: str) -> Draft:
         draft.put(f"identity.{name}", f"{{{{ claims.{name} }}}}")
     _access(directives, draft)
     _headers(directives, draft)
+    leave_unread(
+        directives,
+        lambda one: one.line in site.taken or one.key.startswith("oidc") or one.key in {"require", "requestheader"},
+        draft,
+    )
     public = draft.values.pop("_public", "")
     site.finish(draft, public)
     draft.notes.setdefault(("server", "public_url"), []).append(
         f"register at the provider: {draft.get('server.public_url')}/-/callback/{_LOGIN}"
     )
     return draft
+
+
+def _is_ours(one: Directive) -> bool:
+    return one.key.startswith("oidc") or (one.key == "authtype" and one.value.lower() in {"openid-connect", "oauth20"})
 
 
 def _oidc(one: Directive, draft: Draft) -> None:
@@ -192,21 +200,17 @@ _HANDLERS: Mapping[str, Callable[[Directive, Draft], None]] = {
 def _access(directives: Sequence[Directive], draft: Draft) -> None:
     """One rule for each section that asks for something, the longest paths first, as Apache's last one wins."""
     allowed: dict[str, list[Any]] = {}
-    closed: dict[str, str] = {}
+    barriers = barriers_of(directives)
+    closed = {path: f"{one.where}: {one.said}" for path, one in barriers.items()}
+    for one in barriers.values():
+        draft.leave(one.where, one.said, "write a rule that says the same")
     for one in directives:
-        if one.key != "require":
-            continue
-        said = f"Require {' '.join(one.words)}"
-        path, allow = one.location, _allowed(one)
-        if path is None or allow is None:
-            # Where it cannot be said what it is about, nobody gets in at all until somebody has read it.
-            draft.leave(one.where, said, "write a rule that says the same")
-            closed[path or _path_around(one) or "/**"] = f"{one.where}: {said}"
-        else:
-            allowed.setdefault(path, []).append(allow)
+        if one.key == "require":
+            _require(one, allowed, closed, draft)
     for path in sorted({*allowed, *closed, "/**"}, key=lambda path: (-path.count("/"), -len(path), path)):
-        if path in closed:
-            draft.closed(path, closed[path])
+        barrier = barrier_at(path, barriers)
+        if path in closed or barrier is not None:
+            draft.closed(path, closed.get(path) or (f"{barrier.where}: {barrier.said}" if barrier is not None else ""))
         elif path not in allowed:
             draft.rule(
                 {"path": path, "allow": "nobody"}, "no section asks for a sign-in here: open what should be open"
@@ -219,16 +223,23 @@ def _access(directives: Sequence[Directive], draft: Draft) -> None:
             draft.rule({"path": path, "allow": ways})
 
 
-def _path_around(one: Directive) -> str | None:
-    """The path of the section that its own groups stand in, such as <RequireAll> in <Location>."""
-    for depth in range(len(one.sections) - 1, 0, -1):
-        outer = replace(one, sections=one.sections[:depth])
-        if outer.sections[-1][0].lower() not in _GROUPS:
-            return outer.location
-    return None
+def _require(one: Directive, allowed: dict[str, list[Any]], closed: dict[str, str], draft: Draft) -> None:
+    """Add whom *one* lets in to *allowed*, or what it is about to *closed*."""
+    path, allow = one.location, allowed_by(one)
+    if one.is_beside:
+        draft.leave(one.where, one.said, "is not about paths of the application")
+    elif path is not None and allow is not None:
+        allowed.setdefault(path, []).append(allow)
+    else:
+        draft.leave(one.where, one.said, "write a rule that says the same")
+        # Where it cannot be said what it is about, nobody gets in at all until somebody has read it. What only opens
+        # something stays as closed as what is around it.
+        if allow != "anyone" or one.is_negated:
+            closed[path or one.around or "/**"] = f"{one.where}: {one.said}"
 
 
-def _allowed(one: Directive) -> Any:
+def allowed_by(one: Directive) -> Any:
+    """Whom a ``Require`` lets in, as a rule's ``allow``; None where that cannot be said for certain."""
     words = list(one.words)
     kind = words[0].lower() if words else ""
     if kind == "valid-user":
@@ -258,7 +269,7 @@ def _headers(directives: Sequence[Directive], draft: Draft) -> None:
     for one in directives:
         if one.key != "requestheader" or one.value.lower() not in {"set", "add", "append"} or len(one.words) < 3:
             continue
-        name, value = one.words[1], one.words[2]
+        name, value = one.words[1], one.words[2].removeprefix("expr=")
         claim = next(
             (value[len(head) : -2] for head in ("%{OIDC_CLAIM_", "%{HTTP_OIDC_CLAIM_") if value.startswith(head)), ""
         )

@@ -20,6 +20,8 @@ Set = Mapping[str, Any]
 _WHO = frozenset(["authenticated_emails_file", "google_group"])
 _WHOSE = ("github_", "gitlab_", "bitbucket_", "keycloak_group", "entra_id_allowed", "azure_tenant", "google_groups")
 
+_DISCOVERED = "endpoints and keys are discovered from the issuer; `logins.corp.discovery` names another document"
+_PAGES = "pages are ours; `pages.templates` changes them, see docs/pages.md"
 _ON_PURPOSE = "tokens of people are not handed to applications; `assertion` tells who somebody is, signed"
 # Setting → why it has no counterpart.
 _NOT_CARRIED = {
@@ -47,20 +49,36 @@ _NOT_CARRIED = {
     "validate_url": "tokens are verified by their signature",
     "backend_logout_url": "signing out at the provider follows its end_session_endpoint",
     "allow_query_parameter": "a sign-in cannot be steered by parameters",
+    "pass_basic_auth": "write headers.Authorization.basic; see docs/headers.md",
+    "skip_oidc_discovery": _DISCOVERED,
+    "login_url": _DISCOVERED,
+    "redeem_url": _DISCOVERED,
+    "profile_url": _DISCOVERED,
+    "oidc_jwks_url": _DISCOVERED,
+    "cookie_refresh": "claims are kept fresh by themselves, where the provider gives a refresh token",
+    "proxy_prefix": "our own pages are below /-; server.prefix changes that",
+    "relative_redirect_url": "the address to return to follows from server.public_url",
+    "metrics_secure_address": "metrics are served without TLS; keep server.metrics on this machine",
+    "request_id_header": "each request has a reference of its own, in the audit lines and on pages that refuse",
+    "banner": _PAGES,
+    "footer": _PAGES,
+    "api_routes": "programs get 401 and people a sign-in, by what they accept",
+    "force_json_errors": "programs get JSON and people pages, by what they accept",
+    "logging_filename": "the log goes to standard error, audit lines where `audit` says",
+    "redis_password": "the password is a part of the address in secrets/redis-url",
+    "redis_username": "the name is a part of the address in secrets/redis-url",
+    "redis_sentinel_password": "write sessions.sentinel.password",
 }
 # Setting → why nothing needs to be said.
 _IMPLIED = frozenset([
-    "code_challenge_method", "cookie_httponly", "cookie_csrf_per_request", "cookie_csrf_expire", "proxy_websockets",
-    "skip_provider_button", "flush_interval", "provider_display_name", "api_routes", "force_json_errors",
-    "request_logging", "auth_logging", "standard_logging", "logging_filename", "logging_max_size", "logging_max_age",
-    "logging_max_backups", "logging_local_time", "logging_compress", "silence_ping_logging", "banner", "footer",
-    "login_url", "redeem_url", "profile_url", "oidc_jwks_url", "skip_oidc_discovery", "request_id_header",
-    "real_client_ip_header", "relative_redirect_url", "encode_state", "exclude_logging_paths", "logging_compress",
-    "request_logging_format", "auth_logging_format", "standard_logging_format", "errors_to_info_log",
-    "show_debug_on_error", "set_xauthrequest", "pass_user_headers", "skip_auth_strip_headers", "session_store_type",
-    "cookie_secure", "reverse_proxy", "provider", "skip_auth_preflight", "metrics_secure_address", "pass_host_header",
-    "pass_basic_auth", "prefer_email_to_user", "redis_use_sentinel", "redis_use_cluster", "client_secret_file",
-    "proxy_prefix", "allowed_roles", "redis_sentinel_master_name", "tls_key_file",
+    "code_challenge_method", "cookie_httponly", "cookie_csrf_per_request", "proxy_websockets", "skip_provider_button",
+    "flush_interval", "provider_display_name", "request_logging", "auth_logging", "standard_logging",
+    "logging_max_size", "logging_max_age", "logging_max_backups", "logging_local_time", "logging_compress",
+    "silence_ping_logging", "encode_state", "exclude_logging_paths", "request_logging_format", "auth_logging_format",
+    "standard_logging_format", "errors_to_info_log", "show_debug_on_error", "set_xauthrequest", "pass_user_headers",
+    "skip_auth_strip_headers", "session_store_type", "cookie_secure", "reverse_proxy", "provider",
+    "skip_auth_preflight", "pass_host_header", "prefer_email_to_user", "redis_use_sentinel", "redis_use_cluster",
+    "allowed_roles", "redis_sentinel_master_name", "tls_key_file",
 ])  # fmt: skip
 
 
@@ -166,6 +184,9 @@ def _server(said: Set, draft: Draft) -> None:
             "server.trusted_proxies", _many(said.get("trusted_proxy_ips")) or ["127.0.0.0/8"],
             "whose X-Forwarded-For is believed: name your proxies; oauth2-proxy believes everybody by default",
         )  # fmt: skip
+    told_by = str(said.get("real_client_ip_header", "X-Real-IP"))
+    if said.get("reverse_proxy") and told_by.lower() != "x-forwarded-for":
+        draft.leave("file", f"real_client_ip_header {told_by}", "let your proxy set X-Forwarded-For: that is read")
     if said.get("metrics_address"):
         draft.put("server.metrics", said["metrics_address"])
 
@@ -218,7 +239,10 @@ def _login(said: Set, draft: Draft) -> None:
         draft.todo.append(f"{at}.issuer: write the issuer of your provider")
     draft.put(f"{at}.issuer", issuer_of(issuer))
     draft.put(f"{at}.client_id", said.get("client_id", ""))
-    draft.secret(f"{at}.client_secret", "oidc", "client_secret")
+    if file := said.get("client_secret_file"):
+        draft.put(f"{at}.client_secret", {"file": file})
+    else:
+        draft.secret(f"{at}.client_secret", "oidc", "client_secret")
     if scope := said.get("scope"):
         draft.put(f"{at}.scopes", str(scope).split())
     wished = {name: said[name] for name in ("prompt", "acr_values") if said.get(name)}
@@ -237,9 +261,6 @@ def _login(said: Set, draft: Draft) -> None:
 
 
 def _access(said: Set, draft: Draft) -> None:
-    for network in _many(said.get("trusted_ips")):
-        rule = {"path": "/**", "allow": {"who": "anyone", "network": network}}
-        draft.rule(rule, "trusted_ips: nobody signs in from there")
     for text in (*_many(said.get("skip_auth_routes")), *_many(said.get("skip_auth_regex"))):
         method, _, regex = str(text).rpartition("=") if "=" in str(text) else ("", "", str(text))
         if method.endswith("!"):
@@ -257,13 +278,27 @@ def _access(said: Set, draft: Draft) -> None:
         allow["group"] = groups
     domains = [str(one) for one in _many(said.get("email_domains"))]
     if domains and "*" not in domains:
-        tests = (f"user.email.endswith('@{one.lstrip('@').lower()}')" for one in domains if "'" not in one)
+        tests = (_ends(one) for one in domains if "'" not in one)
         allow["when"] = f"{{{{ {' or '.join(tests)} }}}}"
     people = [name for name in said if said[name] and (name in _WHO or name.startswith(_WHOSE))]
     if people:
         draft.closed("/**", f"{people[0]}, which says who may come")
+    elif not domains:
+        # It does not start without: this was said by a flag or in the environment, and may be one domain only.
+        draft.closed("/**", "email_domains, which says who may come, is not in this file")
+        draft.todo.append("access: email_domains is not in this file: add it there and convert again, or write a rule")
+    elif networks := _many(said.get("trusted_ips")):
+        # The first rule that fits a path decides: what is enough for it stands in one rule.
+        ways = [{"who": "anyone", "network": networks}, allow or {"who": "signed_in"}]
+        draft.rule({"path": "/**", "allow": ways}, "trusted_ips: nobody signs in from there")
     else:
         draft.rule({"path": "/**", "allow": allow or "signed_in"})
+
+
+def _ends(domain: str) -> str:
+    """The condition that somebody's address is in *domain*; with a dot before it, in one below."""
+    end = domain.lower() if domain.startswith(".") else f"@{domain.lstrip('@').lower()}"
+    return f"user.email.endswith('{end}')"
 
 
 def _headers(said: Set, draft: Draft) -> None:
@@ -305,6 +340,12 @@ def _sessions(said: Set, draft: Draft) -> None:
     if lifetime := go_duration(str(said.get("cookie_expire", "168h"))):
         draft.put("sessions.absolute", lifetime)
         draft.put("sessions.idle", lifetime, "oauth2-proxy ends no session for being idle; 30m would be usual")
+    _cookies(said, draft)
+
+
+def _cookies(said: Set, draft: Draft) -> None:
+    if patience := go_duration(str(said.get("cookie_csrf_expire", ""))):
+        draft.put("sessions.login", patience)
     if name := said.get("cookie_name"):
         draft.put("sessions.cookie.name", str(name).removeprefix("__Host-").removeprefix("__Secure-"))
     if domains := _many(said.get("cookie_domains")):
@@ -324,6 +365,7 @@ _READ = frozenset([
     "upstreams", "ssl_upstream_insecure_skip_verify", "upstream_timeout", "oidc_issuer_url", "client_id",
     "client_secret", "scope", "prompt", "acr_values", "insecure_oidc_allow_unverified_email", "provider_ca_files",
     "oidc_email_claim", "oidc_groups_claim", "user_id_claim", "trusted_ips", "skip_auth_routes", "skip_auth_regex",
-    "allowed_groups", "email_domains", "redis_connection_url", "redis_sentinel_connection_urls", "redis_ca_path",
-    "cookie_expire", "cookie_name", "cookie_domains", "cookie_samesite", "cookie_refresh",
+    "allowed_groups", "email_domains", "client_secret_file", "cookie_csrf_expire", "real_client_ip_header",
+    "redis_connection_url", "redis_sentinel_connection_urls", "redis_ca_path",
+    "cookie_expire", "cookie_name", "cookie_domains", "cookie_samesite",
 ])  # fmt: skip

@@ -184,7 +184,9 @@ class Verifier:
             )
         else:
             lost = f"line {wanted} is" if number == wanted + 1 else f"lines {wanted} to {number - 1} are"
-            yield Finding("problem", where, f"{lost} missing before it in chain {chain.name}")
+            # Nothing of the chain was met before: old files may have been deleted by those who may.
+            meant = "" if chain.number else "; --partial, if older files were deleted on purpose"
+            yield Finding("problem", where, f"{lost} missing before it in chain {chain.name}{meant}")
 
     def _anchor(
         self, chain: _Chain, line: bytes, body: bytes, signature: bytes | None, where: str
@@ -230,6 +232,18 @@ class Verifier:
 
     def finish(self, anchors: Iterable[bytes] = ()) -> Iterator[Finding]:
         """What is left to say at the end; *anchors* are the copies that were kept elsewhere, each without line feed."""
+        yield from self._compared(anchors)
+        for chain in self._chains.values():
+            if self._verify is not None and not chain.anchors:
+                yield Finding("problem", chain.where, f"chain {chain.name} has no anchor that could be verified")
+            elif not chain.is_ended:
+                rest = f"; its last {chain.since_anchor} lines are under no anchor yet" if chain.since_anchor else ""
+                yield Finding("note", chain.where, f"chain {chain.name} has not ended: it runs, or was killed{rest}")
+
+    def _compared(self, anchors: Iterable[bytes]) -> Iterator[Finding]:
+        """What copies of anchors say of the chains; what is missing is said once, however many of them knew it."""
+        missing: dict[str, None] = {}
+        last: dict[str, int] = {}
         for line in anchors:
             place = place_of(line)
             if place is None:
@@ -238,18 +252,17 @@ class Verifier:
             chain, is_old = self._chains.get(place.chain), self._is_old(_object(line) or {})
             if chain is None:
                 if not self._is_partial and not is_old:
-                    yield Finding("problem", "anchors", f"chain {place.chain} is missing")
+                    missing[place.chain] = None
             elif chain.number < place.number and not is_old:
-                missing = f"{chain.number + 1} to {place.number}"
-                yield Finding("problem", chain.where, f"lines {missing} of chain {place.chain} were cut off")
+                last[place.chain] = max(place.number, last.get(place.chain, 0))
             elif chain.hash_at(place.number) not in (None, bytes.fromhex(place.hash)):
                 yield Finding("problem", chain.where, f"line {place.number} of chain {place.chain} was changed")
-        for chain in self._chains.values():
-            if self._verify is not None and not chain.anchors:
-                yield Finding("problem", chain.where, f"chain {chain.name} has no anchor that could be verified")
-            elif not chain.is_ended:
-                rest = f"; its last {chain.since_anchor} lines are under no anchor yet" if chain.since_anchor else ""
-                yield Finding("note", chain.where, f"chain {chain.name} has not ended: it runs, or was killed{rest}")
+        for name in missing:
+            yield Finding("problem", "anchors", f"chain {name} is missing")
+        for name, number in last.items():
+            chain = self._chains[name]
+            lost = f"lines {chain.number + 1} to {number}"
+            yield Finding("problem", chain.where, f"{lost} of chain {name} were cut off")
 
 
 def _object(line: bytes) -> Mapping[str, object] | None:

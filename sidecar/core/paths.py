@@ -22,7 +22,9 @@ SIMPLE_METHODS = frozenset(["GET", "POST", "PUT", "PATCH", "DELETE"])
 # Such a path with nothing to decode or to doubt, and a query; and a request for it up to the end of its first line.
 _SIMPLE_TARGET = rb"(/(?:SEG(?:/SEG)*/?)?)(?:\?[!\"$-~]*)?".replace(b"SEG", _SEGMENT.encode())
 _SIMPLE_WHOLE = re.compile(_SIMPLE_TARGET)
-_SIMPLE_START = re.compile(rb"(%b) (%b) HTTP/1\.1\r\n" % ("|".join(sorted(SIMPLE_METHODS)).encode(), _SIMPLE_TARGET))
+_SIMPLE_START = re.compile(
+    rb"(%b) (%b) HTTP/1\.([01])\r\n" % ("|".join(sorted(SIMPLE_METHODS)).encode(), _SIMPLE_TARGET)
+)
 _LONGEST = 16 * 1024
 
 
@@ -65,14 +67,18 @@ def read_target(raw: str) -> Target:
     return Target(raw, stripped, literal, query, authority)
 
 
-def read_simple_start(head: bytes) -> tuple[bytes, bytes, str, int] | None:
-    """Read the first line of *head*: method, the target as it came, its path, and how many bytes the line takes.
+def read_simple_start(head: bytes) -> tuple[bytes, bytes, str, bytes, int] | None:
+    """Read the first line of *head*: method, the target as it came, its path, the version, and how long the line is.
+
+    Of the version that is what stands after ``HTTP/1.``; the line is so many bytes long.
 
     None when it is anything but an ordinary method and a path that cannot be read two ways: ``read_target`` comes to
     the same path for it, and refuses nothing of it.
     """
     match = _SIMPLE_START.match(head)
-    return None if match is None or match.end() > _LONGEST else (match[1], match[2], match[3].decode(), match.end())
+    if match is None or match.end() > _LONGEST:
+        return None
+    return match[1], match[2], match[3].decode(), match[4], match.end()
 
 
 def read_simple_target(target: bytes) -> str | None:

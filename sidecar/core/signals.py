@@ -118,14 +118,13 @@ def _signal(uri: str, details: Any, claims: Mapping[str, Any], issued: float) ->
         raise _bad("sub_id and the event's subject differ")
     said = shared if shared is not None else inside
     subject = Subject() if name == UNKNOWN or said is None else subject_of(said)
-    return Signal(
-        name, subject, min(issued, _moment(details.get("event_timestamp", claims.get("toe")), issued)), details
-    )
+    return Signal(name, subject, _moment(details.get("event_timestamp", claims.get("toe")), issued), details)
 
 
 def _moment(value: Any, otherwise: float) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and value >= 0 else otherwise
+    # Nothing happens after it was told, and a whole number may be too large for any other.
+    return float(min(value, otherwise)) if is_number and value >= 0 else otherwise
 
 
 def subject_of(value: Any, *, is_part: bool = False) -> Subject:
@@ -164,7 +163,10 @@ def _first_usable(identifiers: Any) -> Subject:
 def _complex(value: Mapping[str, Any]) -> Subject:
     user = subject_of(value["user"], is_part=True) if "user" in value else Subject()
     session = subject_of(value["session"], is_part=True) if "session" in value else Subject()
-    return replace(user, session=session.subject, members=frozenset(value) - {"format"})
+    if user.issuer and session.issuer and user.issuer != session.issuer:
+        raise _bad("a person of one issuer with a session of another")
+    issuer = user.issuer or session.issuer
+    return replace(user, issuer=issuer, session=session.subject, members=frozenset(value) - {"format"})
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

@@ -35,6 +35,7 @@ from sidecar.model import Account, Duty, Identity, Person, Refused
 from sidecar.reason import Reason
 
 T = TypeVar("T")
+_MOST_NAMESAKES = 1000
 
 
 class Directory:
@@ -121,6 +122,23 @@ class Directory:
             return await records.with_identities(connection, list((await connection.execute(page)).mappings()))
 
         return await self._database.read(work)
+
+    async def called(self, text: str) -> tuple[Person, ...]:
+        """Give everybody whose user name or e-mail address is *text*, however many others begin with it.
+
+        Raises Refused(ACCOUNT_AMBIGUOUS) when those are more than anybody could tell apart.
+        """
+        name = searchable(text)
+        same = or_(person.c.search_username == name, person.c.search_email == name)
+        page = records.people(self.application).where(same).order_by(person.c.id).limit(_MOST_NAMESAKES)
+
+        async def work(connection: AsyncConnection) -> tuple[Person, ...]:
+            return await records.with_identities(connection, list((await connection.execute(page)).mappings()))
+
+        found = await self._database.read(work)
+        if len(found) == _MOST_NAMESAKES:
+            raise Refused(Reason.ACCOUNT_AMBIGUOUS, 400, f"{_MOST_NAMESAKES} people or more are called so")
+        return found
 
     async def _one(self, which: ColumnElement[bool]) -> Person | None:
         return await self._database.read(lambda connection: records.load(connection, self.application, which))

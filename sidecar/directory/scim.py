@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, or_, select, union_all, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,7 +21,7 @@ from sidecar.directory.profiles import tell, unsay
 from sidecar.directory.scim_query import Condition
 from sidecar.directory.switching import switch_off, switch_on
 from sidecar.directory.tables import digest, member, scim_email, scim_user, searchable, subgroup
-from sidecar.model import Duty, Identity
+from sidecar.model import Duty, Identity, Refused
 
 _BATCH = 500
 # From so far into a list on, a page is found by its ids first.
@@ -29,6 +30,8 @@ _FAR = 1000
 _MANY = 5000
 # A column of MySQL's holds 64 KiB.
 _LARGEST_DOCUMENT = 60_000
+# And nobody stays because a record is too full for the word that they are to go.
+_ROOM_TO_GO = 100
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -146,6 +149,21 @@ class ScimUsers:
 
         return await self._database.read(work)
 
+    async def numbers_of_members(self, group_ids: Iterable[str]) -> Mapping[str, int]:
+        """By group how many members it has; at most a page of groups."""
+        wanted = list(group_ids)
+        columns = (member.c.group_id, subgroup.c.group_id)
+        counts = [select(one, func.count()).where(one.in_(wanted)).group_by(one) for one in columns]
+        chosen = union_all(*counts)
+
+        async def work(connection: AsyncConnection) -> dict[str, int]:
+            found: dict[str, int] = {}
+            for group_id, number in await connection.execute(chosen):
+                found[group_id] = found.get(group_id, 0) + number
+            return found
+
+        return await self._database.read(work)
+
     # Changes
 
     async def create(self, source: str, document: Document, describe: Describe, now: float) -> Written:
@@ -190,8 +208,10 @@ class ScimUsers:
             await connection.execute(update(scim_user).where(scim_user.c.id == user_id).values(**values))
             if document.get("emails") != before.document.get("emails"):
                 await _write_emails(connection, user_id, document)
-            who, joins = describe(user_id, document)
-            await tell(connection, self._application, who, joins, now)
+            # Who is to be off goes, also when no identity can be made any more of what they are called.
+            with suppress(*(() if active else (Refused,))):
+                who, joins = describe(user_id, document)
+                await tell(connection, self._application, who, joins, now)
             if before.active and not active:
                 await switch_off(connection, self._application, before.person_id, (source, now))
             elif active and not before.active:
@@ -201,9 +221,7 @@ class ScimUsers:
 
         return await self._unique(work)
 
-    async def delete(
-        self, source: str, user_id: str, check: Callable[[ScimUser], None], describe: Describe, now: float
-    ) -> ScimUser:
+    async def delete(self, source: str, user_id: str, check: Callable[[ScimUser], None], now: float) -> ScimUser:
         """Forget somebody, and switch the person off for good."""
 
         async def work(connection: AsyncConnection) -> ScimUser:
@@ -214,7 +232,7 @@ class ScimUsers:
             await switch_off(connection, self._application, before.person_id, (source, now), forever=True)
             once = f"delete:{before.person_id}"
             await add(connection, self._application, Owed(before.person_id, Duty.DELETE, now, once))
-            await unsay(connection, self._application, describe(user_id, before.document)[0], now)
+            await unsay(connection, self._application, Identity(source, source, user_id, ""), now)
             return before
 
         return await self._database.write(work)
@@ -291,7 +309,7 @@ def _external(document: Document) -> str | None:
 
 def _columns(document: Document, active: bool, now: float) -> dict[str, Any]:  # noqa: FBT001 - a column
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    if len(text.encode()) > _LARGEST_DOCUMENT:
+    if len(text.encode()) > _LARGEST_DOCUMENT + (0 if active else _ROOM_TO_GO):
         raise Fault("invalidValue", "the resource is too large", 413)
     if not document["userName"] or len(folded(document["userName"])) > 190:
         raise bad_value("userName is empty or too long")

@@ -74,7 +74,8 @@ async def _do(connection: AsyncConnection, desk: Desk, item: Item) -> str:
         case Kind.DEACTIVATE:
             await _refuse_foreign(connection, desk, item)
             await switch_off(connection, desk.application, item.person_id, (desk.source, desk.now))
-            await _track(connection, desk, item, missing=item.missing, off=desk.now)
+            # The mark of what was read: whoever is told of as before comes back.
+            await _track(connection, desk, item, missing=item.missing, off=desk.now, mark=item.mark)
         case Kind.DELETE:
             await _refuse_foreign(connection, desk, item)
             await _delete(connection, desk, item)

@@ -10,7 +10,7 @@ from sidecar.doctor.finding import Finding, Probe
 from sidecar.doctor.looking import UnseenError, skew_of
 from sidecar.doctor.patient import Patient
 from sidecar.doctor.providers import document_of
-from sidecar.doctor.redis import is_reached, stored
+from sidecar.doctor.redis import fault_of, stored
 from sidecar.model import Unavailable
 from sidecar.upstream import Head, Upstream
 
@@ -57,8 +57,8 @@ async def _application(patient: Patient) -> Probe:
 
 
 async def _redis(patient: Patient) -> Probe:
-    if not await is_reached(patient):
-        yield patient.skipped("clock", "Redis does not answer", "sessions")
+    if fault := await fault_of(patient):
+        yield patient.skipped("clock", f"Redis cannot be asked: {fault}", "sessions")
         return
     async with stored(patient) as store:
         asked = time.time()

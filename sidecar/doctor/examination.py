@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 
 from sidecar.config.secret import Dsn
 from sidecar.doctor import (
@@ -27,7 +26,7 @@ from sidecar.doctor import (
 )
 from sidecar.doctor.catalogue import CATALOGUE
 from sidecar.doctor.files import secrets_in
-from sidecar.doctor.finding import Finding, Probe, Tell
+from sidecar.doctor.finding import Finding, Probe, Severity, Tell
 from sidecar.doctor.patient import Patient
 from sidecar.model import Refused, Unavailable
 
@@ -74,9 +73,9 @@ def wanted_checks(only: Collection[str], skip: Collection[str]) -> list[str]:
     return [name for name in CHECKS if (not only or name in makers.values()) and name not in skip]
 
 
-def is_wanted(finding: Finding, only: Collection[str], skip: Collection[str]) -> bool:
-    """True for a finding that was asked for."""
-    names = {finding.name, CATALOGUE[finding.name].check}
+def is_wanted(finding: Finding, only: Collection[str], skip: Collection[str], maker: str = "") -> bool:
+    """True for a finding that was asked for; the check *maker* may have met what another one is called after."""
+    names = {finding.name, CATALOGUE[finding.name].check, *([maker] if finding.severity is Severity.FAILURE else [])}
     return finding.name == "examination" or ((not only or bool(names & set(only))) and not names & set(skip))
 
 
@@ -91,18 +90,18 @@ async def examine(
 ) -> list[Finding]:
     """Everything that was found, in the order of the checks; no secret of the configuration is in it."""
     named: list[tuple[str, Probe]] = []
-    found: list[list[Finding]] = []
+    found: list[tuple[str, list[Finding]]] = []
     for name in wanted_checks(only, skip) if checks is CHECKS else checks:
         try:
             named += [(name, probe) for probe in checks[name](patient)]
         except Exception as error:  # noqa: BLE001 - whatever it is, the other checks go on
-            found.append([_broken(patient, name, error)])
+            found.append((name, [_broken(patient, name, error)]))
     done = 0
 
-    async def one(name: str, probe: Probe) -> list[Finding]:
+    async def one(name: str, probe: Probe) -> tuple[str, list[Finding]]:
         nonlocal done
         try:
-            return await _carried_out(patient, name, probe, patience)
+            return name, await _carried_out(patient, name, probe, patience)
         finally:
             done += 1
             tell("checks", done, len(named))
@@ -110,7 +109,12 @@ async def examine(
     found += await asyncio.gather(*(one(name, probe) for name, probe in named))
     patient.close()
     hidden = _hidden_texts(patient)
-    return [_scrubbed(finding, hidden) for finding in chain.from_iterable(found) if is_wanted(finding, only, skip)]
+    return [
+        _scrubbed(finding, hidden)
+        for name, findings in found
+        for finding in findings
+        if is_wanted(finding, only, skip, name)
+    ]
 
 
 async def _carried_out(patient: Patient, name: str, probe: Probe, patience: float) -> list[Finding]:

@@ -88,26 +88,36 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
 
 def _audit(patient: Patient) -> Iterator[Finding]:
     section = patient.config.audit
-    if section.file is None:
-        if not section.stdout and section.syslog is None:
-            seen = "audit lines go nowhere"
-            yield patient.warning(
-                "audit-sink", seen, ("audit",), change="Set audit.file, audit.stdout or audit.syslog."
-            )
-        else:
-            yield patient.ok(
-                "audit-sink", "standard output" if section.stdout else "syslog; whether it is kept is seen there"
-            )
-        return
+    elsewhere = {
+        "standard output": section.stdout,
+        "syslog (whether it is kept is seen there)": section.syslog is not None,
+        "the directory's database": section.database is not None,
+        "a webhook": section.webhook is not None,
+    }
+    places = [name for name, is_there in elsewhere.items() if is_there]
+    written = [("file", section.file, section.rotate is not None)] if section.file is not None else []
+    written += [("webhook", section.webhook.spool, True)] if section.webhook is not None else []
+    refused = [finding for one in written if (finding := _unwritable(patient, *one)) is not None]
+    yield from refused
+    if not places and not written:
+        change = "Set audit.file, audit.stdout, audit.syslog, audit.database or audit.webhook."
+        yield patient.warning("audit-sink", "audit lines go nowhere", ("audit",), change=change)
+    elif not refused:
+        files = [f"{section.file} can be written by the user who asks"] if section.file is not None else []
+        yield patient.ok("audit-sink", ", ".join([*files, *places]))
+
+
+def _unwritable(patient: Patient, setting: str, path: Path, needs_folder: bool) -> Finding | None:  # noqa: FBT001
+    """What is wrong with *path*: it cannot be written, nor its folder where files are made or renamed there."""
     # Not opened for appending: a device or a pipe could take it amiss.
-    target = section.file
-    while not target.exists() and target != target.parent:
-        target = target.parent
-    if os.access(target, os.W_OK):
-        yield patient.ok("audit-sink", f"{section.file} can be written by the user who asks")
-    else:
-        seen = f"{target} cannot be written by the user who asks"
-        yield patient.failure("audit-sink", seen, ("audit", "file"))
+    for target in (path, *([path.parent] if needs_folder else [])):
+        there = target
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not os.access(there, os.W_OK):
+            seen = f"{there} cannot be written by the user who asks"
+            return patient.failure("audit-sink", seen, ("audit", setting))
+    return None
 
 
 def _room(patient: Patient) -> Iterator[Finding]:
@@ -130,6 +140,8 @@ def _written(patient: Patient) -> Iterator[tuple[Location, Path]]:
     config = patient.config
     if config.audit.file is not None:
         yield ("audit", "file"), config.audit.file
+    if config.audit.webhook is not None:
+        yield ("audit", "webhook", "spool"), config.audit.webhook.spool
     url = make_url(config.directory.url.reveal()) if config.provision is not None or config.tokens is not None else None
     if url is not None and url.get_backend_name() == "sqlite" and url.database:
         yield ("directory", "url"), Path(url.database)

@@ -72,7 +72,7 @@ async def _keys(patient: Patient, name: str, section: OidcLogin, metadata: Metad
     fitting = [one for one in section.algorithms if one in theirs]
     if not fitting:
         offered = _list(sorted(theirs)) or "nothing"
-        seen = f"{len(keys)} usable keys for {offered}; accepted is {_list(section.algorithms)}"
+        seen = f"{len(keys)} usable key{'s' * (len(keys) != 1)} for {offered}; accepted is {_list(section.algorithms)}"
         return patient.failure("oidc-keys", seen, place, part=part)
     if "RS256" in fitting and any(key.kid == "" for key in keys) and len(keys) > 1:
         return patient.warning("oidc-keys", "several keys, and not all have a kid to choose by", place, part=part)
@@ -182,7 +182,7 @@ async def _known(patient: Patient, name: str, section: OidcLogin) -> Probe:
         else:
             yield patient.ok("client-authentication", f"{how} is accepted", part)
     elif code in _CLIENT_ERRORS:
-        seen = f"the token endpoint says {code} to {section.client_id} by {how}"
+        seen = f"the token endpoint says {code} to the client `{section.client_id}`, by {how}"
         yield patient.failure("client-authentication", seen, ("logins", name, _credential(section)), part=part)
     else:
         yield patient.skipped("client-authentication", f"status {status} and {code} to a wrong code say nothing", part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -33,26 +32,30 @@ def probes(patient: Patient) -> list[Probe]:
 
 
 async def _all(patient: Patient) -> Probe:
-    if not await is_reached(patient):
+    if fault := await fault_of(patient):
         for name in ("redis-version", "redis-eviction", "redis-memory", "redis-permissions", "redis-push"):
-            yield patient.skipped(name, "Redis does not answer")
+            yield patient.skipped(name, f"Redis cannot be asked: {fault}")
         return
     for probe in (_about, _permissions, _pushes):
         async for finding in probe(patient):
             yield finding
 
 
-async def is_reached(patient: Patient) -> bool:
-    """True when Redis answers us at all; asked once."""
+async def fault_of(patient: Patient) -> str:
+    """Why Redis answers us nothing at all, "" when it does; asked once."""
 
-    async def ping() -> bool:
+    async def ping() -> str:
+        said = ""
         async with stored(patient) as store:
             # A Redis that refuses writes refuses PING, too, and answers other questions.
             for ask in (store.ping, lambda: store.inspect("TIME")):
-                with contextlib.suppress(Unavailable):
+                try:
                     await ask()
-                    return True
-        return False
+                except Unavailable as fault:
+                    said = fault.detail.removeprefix("redis: ")
+                else:
+                    return ""
+        return said
 
     return await patient.once("redis", ping)
 

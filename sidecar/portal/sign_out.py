@@ -101,8 +101,9 @@ class SignOut:
             raise Refused(Reason.TOKEN_INVALID, 400, "logout token used before")
         try:
             return said, await self._end(said)
-        except Unavailable:
-            # The provider will send it again, and must not hear then that it has been used: the sessions still live.
+        except BaseException:
+            # Also when we are stopped half way. The provider will send it again, and must not hear then that it has
+            # been used: the sessions still live.
             with contextlib.suppress(Unavailable):
                 await self.store.delete(used)
             raise

@@ -14,6 +14,7 @@ from sidecar.scim_api.discovery import MOST_BULK_OPERATIONS
 _RESPONSE = "urn:ietf:params:scim:api:messages:2.0:BulkResponse"
 _METHODS = frozenset(["POST", "PUT", "PATCH", "DELETE"])
 _REFERENCE = "bulkId:"
+_DEEPEST = 20
 
 # Does one operation and makes an answer of whatever comes of it.
 Perform = Callable[[Call], Awaitable[Reply]]
@@ -66,6 +67,8 @@ def _inner(call: Call, method: str, operation: Mapping[str, Any], made: Mapping[
     path = operation.get("path")
     parts = path.strip("/").split("/") if isinstance(path, str) else []
     is_allowed = method in _METHODS and 1 <= len(parts) <= 2 and parts[0] in ("Users", "Groups")
+    # A look costs what a whole message does, and nobody would see what it found.
+    is_allowed = is_allowed and parts[1:] != [".search"]
     version = operation.get("version")
     return replace(
         call,
@@ -78,14 +81,16 @@ def _inner(call: Call, method: str, operation: Mapping[str, Any], made: Mapping[
     )
 
 
-def _resolved(value: Any, made: Mapping[str, str]) -> Any:
-    """*value* with the ids of what was made before in place of references to it."""
+def _resolved(value: Any, made: Mapping[str, str], depth: int = 0) -> Any:
+    """*value* with the ids of what was made before in place of references to it; not deeper than any resource is."""
     if isinstance(value, str) and value.startswith(_REFERENCE):
         return made.get(value.removeprefix(_REFERENCE), value)
+    if depth > _DEEPEST:
+        return value
     if isinstance(value, list):
-        return [_resolved(one, made) for one in value]
+        return [_resolved(one, made, depth + 1) for one in value]
     if isinstance(value, Mapping):
-        return {key: _resolved(one, made) for key, one in value.items()}
+        return {key: _resolved(one, made, depth + 1) for key, one in value.items()}
     return value
 
 

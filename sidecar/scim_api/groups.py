@@ -26,6 +26,9 @@ from sidecar.provision import Provisioner
 from sidecar.scim_api.call import Call, Reply, etag, moment
 from sidecar.scim_api.client import Client
 
+# In one answer, unless a single group has more; each takes half a kilobyte of memory until it is sent.
+MOST_MEMBERS = 50_000
+
 
 class Groups:
     """``/Groups``. Every coroutine raises Refused and Unavailable."""
@@ -55,6 +58,18 @@ class Groups:
         """As the client sees them."""
         members = await self._members(client, rows) if projection.shows("members") else {}
         return [projection.of(_resource(client, row, members.get(row.id, ()))) for row in rows]
+
+    async def portion(self, rows: Sequence[Group], projection: Projection) -> int:
+        """See listing.Collection."""
+        if not projection.shows("members"):
+            return len(rows)
+        numbers = await self._directory.scim.numbers_of_members([row.id for row in rows])
+        room = MOST_MEMBERS
+        for place, row in enumerate(rows):
+            room -= numbers.get(row.id, 0)
+            if room < 0 and place:
+                return place
+        return len(rows)
 
     async def _members(self, client: Client, rows: Sequence[Group]) -> Mapping[str, Sequence[tuple[str, str]]]:
         """By group its members: what each is, and its id."""

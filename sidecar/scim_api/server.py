@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,8 @@ _PATIENCE = 30.0
 _WINDOW = 60.0
 _WRONG_TOKENS = 30
 _READING = frozenset(["ServiceProviderConfig", "Schemas", "ResourceTypes"])
+_ID = re.compile(r"[0-9a-f]{32}")
+_LONGEST_PATH = 200
 _MEDIA_TYPES = frozenset(["application/scim+json", "application/json"])
 
 
@@ -61,7 +64,8 @@ class ScimServer:
             reply = await self._received(request, visit, client, rest, now)
         except (Refused, Unavailable) as fault:
             reply = _failed(fault)
-            self._note_refusal(visit, name if client is not None else "", fault)
+            about = {"path": visit.path, "address": visit.client, "reference": visit.reference}
+            self._note_refusal(name if client is not None else "", fault, {"method": visit.method, **about})
         self.metrics.scim.labels(name if client is not None else "", f"{reply.status // 100}xx").inc()
         return _response(visit, reply)
 
@@ -96,13 +100,13 @@ class ScimServer:
     # Who may come in
 
     async def _admitted(self, visit: Visit, client: Client | None, now: float) -> tuple[Client, Token]:
-        if client is not None and not client.is_at_home(visit):
-            raise not_admitted(403, f"not from {visit.client}")
         token = None if client is None else client.shown_by(visit)
         if client is None or token is None:
             if await self.store.count(f"scim-wrong:{client_of(visit.client)}", _WINDOW) > _WRONG_TOKENS:
                 raise Refused(Reason.RATE_LIMITED, 429, "too many wrong tokens")
             raise not_admitted(401, "no client of that name, or not its token")
+        if not client.is_at_home(visit):
+            raise not_admitted(403, f"not from {visit.client}")
         if now > token.expires:
             raise not_admitted(401, "the token has ended")
         if await self.store.count(f"scim-rate:{client.name}", _WINDOW) > client.rate:
@@ -138,6 +142,8 @@ class ScimServer:
                 return Reply(200, await listed(collection, call.client, query, self.totals, call.now))
             case "POST", []:
                 return await collection.post(call)
+            case "GET" | "PUT" | "PATCH" | "DELETE", [one] if not _ID.fullmatch(one):
+                raise not_there()
             case "GET", [one]:
                 return await collection.get(call, one)
             case "PUT", [one]:
@@ -179,6 +185,9 @@ class ScimServer:
         try:
             reply = await self._route(call)
         except Refused as refused:
+            about = {"address": call.address, "reference": call.reference}
+            path = "/".join(call.path)[:_LONGEST_PATH]
+            self._note_refusal(call.client.name, refused, {"method": call.method, "path": path, **about})
             return _failed(refused)
         self._note(call, reply)
         return reply
@@ -190,21 +199,12 @@ class ScimServer:
             fields = {"client": call.client.name, "address": call.address, "reference": call.reference}
             self.audit.record(Event.SCIM_CHANGED, {**fields, **reply.note})
 
-    def _note_refusal(self, visit: Visit, client: str, fault: Refused | Unavailable) -> None:
+    def _note_refusal(self, client: str, fault: Refused | Unavailable, about: Mapping[str, str]) -> None:
         if isinstance(fault, Unavailable):
-            _log.warning("unavailable", reason=fault.reason.value, detail=fault.detail, reference=visit.reference)
+            _log.warning("unavailable", reason=fault.reason.value, detail=fault.detail, reference=about["reference"])
             self.metrics.faults.labels(fault.reason.value).inc()
-        fields = {
-            "client": client,
-            "status": fault.status,
-            "reason": fault.reason.value,
-            "detail": fault.detail[:200],
-            "method": visit.method,
-            "path": visit.path,
-            "address": visit.client,
-            "reference": visit.reference,
-        }
-        self.audit.record(Event.SCIM_REFUSED, fields)
+        why = {"status": fault.status, "reason": fault.reason.value, "detail": fault.detail[:200]}
+        self.audit.record(Event.SCIM_REFUSED, {"client": client, **why, **about})
 
 
 def _discovered(call: Call, name: str, rest: str) -> Reply:
@@ -255,9 +255,13 @@ async def _body(request: web.BaseRequest, *, tolerant: bool) -> Any:
     except TimeoutError:
         raise bad_syntax("the body did not arrive in time") from None
     try:
-        return json.loads(raw, parse_constant=_no_number)
+        # Of itself json would take halves of characters, which cannot be answered, and other encodings than UTF-8.
+        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_number)
+        if b"\\u" in raw:
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise bad_syntax("the body is not JSON") from None
+    return value
 
 
 def _no_number(name: str) -> Any:

@@ -85,6 +85,10 @@ class Users:
             shown.append(projection.of(resource))
         return shown
 
+    async def portion(self, rows: Sequence[ScimUser], _projection: Projection) -> int:
+        """See listing.Collection."""
+        return len(rows)
+
     async def get(self, call: Call, user_id: str) -> Reply:
         """One of them."""
         user = await self._directory.scim.user(call.client.source, user_id)
@@ -148,7 +152,7 @@ class Users:
             call.refuse_stale(before.version)
 
         source = call.client.source
-        gone = await self._directory.scim.delete(source, user_id, check, call.client.describe, call.now)
+        gone = await self._directory.scim.delete(source, user_id, check, call.now)
         with suppress(Unavailable):
             # It is durable by now; what cannot be ended at once, the outbox ends.
             await self._provisioner.left(gone.person_id)

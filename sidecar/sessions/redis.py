@@ -5,11 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
@@ -209,6 +219,18 @@ class RedisStore:
                 await self._do(part.aclose)
 
 
+# Kind of fault, the narrower first → what it means, where its name does not say it.
+_MEANT: Sequence[tuple[type[Exception], str]] = (
+    (BusyLoadingError, "it is still loading its data"),
+    (AuthenticationError, "the user or the password is wrong or missing"),
+    (NoPermissionError, "the ACL does not allow it"),
+    (ReadOnlyError, "it is a replica"),
+    (OutOfMemoryError, "its memory is full"),
+    (RedisConnectionError, "it cannot be reached, or broke off"),
+    (RedisTimeoutError, "it does not answer in time"),
+)
+
+
 async def _some(walk: AsyncIterator[bytes], most: int) -> list[bytes]:
     """The next names of a *walk*, fewer than *most* at its end."""
     names: list[bytes] = []
@@ -221,7 +243,8 @@ def _fault(error: Exception) -> str:
     """Name of a fault, and the code that a server's error begins with; never its text, which may quote anything."""
     name = type(error).__name__
     if type(error) is not ResponseError:
-        return name
+        meant = next((words for kind, words in _MEANT if isinstance(error, kind)), "")
+        return f"{name} ({meant})" if meant else name
     code = str(error).partition(" ")[0]
     return f"{name} {code}" if _CODE.fullmatch(code) else name
 

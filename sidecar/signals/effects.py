@@ -82,7 +82,7 @@ class Effects:
         begins = identity_key(issuer, "").removesuffix("0:")
         people = [
             person
-            for person in await directory.find(email)
+            for person in await directory.called(email)
             if person.email.casefold() == email.casefold() and any(key.startswith(begins) for key in person.identities)
         ]
         if len(people) > 1:

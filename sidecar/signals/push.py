@@ -76,12 +76,12 @@ class SignalServer:
 
     async def _admitted(self, visit: Visit, transmitter: Transmitter | None) -> Transmitter:
         """Whoever shows the token of the transmitter that the address names, from where it may come."""
-        if transmitter is not None and not transmitter.is_at_home(visit):
-            raise Refused(Reason.SIGNAL_SENDER, 403, f"not from {visit.client}")
         if transmitter is None or not transmitter.is_shown_by(visit):
             if await self.store.count(f"signal-wrong:{client_of(visit.client)}", _WINDOW) > _WRONG_TOKENS:
                 raise Refused(Reason.RATE_LIMITED, 429, "too many wrong tokens")
             raise Refused(Reason.SIGNAL_SENDER, 401, "no transmitter of that name, or not its token")
+        if not transmitter.is_at_home(visit):
+            raise Refused(Reason.SIGNAL_SENDER, 403, f"not from {visit.client}")
         if visit.method != "POST":
             raise Refused(Reason.METHOD_REFUSED, 405, visit.method)
         if await self.store.count(f"signal-rate:{transmitter.name}", _WINDOW) > transmitter.section.rate:

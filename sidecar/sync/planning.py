@@ -9,9 +9,9 @@ from typing import Any
 
 from sidecar.core.roles import roles_of
 from sidecar.core.sync.document import digest_of, read, written
-from sidecar.core.sync.entry import Entry, Row, entry_of, external_of, mark_of
+from sidecar.core.sync.entry import Entry, Row, entry_of, external_of, is_off, mark_of
 from sidecar.core.sync.guards import Past, Tally, breaches
-from sidecar.core.sync.plan import Item, Kind, Standing, absent, present
+from sidecar.core.sync.plan import Item, Kind, Standing, absent, present, unreadable
 from sidecar.core.sync.plan import Track as Known
 from sidecar.directory.sync import KnownPerson, SourceState, SyncBook, Track
 from sidecar.directory.sync_runs import PlannedItem
@@ -67,6 +67,8 @@ class _Work:
     taken: set[str] = field(default_factory=set)
     waiting: list[tuple[str, str, Row]] = field(default_factory=list)
     marks: dict[str, str] = field(default_factory=dict)
+    # Who is not active in the source, also those of whom nothing else can be read.
+    off: set[str] = field(default_factory=set)
     digests: dict[str, bytes] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     number: int = 0
@@ -151,6 +153,8 @@ class Planner:
                 work.unchanged += 1
             else:
                 read.append((key, external, self._entry(row)))
+                if is_off(row, self._rules.entry):
+                    work.off.add(key)
         fresh = [one for key, _, one in read if key not in tracks and isinstance(one, Entry)]
         joins = await self._book.partners(self._rules.source, [value for one in fresh for value in one.joins])
         ids = {tracks[key][0] for key, _, _ in read if key in tracks} | {one for many in joins.values() for one in many}
@@ -188,6 +192,10 @@ class Planner:
         people: Mapping[str, KnownPerson],
     ) -> tuple[str, Item]:
         external = key[1]
+        if isinstance(entry, str) and isinstance(found, str) and found and key[0] in work.off:
+            theirs = self._standing(external, people[found])
+            self._note_target(work, key[0], theirs)
+            return key[0], unreadable(self._rules.source, external, theirs, entry, work.marks[key[0]])
         if isinstance(entry, str) or isinstance(found, Refused):
             why = entry if isinstance(entry, str) else str(found.detail if isinstance(found, Refused) else "")
             person_id = found if isinstance(found, str) else ""

@@ -40,20 +40,24 @@ class OpenForm:
 class AuditLog:
     """Collects lines and has them written in the background, in order; ``record`` never blocks."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - where lines go, and how
         self,
         sinks: Sequence[Sink],
         clock: Callable[[], float],
         anchoring: Anchoring | None = None,
         policy: Policy | None = None,
         wanted: Sequence[frozenset[Event]] = (),
+        names: Sequence[str] = (),
     ) -> None:
         """Write to every one of *sinks*, chained where there is *anchoring*; *clock* gives epoch seconds.
 
         *policy* says what becomes of personal data; *wanted*, for each sink, which events it takes: all when left out.
+        *names* are what the sinks are called in the configuration.
         """
+        self._names = names or tuple(str(number) for number in range(len(sinks)))
         self._outlets = [
-            Outlet(sink, None if anchoring is None else Chain(anchoring, clock, sink.place)) for sink in sinks
+            Outlet(sink, None if anchoring is None else Chain(anchoring, clock, sink.place), name)
+            for name, sink in zip(self._names, sinks, strict=True)
         ]
         takes = zip(self._outlets, wanted or (EVERY,) * len(sinks), strict=True)
         self._takers = _takers(list(takes))
@@ -75,6 +79,13 @@ class AuditLog:
     def is_failing(self) -> bool:
         """True while a sink takes no lines; they wait, and are written when it does again."""
         return any(outlet.is_failing for outlet in self._outlets)
+
+    @property
+    def standing(self) -> Mapping[str, tuple[str, int]]:
+        """Sink → why its lines do not arrive ("" while they do), and how many are lost."""
+        return {
+            name: (outlet.complaint, outlet.dropped) for name, outlet in zip(self._names, self._outlets, strict=True)
+        }
 
     def record(self, event: Event, fields: Mapping[str, object]) -> None:
         """Note that *event* happened; *fields* are JSON values, empty ones are left out. Never secrets."""

@@ -144,6 +144,16 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.audit_failing = Gauge(
+            "sidecar_audit_failing",
+            "1 while audit lines do not arrive at a sink; they wait.",
+            ["sink"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.audit_lost = Counter(
+            "sidecar_audit_lost", "Audit lines that were thrown away, as too many waited.", ["sink"], registry=registry
+        )
         self._under_way = 0
         self._ended: Tally[tuple[str, str]] = Tally()
         self._took = [0] * (len(_BUCKETS) + 1)

@@ -37,7 +37,7 @@ def open_audit(
     if section.stdout:
         sinks["stdout"] = StdoutSink()
     if section.syslog is not None:
-        sinks["syslog"] = _syslog(section.syslog)
+        sinks["syslog"] = open_syslog(section.syslog)
     if section.webhook is not None:
         from sidecar.telemetry.webhook import Sender, WebhookSink  # noqa: PLC0415 - an HTTP client is for who needs one
 
@@ -46,10 +46,11 @@ def open_audit(
             sender.start()
         sinks["webhook"] = WebhookSink(sender)
     wanted = [section.events[name].events if name in section.events else EVERY for name in sinks]
-    return AuditLog(list(sinks.values()), clock, _anchoring(section), _policy(section), wanted)
+    return AuditLog(list(sinks.values()), clock, _anchoring(section), _policy(section), wanted, tuple(sinks))
 
 
-def _syslog(section: Syslog) -> SyslogSink:
+def open_syslog(section: Syslog) -> SyslogSink:
+    """The sink that *section* describes. Raises OSError that names the setting."""
     tls = None
     if urlsplit(section.url).scheme == "tls":
         try:

@@ -10,7 +10,7 @@ from collections import deque
 import structlog
 
 from sidecar.telemetry.chaining import Chain
-from sidecar.telemetry.sinks import FileSink, Sink, StdoutSink
+from sidecar.telemetry.sinks import Deferring, FileSink, Sink, StdoutSink
 
 _log = structlog.get_logger("audit")
 _MOST_WAITING = 100_000
@@ -31,8 +31,9 @@ _HANGS_AFTER = 20.0
 class Outlet:
     """Writes lines to one sink from a thread of its own, in order, so that a full disk or pipe stops nobody."""
 
-    def __init__(self, sink: Sink, chain: Chain | None = None) -> None:
-        """Write to *sink*, as links of *chain*; the thread begins with the first line."""
+    def __init__(self, sink: Sink, chain: Chain | None = None, name: str = "") -> None:
+        """Write to *sink*, as links of *chain*; the thread begins with the first line. *name* is for the log."""
+        self._name = name
         self._sink = sink
         self._chain = chain
         self._is_file = isinstance(sink, FileSink | StdoutSink)
@@ -55,6 +56,8 @@ class Outlet:
         self._writer: threading.Thread | None = None
         self._is_closing = False
         self._fails = False
+        # What the sink said when it took nothing.
+        self._why = ""
         # When the piece of writing that is under way began, by the monotonic clock.
         self._began: float | None = None
         self.dropped = 0
@@ -64,6 +67,14 @@ class Outlet:
         """True while the sink takes no lines: it said so, or says nothing for too long."""
         began = self._began
         return self._fails or (began is not None and time.monotonic() - began > _HANGS_AFTER)
+
+    @property
+    def complaint(self) -> str:
+        """Why lines do not arrive, and how many wait here; "" while they do."""
+        if not self.is_failing:
+            return self._sink.complaint if isinstance(self._sink, Deferring) else ""
+        why = self._why if self._fails else f"has said nothing for {_HANGS_AFTER:g} s"
+        return f"{why or 'takes nothing'}; {max(0, self._put - self._done)} lines wait"
 
     def put(self, line: bytes) -> None:
         """Take a line to be written soon; the oldest is dropped when far too many wait."""
@@ -147,7 +158,7 @@ class Outlet:
             self._end()
             self._sink.close()
         if self._done < self._put:
-            _log.error("audit lines are lost", lines=self._put - self._done)
+            _log.error("audit lines are lost", sink=self._name, lines=self._put - self._done)
 
     def _end(self) -> None:
         """Write the last anchor, so that nobody can cut off what stands before it."""
@@ -156,7 +167,7 @@ class Outlet:
             while last:
                 last = last[self._sink.write(last) :]
         except OSError as error:
-            _log.error("the last anchor of the audit lines is lost", error=error.strerror)
+            _log.error("the last anchor of the audit lines is lost", sink=self._name, error=error.strerror)
 
     def _work(self) -> None:
         is_said = False
@@ -165,10 +176,11 @@ class Outlet:
             self._wake.clear()
             fault = self._write_all()
             if fault is not None and not is_said:
-                _log.error("audit lines cannot be written, they are kept", error=fault.strerror)
+                _log.error("audit lines cannot be written, they are kept", sink=self._name, error=fault.strerror)
             elif fault is None and is_said:
-                _log.info("audit lines are written again", dropped=self.dropped)
+                _log.info("audit lines are written again", sink=self._name, dropped=self.dropped)
             is_said = fault is not None
+            self._why = "" if fault is None else fault.strerror or type(fault).__name__
             with self._told:
                 self._fails = is_said
                 self._told.notify_all()

@@ -11,9 +11,10 @@ import ssl
 import sys
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
+from sidecar.core.audit_export import GRAVE
 from sidecar.core.chain import place_of
 
 _STDOUT = 1
@@ -22,7 +23,9 @@ _PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
 _LONGEST_DATAGRAM = 65_507
 _NOTICE, _WARNING = 5, 4
 _EVENT = re.compile(rb'{"time":"([^"]*)","event":"([^"]*)"')
-_REFUSED = b'"effect":"deny"'
+# What somebody should look at: as `is_bad` of core.audit_export has it, of a line that is not parsed.
+_EFFECTS = (b'"effect":"deny"', b'"effect":"unavailable"')
+_ENDINGS = (b"-failed", b"-refused")
 # Seconds and parts of a full file after which one looks whether it was moved, or is full: each look lets go of Python's
 # lock twice, for which the event loop pays.
 _LOOK_AFTER, _LOOKS_PER_FILE = 0.5, 16
@@ -41,6 +44,15 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of the place."""
+
+
+@runtime_checkable
+class Deferring(Protocol):
+    """A sink that takes lines for somewhere else, to which they may not get for a while."""
+
+    @property
+    def complaint(self) -> str:
+        """Why they do not get there; "" while they do."""
 
 
 class FileSink:
@@ -154,7 +166,9 @@ class StdoutSink:
 
 
 class SyslogSink:
-    """Sends each line as a message of RFC 5424: by UDP (RFC 5426), TCP (RFC 6587, counted), TLS (RFC 5425) or a socket.
+    """Sends each line as a message of RFC 5424: by UDP (RFC 5426), TCP (RFC 6587, counted) or TLS (RFC 5425).
+
+    Who listens at a socket of this machine (journald, rsyslog) expects what syslog(3) of the C library writes.
 
     What a server received and did not keep is not known to the sender: over UDP never, over TCP at its restart.
     """
@@ -174,6 +188,14 @@ class SyslogSink:
     def place(self) -> str:
         """Nothing can be read back there."""
         return ""
+
+    def reach(self) -> str:
+        """Connect, send nothing, and say what can be known. Raises OSError."""
+        if self._socket is None:
+            self._socket = self._connected()
+        if self._kind == "udp":
+            return f"{self._address[0]}: over UDP nobody can know whether somebody listens"
+        return f"{self._path or self._address[0]} takes connections"
 
     def write(self, lines: bytes) -> int:
         """Send as many *lines* as can be sent. Raises OSError when none can."""
@@ -219,10 +241,14 @@ class SyslogSink:
 
     def _message(self, line: bytes) -> bytes:
         found = _EVENT.match(line)
-        time, event = (found[1], found[2]) if found else (b"-", b"-")
-        severity = _WARNING if _REFUSED in line else _NOTICE
+        stamp, event = (found[1], found[2]) if found else (b"-", b"-")
+        is_bad = event.endswith(_ENDINGS) or event.decode() in GRAVE or any(effect in line for effect in _EFFECTS)
+        severity = _WARNING if is_bad else _NOTICE
+        if self._kind == "unix":
+            when = time.strftime("%b %e %H:%M:%S")
+            return f"<{self._priority + severity}>{when} sidecar[{os.getpid()}]: ".encode() + line
         head = f"<{self._priority + severity}>1 ", f" {self._host} sidecar {os.getpid()} "
-        return head[0].encode() + time + head[1].encode() + event[:32] + b" - " + line
+        return head[0].encode() + stamp + head[1].encode() + event[:32] + b" - " + line
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -12,7 +12,7 @@ from sidecar.telemetry.reading import Line, Query, instant_of
 SLACK = 2.0
 # Seconds before and after that belong to the story.
 _BEFORE, _AFTER = 600.0, 60.0
-_SAME = ("session", "subject", "username", "person", "client")
+_SAME = ("session", "subject", "username", "person")
 
 
 def named_by(reference: str) -> Query | None:
@@ -22,12 +22,19 @@ def named_by(reference: str) -> Query | None:
 
 
 def around(lines: Sequence[Line], reference: str) -> Query | None:
-    """Other lines near *lines*, which have *reference*, that share something with them; None when nothing can be."""
-    keys = frozenset((name, str(line[name])) for line in lines for name in _SAME if line.get(name))
+    """Other lines near *lines*, which have *reference*, that share something with them; None when nothing can be.
+
+    The address counts only where nobody knows who it was: a whole company may have the same one.
+    """
+    keys = _shared(lines, _SAME) or _shared(lines, ("client",))
     if not keys:
         return None
     moment = min(map(instant_of, lines))
     return Query(since=max(0.0, moment - _BEFORE), until=moment + _AFTER, any_of=keys, but=reference)
+
+
+def _shared(lines: Sequence[Line], names: Sequence[str]) -> frozenset[tuple[str, str]]:
+    return frozenset((name, str(line[name])) for line in lines for name in names if line.get(name))
 
 
 def reason_in(lines: Sequence[Line]) -> Reason | None:

@@ -55,7 +55,7 @@ class Sender:
         self._timeout = section.timeout.total_seconds()
         self._clock = clock
         self._spool = Spool(section.spool, purpose, section.spool_size)
-        self._tls = _trust(section, setting)
+        self._tls = trust_of(section, setting)
         self._aside = Aside(f"webhook-{purpose}")
         self._is_closing = False
         self._work: asyncio.Task[None] | None = None
@@ -205,6 +205,12 @@ class WebhookSink:
         """Deliver by *sender*."""
         self._sender = sender
 
+    @property
+    def complaint(self) -> str:
+        """Why the receiver gets nothing; what it should have got is kept in the spool."""
+        fault = self._sender.complaint
+        return f"not delivered, kept in the spool: {fault}" if fault else ""
+
     def place(self) -> str:
         """Nothing can be read back there."""
         return ""
@@ -235,7 +241,8 @@ class WebhookSink:
         self._sender.close()
 
 
-def _trust(section: Webhook, setting: str) -> ssl.SSLContext | bool:
+def trust_of(section: Webhook, setting: str) -> ssl.SSLContext | bool:
+    """What verifies the receiver. Raises OSError that names the *setting*."""
     if section.ca is None:
         return True
     try:

@@ -99,7 +99,7 @@ class Issuer:
 
     async def _refuse_borrowed(self, subject: str) -> None:
         """A service must not be called what a person is called: the application could not tell them apart."""
-        for person in await self._directory.find(subject):
+        for person in await self._directory.called(subject):
             is_itself = any(key.endswith(f":{subject}") for key in person.identities) and person.source == "tokens"
             if person.username.casefold() == subject.casefold() and not is_itself:
                 raise Refused(Reason.CONFLICT, 409, f"a person is called {subject}")

@@ -40,10 +40,14 @@ class Client(Protocol):
 
 
 class Whole(NamedTuple):
-    """A whole request as it goes to the application: its method, and all bytes of it."""
+    """A whole request as it goes to the application: its method, and all bytes of it.
+
+    ``is_last`` when its client wants nothing more over its connection (RFC 9112, section 9.6).
+    """
 
     method: str
     data: bytes
+    is_last: bool = False
 
 
 class Carrier(Protocol):
@@ -120,9 +124,9 @@ class Departure:
         transport = self.client.transport
         stays = transport is not None and not transport.is_closing()
         if transport is not None and stays:
-            transport.write(plain.data)
+            transport.write(_last(plain.data) if self.whole.is_last else plain.data)
         self._end(may_be_shared=True)
-        return Arrived(plain.status, stays)
+        return Arrived(plain.status, stays and not self.whole.is_last)
 
     def _arrive_parsed(self) -> Arrived | None:
         if self.connection.at_hand is None:
@@ -170,3 +174,9 @@ class Departure:
     def give_up(self, error: Exception) -> None:
         """Stop because of *error*, which ``carry_on`` meets."""
         self.connection.fail(error)
+
+
+def _last(answer: bytes) -> bytes:
+    """*answer* as the last one of a connection."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return b"%b\r\nConnection: close\r\n\r\n%b" % (head, body)

@@ -95,8 +95,6 @@ class HousePages:
         except Unavailable as fault:
             troubles.append(Trouble(fault.reason.value, fault.detail, _ELSEWHERE))
         troubles += [Trouble(name, said, place_of(name)) for name, said in self.condition.complaints().items()]
-        if self.audit.is_failing:
-            troubles.append(Trouble("audit", "lines cannot be written", _ELSEWHERE))
         return troubles
 
     async def _owed(self) -> Mapping[str, int]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sidecar.core.scim.fault import Fault
-from sidecar.core.scim.paths import Place, place_of
+from sidecar.core.scim.paths import Place, can_be_kept, place_of
 from sidecar.core.scim.schema import Attribute, Kind
 from sidecar.core.wanted import folded
 
@@ -198,6 +198,8 @@ def _literal(token: str) -> Any:
         raise _wrong(f"{token} is no value; texts stand in quotation marks") from None
     if not isinstance(value, str | int | float):
         raise _wrong(f"{token} is no value")
+    if isinstance(value, str) and not can_be_kept(value):
+        raise _wrong("a value has letters in it that nothing can have")
     return value
 
 

@@ -10,10 +10,14 @@ from typing import Any
 from sidecar.core.scim.fault import Fault, bad_path, bad_syntax, bad_value
 from sidecar.core.scim.filters import Both, Compare, Filter, fits, parse_inner
 from sidecar.core.scim.paths import Place, place_of
-from sidecar.core.scim.resource import Resource, canonical, put
+from sidecar.core.scim.resource import Resource, canonical, key_of, put
 from sidecar.core.scim.schema import Attribute, Kind
 
 _MOST_OPERATIONS = 1000
+# Comparisons of values that all operations together may take; some of those without a filter cost as much as one.
+_MOST_LOOKS = 100_000
+_PLAIN_LOOKS = 10
+_JOINTS = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
 _FILTERED = re.compile(r"(?P<list>[^\[\]]+)\[(?P<filter>.*)\](?:\.(?P<part>[^\[\].]+))?", re.DOTALL)
 _OPERATIONS = frozenset(["add", "replace", "remove"])
 
@@ -31,12 +35,29 @@ def patched(resource: Resource, body: Any, kind: Kind, *, tolerant: bool) -> Res
     """*resource* after all operations of *body*; the original stays as it is. Raises Fault."""
     # Nothing is changed in place but an extension: values are put in the place of others.
     changed = {key: dict(value) if isinstance(value, dict) else value for key, value in resource.items()}
+    looks = 0
     for operation in operations_of(body):
+        looks += _looks(changed, operation)
+        if looks > _MOST_LOOKS:
+            raise Fault("tooMany", "the operations would look at too many values", 413)
         _apply(changed, operation, kind, tolerant=tolerant)
     for attribute in kind.core.attributes:
         if attribute.required and not changed.get(attribute.name):
             raise bad_value(f"{attribute.name} cannot be removed")
     return changed
+
+
+def _looks(resource: Resource, operation: Mapping[str, Any]) -> int:
+    """How many looks at values of lists *operation* takes, for each term of a filter one: everybody waits for them."""
+    path, value = operation.get("path"), operation.get("value")
+    looks = 0
+    for name in (path, *(value if isinstance(value, Mapping) else ())):
+        start, bracket, which = name.partition("[") if isinstance(name, str) else ("", "", "")
+        lowered = start.rpartition(":")[2].partition(".")[0].strip().lower()
+        lists = (one for key, one in resource.items() if key.lower() == lowered and isinstance(one, list))
+        number = len(next(lists, ()))
+        looks += number * (1 + len(_JOINTS.findall(which))) if bracket else number // _PLAIN_LOOKS
+    return looks
 
 
 def operations_of(body: Any) -> Sequence[Mapping[str, Any]]:
@@ -156,7 +177,8 @@ def _joined(before: list[Any], added: list[Any], attribute: Attribute) -> list[A
     if attribute.name == "members":
         present = {one.get("value") for one in before}
         return [*before, *(one for one in added if one.get("value") not in present)]
-    new = [one for one in added if one not in before]
+    present = {key_of(one) for one in before}
+    new = [one for one in added if key_of(one) not in present]
     if any(isinstance(one, dict) and one.get("primary") for one in new):
         before = [{**one, "primary": False} if one.get("primary") else one for one in before]
     return [*before, *new]
@@ -187,17 +209,18 @@ def _change_some(resource: Resource, verb: str, target: _Target, value: Any, *, 
         return
     found = _inside(resource, target.place).get(attribute.name) or []
     before = found if isinstance(found, list) else [found]
-    meant = [one for one in before if fits(which, one)]
+    meant = [fits(which, one) for one in before]
     whole = Place(target.place.urn, attribute)
     if verb == "remove":
-        rest = [_without(one, target.part) if one in meant else one for one in before]
+        rest = [_without(one, target.part) if is_meant else one for one, is_meant in zip(before, meant, strict=True)]
         put(resource, whole, [one for one in rest if one] or None, tolerant=tolerant)
         return
     written = {target.part.name: value} if target.part is not None else value
     if not isinstance(written, Mapping):
         raise bad_value("value must be a JSON object")
-    if meant:
-        after = [{**one, **written} if one in meant else _yielding(one, written) for one in before]
+    if any(meant):
+        both = zip(before, meant, strict=True)
+        after = [{**one, **written} if is_meant else _yielding(one, written) for one, is_meant in both]
     elif verb == "replace" and not tolerant:
         raise Fault("noTarget", f"no value of {attribute.name} is meant")
     else:

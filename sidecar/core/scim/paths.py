@@ -10,6 +10,7 @@ from typing import Any
 from sidecar.core.scim.schema import COMMON, Attribute, Kind
 
 _NAME = re.compile(r"\$?[A-Za-z][A-Za-z0-9_-]*")
+_UNKEPT = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Place:
                 yield one.get("value", one)
             else:
                 yield one
+
+
+def can_be_kept(text: str) -> bool:
+    """False for a text that some database can neither keep nor be asked for: with NUL, or half a character in it."""
+    return _UNKEPT.search(text) is None
 
 
 def place_of(kind: Kind, text: str) -> Place | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sidecar.core.scim.fault import bad_value
@@ -11,6 +11,17 @@ from sidecar.core.scim.paths import Place, place_of
 from sidecar.core.scim.schema import Kind
 
 _ALWAYS = frozenset(["id", "schemas"])
+# Many more than there are.
+_MOST_NAMES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """What is left of an attribute: nothing, or these ``parts`` (None: all) but for those that are ``hidden``."""
+
+    is_shown: bool
+    parts: set[str] | None
+    hidden: set[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +30,8 @@ class Projection:
 
     wanted: tuple[Place, ...] | None = None
     unwanted: tuple[Place, ...] = ()
+    # By attribute what is left of it: the same for every resource of a page.
+    _cuts: dict[tuple[str, str], _Cut] = field(default_factory=dict, compare=False, repr=False)
 
     def shows(self, attribute: str, urn: str = "") -> bool:
         """True when any part of this attribute may be seen: so that nothing is looked up in vain."""
@@ -43,11 +56,11 @@ class Projection:
     def _cut(self, name: str, value: Any, urn: str) -> Any:
         if not urn and name in _ALWAYS:
             return value
-        if not self.shows(name, urn):
-            return None
-        parts = self._wanted_parts(name, urn)
-        hidden = {one.part.name for one in self.unwanted if one.part is not None and _touches(one, name, urn)}
-        return _parts_of(value, parts, hidden)
+        cut = self._cuts.get((name, urn))
+        if cut is None:
+            hidden = {one.part.name for one in self.unwanted if one.part is not None and _touches(one, name, urn)}
+            cut = self._cuts[name, urn] = _Cut(self.shows(name, urn), self._wanted_parts(name, urn), hidden)
+        return _parts_of(value, cut.parts, cut.hidden) if cut.is_shown else None
 
     def _wanted_parts(self, name: str, urn: str) -> set[str] | None:
         if self.wanted is None:
@@ -90,4 +103,6 @@ def _names(value: Any) -> list[str]:
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise bad_value("a list of attributes is expected")
-    return [name.strip() for name in names if name.strip()]
+    if len(names) > _MOST_NAMES:
+        raise bad_value("too many attributes are named")
+    return list(dict.fromkeys(name.strip() for name in names if name.strip()))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sidecar.core.scim.fault import bad_syntax, bad_value
-from sidecar.core.scim.paths import Place, place_of
+from sidecar.core.scim.paths import Place, can_be_kept, place_of
 from sidecar.core.scim.schema import EXTERNAL_ID, KINDS, Attribute, Kind
 
 LONGEST_NAME = 190
@@ -92,13 +92,18 @@ def canonical(attribute: Attribute, value: Any, *, tolerant: bool) -> Any:
     return _distinct(found, attribute, tolerant=tolerant) or None
 
 
+def key_of(value: Any) -> Any:
+    """The same for two values of a list that are the same, in their canonical form."""
+    return frozenset(value.items()) if isinstance(value, dict) else value
+
+
 def _distinct(values: list[Any], attribute: Attribute, *, tolerant: bool) -> list[Any]:
     if attribute.name == "members":
         return list({one.get("value"): one for one in values}.values())
-    distinct: list[Any] = []
+    found: dict[Any, Any] = {}
     for one in values:
-        if one not in distinct:
-            distinct.append(one)
+        found.setdefault(key_of(one), one)
+    distinct = list(found.values())
     first = [one for one in distinct if isinstance(one, dict) and one.get("primary") is True]
     if len(first) > 1:
         if not tolerant:
@@ -135,7 +140,7 @@ def _text(attribute: Attribute, value: Any, *, tolerant: bool) -> str | None:
         raise bad_value(f"{attribute.name} must be a text")
     if len(value) > (LONGEST_NAME if attribute.uniqueness == "server" else _LONGEST_TEXT):
         raise bad_value(f"{attribute.name} is too long")
-    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not can_be_kept(value):
         raise bad_value(f"{attribute.name} has letters in it that cannot be kept")
     return value.strip() if attribute.uniqueness == "server" else value or None
 

@@ -65,6 +65,14 @@ def entry_of(row: Row, plan: EntryPlan) -> Entry:
     return Entry(external, replace(who, claims=claims), _is_active(claims, plan), _joins(claims, plan, external))
 
 
+def is_off(row: Row, plan: EntryPlan) -> bool:
+    """True when *row* says that the person is not active, whatever else in it can be read."""
+    try:
+        return not _is_active(dict(row), plan)
+    except Refused:
+        return False
+
+
 def _is_active(claims: Mapping[str, Any], plan: EntryPlan) -> bool:
     if plan.active is None:
         return True

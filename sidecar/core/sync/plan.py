@@ -109,6 +109,18 @@ def present(source: str, entry: Entry, mark: str, standing: Standing | None) -> 
     return item.of(Kind.UPDATE, "changed: " + ", ".join(changed)) if changed else item.of(Kind.NOTE, "as before")
 
 
+def unreadable(source: str, external: str, standing: Standing, why: str, mark: str) -> Item:
+    """What becomes of somebody who is not active in the source, and of whom nothing else can be read: *why*.
+
+    Nobody stays because of what they are called.
+    """
+    if not standing.is_on or _untouchable(source, standing):
+        return Item(Kind.INVALID, external, standing.person_id, why)
+    return _Draft(external, standing.person_id, None, mark, standing).of(
+        Kind.DEACTIVATE, f"not active in the source, where nothing else can be read: {why}"
+    )
+
+
 def absent(track: Track, external: str, standing: Standing, grace: Grace, now: float) -> Item | None:
     """What becomes of somebody who was in the source and is not any more; None when nothing does."""
     item = _Draft(external, track.person_id, None, track.mark, standing)
