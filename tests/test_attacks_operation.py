@@ -108,7 +108,7 @@ def test_no_field_begins_a_line_of_its_own_or_a_formula() -> None:
     assert len(cef(line, "1").splitlines()) == 1
     assert len(told(line | {"detail": "a\n2026-01-01 forged"}).splitlines()) == 1
     cells = dict(zip(COLUMNS, csv_row(line), strict=True))
-    assert (cells["username"], cells["person"]) == ("'\n=1+1", "'＝1+1")
+    assert (cells["username"], cells["person"]) == ("'\n'=1+1", "'＝1+1")
     assert cells["path"] == "/\\u0085CEF:0|x|\\u2028"
 
 

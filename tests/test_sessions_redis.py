@@ -57,6 +57,11 @@ async def opened(url: str, **changes: Any) -> AsyncIterator[RedisStore]:
         await store.close()
 
 
+def _short(detail: str) -> str:
+    """What went wrong, without what that means."""
+    return detail.removeprefix("redis: ").partition(" (")[0]
+
+
 async def is_down(store: Store, names: tuple[str, ...] = tuple(CALLS)) -> set[str]:
     """Make the calls; each must say that the store is down, and nothing else of it; the words that they use."""
     words = set()
@@ -68,7 +73,7 @@ async def is_down(store: Store, names: tuple[str, ...] = tuple(CALLS)) -> set[st
         for text in (str(fault.value), fault.value.detail, "".join(traceback.format_exception(fault.value))):
             assert PASSWORD not in text
             assert "hunter2" not in text
-        words.add(fault.value.detail.removeprefix("redis: "))
+        words.add(_short(fault.value.detail))
     return words
 
 
@@ -306,7 +311,7 @@ async def _said(store: Store) -> set[str]:
     try:
         await store.get("missing")
     except Unavailable as fault:
-        return {fault.detail.removeprefix("redis: ")}
+        return {_short(fault.detail)}
     return set()
 
 
