@@ -945,6 +945,7 @@ CASES = [
     ({**tokens(""), **logins("bearer: {audience: a}", "tokens")}, "error", "logins.tokens", "rules mean API tokens"),
     (callers(""), "warning", "certificates", "no access rule accepts certificates"),
     (callers("header: 'a b'"), "error", "certificates.header", "no name of a header"),
+    (callers("header: Signature"), "error", "certificates.header", "means something else"),
     (callers("subject: '{{ claims.cn }}', callers: {a: {cn: b}}"), "warning", "certificates.subject", "no effect"),
     (callers("subject: '{{ user.name }}'"), "error", "certificates.subject", "there is no `user` here"),
     (callers("identity: {username: '{{ cn }}'}"), "error", "certificates.identity.username", "there is no `cn` here"),

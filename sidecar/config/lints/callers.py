@@ -12,6 +12,7 @@ from sidecar.config.lints.templates import CLAIMS, unknown_names
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 from sidecar.core.headers import is_header_name
+from sidecar.core.regulars import VARYING
 
 _WORDS = {TOKENS: "API tokens", CERTIFICATES: "certificates"}
 
@@ -53,6 +54,9 @@ def certificates(config: Config, document: Document) -> Iterator[Problem]:
         return
     if not is_header_name(section.header):
         yield document.error(("certificates", "header"), "is no name of a header", "Write Client-Cert")
+    elif section.header.lower().encode() in VARYING:
+        # What such lines say is not looked at again when all others came before.
+        yield document.error(("certificates", "header"), "means something else to everybody", "Write Client-Cert")
     for number, proxy in enumerate(section.proxies):
         if proxy != "unix" and proxy.num_addresses > 1 << (16 if proxy.version == 4 else 80):
             message = (
