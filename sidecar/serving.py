@@ -67,8 +67,7 @@ class _Connection(RequestHandler):
         # A whole request that the parser has not seen.
         self._data = b""
         self._is_away = False
-        # A connection begins between two requests.
-        self._is_between = True
+        self._is_between = True  # a connection begins between two requests
         self._is_new = True
         self._origin: Whence = "", False
         self._trip: Trip | None = None
@@ -104,6 +103,7 @@ class _Connection(RequestHandler):
 
     def _read(self, data: bytes) -> None:
         requests, waiter = self._request_count, self._waiter
+        awaiting = waiter if waiter is not None and not waiter.done() else None  # else its task has a request already
         was_between, self._is_between = self._is_between, False
         # Nobody is woken by what comes while it is not known who takes it.
         self._waiter = None
@@ -122,16 +122,16 @@ class _Connection(RequestHandler):
             # aiohttp asks so, whenever a body is read, whether more is held: nothing came, and nothing has changed.
             self._is_between = was_between
             return
-        if waiter is None or self._request_count != requests:
+        if awaiting is None or self._request_count != requests:
             self._head_bytes = 0
             self._stop_waiting()
             is_alone = self._request_count == requests + 1
             # Also while the task is at work, or has not begun: so it is with the first request of a connection.
             parts = self._parts(data) if is_alone and was_between else None
             self._is_between = parts is not None
-            if waiter is not None:
+            if awaiting is not None:
                 self._is_between = self._is_between or (is_alone and self._is_at_end(data))
-                self._pass_on(waiter, parts)
+                self._pass_on(awaiting, parts)
             return
         self._head_bytes += len(data)
         if self._head_bytes > 2 * self.max_field_size:

@@ -97,6 +97,22 @@ async def test_where_a_connection_comes_from_is_known_before_its_first_request(
     assert known == ("192.0.2.7" if announced else "" if kind == "unix" else "127.0.0.1", kind == "tls")
 
 
+async def test_a_body_that_comes_before_the_task_has_its_turn_is_no_endless_head(station: Any) -> None:
+    async with station() as here:
+        reader, writer = await here.dial()
+        await until(lambda: len(here.running.sidecar._listener._servers[0].connections) == 1)
+        connection = only_connection(here)
+        # All within one turn of the loop, as it may be with a large body over a connection of its own.
+        connection.data_received(here.request("POST /some/page HTTP/1.1", *ASKED[1:], "Content-Length: 150000"))
+        connection._begin()
+        for _ in range(3):
+            connection.data_received(b"x" * 50_000)
+        assert connection.transport is not None
+        assert b"200 OK" in await asyncio.wait_for(whole(reader), 10)
+        assert here.bodies == [b"x" * 150_000]
+        writer.close()
+
+
 async def test_t60_the_beginning_of_a_head_behind_a_request_is_not_forgotten(station: Any) -> None:
     async with station() as here, here.regular() as link:
         # With a line that is new, so that a parser reads it.
