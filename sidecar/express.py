@@ -31,7 +31,7 @@ _LONGEST_HEAD = 4096
 _MOST_OF_REGULARS = 8 * 1024 * 1024
 _SIZE_OF_REGULAR = 1024
 # Of what is written about the person, as part of that; nearly all of it is shorter.
-_ROOM = 1024
+ROOM = 1024
 # Bytes of a body that are held twice for a moment; longer ones are streamed.
 _LONGEST_BODY = 64 * 1024
 K = TypeVar("K", bound=Hashable)
@@ -39,13 +39,40 @@ V = TypeVar("V")
 Sent = tuple[Visit, Departure]
 
 
-class Regular:
+class Written:
+    """What was written because of an ``admission``, the last one: it is written anew when that says something else."""
+
+    __slots__ = ("admission", "room", "text")
+
+    def __init__(self) -> None:
+        """Begin with nothing written."""
+        self.admission: Admission | None = None
+        self.text = b""
+        self.room = ROOM
+
+    def is_current(self, admission: Admission) -> bool:
+        """True when what is written is what *admission* asks for."""
+        last = self.admission
+        return last is not None and last.lines is admission.lines and last.caller is admission.caller
+
+    def make_room(self) -> int:
+        """Let what is written stay, however long it is; the bytes that this takes."""
+        self.room = max(ROOM, len(self.text))
+        return self.room
+
+    def trim(self) -> None:
+        """Forget what is written when it takes more than there is room for: it is written anew each time."""
+        if len(self.text) > self.room:
+            self.admission, self.text = None, b""
+
+
+class Regular(Written):
     """Somebody whose header lines came before, byte for byte: how they were read, and what was sent because of them.
 
-    ``admission`` is the last one; what is written about the person is written anew when it says something else.
+    ``text`` is what follows the first line, but for values that differ each time, and for the end.
     """
 
-    __slots__ = ("admission", "ended", "is_last", "length_at", "lines", "method", "room", "tail", "visit")
+    __slots__ = ("ended", "is_last", "length_at", "lines", "method", "visit")
 
     def __init__(self, visit: Visit, lines: Sequence[bytes], length_at: int, *, is_last: bool) -> None:
         """Remember a *visit*, and its *lines* for the application but for those about the person.
@@ -54,30 +81,18 @@ class Regular:
         that differs each time. The length of the body is the one at *length_at* among those values that came; -1 when
         none is told, and there is no body.
         """
+        super().__init__()
         self.visit = visit
         self.method = visit.method.encode()
         self.lines = lines
         self.length_at = length_at
         self.is_last = is_last
-        self.admission: Admission | None = None
-        self.tail = b""
-        self.room = _ROOM
         self.ended: Callable[[], Ending] | None = None
 
     @property
     def gaps(self) -> int:
         """How many values it takes to write it."""
         return len(self.lines) - 1
-
-    def is_current(self, admission: Admission) -> bool:
-        """True when what is written is what *admission* asks for."""
-        last = self.admission
-        return last is not None and last.lines is admission.lines and last.caller is admission.caller
-
-    def trim(self) -> None:
-        """Forget what is written when it takes more than there is room for: it is written anew each time."""
-        if len(self.tail) > self.room:
-            self.admission, self.tail = None, b""
 
     def fits(self, values: list[bytes], body: bytes) -> bool:
         """True when *values* are as many as there were, and say of *body* what it is; its length is taken out then."""
@@ -90,11 +105,11 @@ class Regular:
         start = b"%b %b HTTP/1.1\r\n" % (self.method, target)
         end = b"\r\n" if self.length_at < 0 else b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         if not values:
-            return b"%b%b%b" % (start, self.tail, end)
+            return b"%b%b%b" % (start, self.text, end)
         pieces = [start]
         for line, value in zip(self.lines, values, strict=False):
             pieces += (line, value)
-        return b"".join((*pieces, self.tail, end))
+        return b"".join((*pieces, self.text, end))
 
 
 class Express:
@@ -147,8 +162,7 @@ class Express:
             head, found = without_varying(seen.head)
             if found == [value for _, value in differing]:
                 key = _key(regular.method, b"1" if request.version == HttpVersion11 else b"0", head)
-                regular.room = max(_ROOM, len(regular.tail))
-                size = len(key) + weight_of(visit.cookies) + _SIZE_OF_REGULAR + regular.room - _ROOM
+                size = len(key) + weight_of(visit.cookies) + regular.make_room() + _SIZE_OF_REGULAR - ROOM
                 self._regulars.keep((key, seen.origin), regular, size)
         return sent
 
@@ -221,7 +235,7 @@ class Express:
         if person.binds:
             return False
         _, forwarding = self._lines_about(regular.visit)
-        regular.tail = b"%b%b%b" % (regular.lines[-1], forwarding, person.data)
+        regular.text = b"%b%b%b" % (regular.lines[-1], forwarding, person.data)
         regular.ended = None
         if caller is not None:
             regular.ended = partial(self._gate.endings.of_late, caller.session, is_kept=bool(caller.token))

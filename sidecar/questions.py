@@ -18,8 +18,8 @@ from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_simple_start, read_simple_target
 from sidecar.core.regulars import VARYING, Recurring, is_length, lines_of, varies, without_varying
+from sidecar.express import Written
 from sidecar.forward_auth import ForwardAuth, is_handshake
-from sidecar.gate import Admission
 from sidecar.limits import Limits
 from sidecar.model import Visit
 from sidecar.upstream import written
@@ -28,15 +28,13 @@ _LONGEST_HEAD = 4096
 # Bytes of heads and answers, and about what else belongs to each: some thousands of them.
 _MOST_KEPT = 8 * 1024 * 1024
 _SIZE_OF_ASKER = 1024
-# Of an answer, which is longer where the same lines ask about somebody; nearly all are shorter.
-_ROOM = 1024
 _FRAMING = b"Content-Length: 0\r\n"
 
 
-class Asker:
-    """Somebody about whom the same header lines asked before: how they were read, and what was answered."""
+class Asker(Written):
+    """Somebody about whom the same header lines asked before: how they were read, and as ``text`` what was answered."""
 
-    __slots__ = ("_gaps", "_length_at", "admission", "answer", "given_back", "path_at", "room", "visit")
+    __slots__ = ("_gaps", "_length_at", "given_back", "path_at", "visit")
 
     def __init__(self, visit: Visit, given_back: Sequence[Line], differing: Sequence[bytes], uri: bytes) -> None:
         """Remember a *visit*, and the lines that are *given_back*.
@@ -44,29 +42,17 @@ class Asker:
         *differing* are the names, in lower case, of the lines whose values differ each time; of those the one called
         *uri* has the path asked for.
         """
+        super().__init__()
         self.visit = visit
         self.given_back = given_back
         self.path_at = differing.index(uri) if uri in differing else -1
         lengths = [at for at, name in enumerate(differing) if is_length(name)]
         self._length_at = lengths[0] if lengths else -1
         self._gaps = len(differing)
-        self.admission: Admission | None = None
-        self.answer = b""
-        self.room = _ROOM
 
     def fits(self, values: Sequence[bytes]) -> bool:
         """True when *values* are as many as there were, and tell of no body."""
         return len(values) == self._gaps and (self._length_at < 0 or values[self._length_at] == b"0")
-
-    def is_current(self, admission: Admission) -> bool:
-        """True when what was answered is what *admission* asks for."""
-        last = self.admission
-        return last is not None and last.lines is admission.lines and last.caller is admission.caller
-
-    def trim(self) -> None:
-        """Forget an answer that takes more than there is room for: it is written anew each time."""
-        if len(self.answer) > self.room:
-            self.admission, self.answer = None, b""
 
 
 class Questions:
@@ -108,8 +94,7 @@ class Questions:
             head, found = without_varying(seen.head, self._lines)
             if found == values:
                 key = request.method.encode() + head
-                asker.room = max(_ROOM, len(asker.answer))
-                size = weight_of(visit.cookies) + weight_of(asker.given_back) + asker.room + _SIZE_OF_ASKER
+                size = weight_of(visit.cookies) + weight_of(asker.given_back) + asker.make_room() + _SIZE_OF_ASKER
                 # What stands in it stands in the visit, too.
                 size += 2 * len(key)
                 self._askers.keep((key, seen.origin), asker, size)
@@ -149,12 +134,12 @@ class Questions:
             return None
         if not asker.is_current(admission):
             lines = written(self._desk.told_back(asker.given_back, admission.lines))
-            asker.answer = b"HTTP/1.1 200 OK\r\n%b%b" % (lines.data, _FRAMING)
+            asker.text = b"HTTP/1.1 200 OK\r\n%b%b" % (lines.data, _FRAMING)
             asker.admission = admission
         words = gate.words(admission, visit)
         self._limits.request(visit, now)
         gate.audit.fill(words, now, visit.path, visit.reference)
-        return asker.answer + self._dated(now)
+        return asker.text + self._dated(now)
 
     def _dated(self, now: float) -> bytes:
         """The last line (RFC 9110, section 6.6.1), and the end of the head."""

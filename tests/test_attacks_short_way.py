@@ -97,7 +97,7 @@ async def test_what_is_said_about_a_person_weighs_what_it_takes(station: Any) ->
                 assert b"X-App-Long: ada" in here.heads[0]
             # What was not counted is not held.
             assert regulars._size == before
-            held = [one for one, _ in regulars._younger.values() if len(one.tail) > 8000]
+            held = [one for one, _ in regulars._younger.values() if len(one.text) > 8000]
             assert len(held) == 1
 
 
@@ -113,7 +113,7 @@ async def test_an_answer_to_a_front_proxy_weighs_what_it_takes(world: World) -> 
                 assert b"X-App-Long: grace" in await here.ask("/page", "grace", "GET", f"X-For: {target}")
             assert here.ways == ["again"] * 3
             assert askers._size == before
-            held = [one for one, _ in askers._younger.values() if len(one.answer) > 8000]
+            held = [one for one, _ in askers._younger.values() if len(one.text) > 8000]
             assert len(held) == 1
             here.ways.clear()
 
