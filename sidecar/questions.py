@@ -17,7 +17,7 @@ from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_simple_start, read_simple_target
-from sidecar.core.regulars import VARYING, Recurring, is_length, lines_of, varies, without_varying
+from sidecar.core.regulars import VARYING, Differing, Recurring, differing, lines_of, without_varying
 from sidecar.express import Written
 from sidecar.forward_auth import ForwardAuth, is_handshake
 from sidecar.limits import Limits
@@ -39,21 +39,19 @@ class Asker(Written):
     __slots__ = ("_gaps", "_length_at", "given_back", "is_last", "path_at", "visit")
 
     def __init__(
-        self, visit: Visit, given_back: Sequence[Line], differing: Sequence[bytes], uri: bytes, *, is_last: bool
+        self, visit: Visit, given_back: Sequence[Line], others: Differing, uri: bytes, *, is_last: bool
     ) -> None:
         """Remember a *visit*, and the lines that are *given_back*; *is_last* when nothing follows over the connection.
 
-        *differing* are the names, in lower case, of the lines whose values differ each time; of those the one called
-        *uri* has the path asked for.
+        Of the *others*, whose values differ each time, the one called *uri* has the path asked for.
         """
         super().__init__()
         self.visit = visit
         self.given_back = given_back
         self.is_last = is_last
-        self.path_at = differing.index(uri) if uri in differing else -1
-        lengths = [at for at, name in enumerate(differing) if is_length(name)]
-        self._length_at = lengths[0] if lengths else -1
-        self._gaps = len(differing)
+        self.path_at = others.names.index(uri) if uri in others.names else -1
+        self._length_at = others.length_at
+        self._gaps = len(others.names)
 
     def fits(self, values: Sequence[bytes]) -> bool:
         """True when *values* are as many as there were, and tell of no body."""
@@ -88,16 +86,14 @@ class Questions:
             return None
         visit, _ = self._desk.told(request, self._arrival.visit(request, now, target), target)
         self._desk.refuse_misleading(request)
-        differing = [pair for pair in request.raw_headers if varies(*pair, self._names) or is_length(pair[0])]
-        values = [value for _, value in differing]
-        names = [name.lower() for name, _ in differing]
-        asker = Asker(visit, self._desk.given_back(request), names, self._uri, is_last=not request.keep_alive)
-        if not asker.fits(values) or (self._uri and asker.path_at < 0):
+        others = differing(request.raw_headers, self._names)
+        asker = Asker(visit, self._desk.given_back(request), others, self._uri, is_last=not request.keep_alive)
+        if not asker.fits(others.values) or (self._uri and asker.path_at < 0):
             return None
         answer = self._answer(asker, visit, now)
         if answer is not None and len(seen.head) <= _LONGEST_HEAD:
             head, found = without_varying(seen.head, self._lines)
-            if found == values:
+            if found == others.values:
                 version = b"1" if request.version == HttpVersion11 else b"0"
                 key = _key(request.method.encode(), version, head)
                 size = weight_of(visit.cookies) + weight_of(asker.given_back) + asker.make_room() + _SIZE_OF_ASKER
