@@ -190,6 +190,16 @@ class Express:
         regular.trim()
         return sent
 
+    @property
+    def is_full(self) -> bool:
+        """True while the application has no room for another request."""
+        return self._gate.upstream.is_full
+
+    def may_wait(self, data: bytes) -> bool:
+        """Whether *data* begins an ordinary request for the application."""
+        start = read_simple_start(data)
+        return start is not None and not self._is_ours(start[2])
+
     def _sent(  # noqa: PLR0917 - the parts of one request
         self,
         client: Client,

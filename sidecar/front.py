@@ -46,6 +46,13 @@ class ShortWay(Protocol):
     def again(self, client: Client, data: bytes, origin: Whence, now: float) -> Sent | None:
         """Send *data*, whose header lines came before from *origin*."""
 
+    @property
+    def is_full(self) -> bool:
+        """True while the application has no room for another request."""
+
+    def may_wait(self, data: bytes) -> bool:
+        """Whether *data* begins an ordinary request for the application."""
+
 
 class QuickAnswers(Protocol):
     """Answers ordinary questions of front proxies without a task, as ``Questions`` does."""
@@ -126,6 +133,15 @@ class Front:
         except Exception:  # noqa: BLE001 - as above
             return None
         return None if sent is None else self._trip(client, sent, began)
+
+    @property
+    def is_full(self) -> bool:
+        """True while it would be in vain, since the application has no room for another request."""
+        return self.express.is_full
+
+    def may_wait(self, data: bytes) -> bool:
+        """Whether *data*, as it came, begins a request for the application, which could wait until there is room."""
+        return self.express.may_wait(data)
 
     @property
     def _must_not(self) -> bool:

@@ -163,6 +163,15 @@ class Listener:
         """As ``depart`` for one whose header lines came before."""
         return None if self._is_draining else self._door.again(client, data, origin)
 
+    @property
+    def is_full(self) -> bool:
+        """True while there is no room for another request."""
+        return not self._is_draining and self._door.is_full
+
+    def may_wait(self, data: bytes) -> bool:
+        """Whether *data* begins a request that could wait until there is room."""
+        return self._door.may_wait(data)
+
     async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
         self._busy += 1
         try:

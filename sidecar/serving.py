@@ -9,12 +9,13 @@ from typing import Any
 import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage, StreamWriter
-from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from sidecar.arrival import Seen, Whence, whence
 from sidecar.config.service import Server
 from sidecar.core.proxy_protocol import Announced
+from sidecar.parsed import is_at_end, make_last, parts_of
+from sidecar.queueing import Queue
 from sidecar.trips import Departures, Told, Trip
 
 _log = structlog.get_logger("serving")
@@ -30,12 +31,14 @@ class _Connection(RequestHandler):
     A request that comes alone is first offered to the departures: as the bytes that came when the parser is surely
     between two requests, and as what the parser made of them otherwise. While it is on its way, aiohttp's own task goes
     on waiting for the next; what the client sends meanwhile is held. A trip that takes more than a moment is handed to
-    the task like a request that has just come.
+    the task like a request that has just come. While the application has no room for another request, one that may wait
+    is held, too, and read only when its turn has come.
     """
 
     __slots__ = (
         "_data",
         "_departures",
+        "_has_waited",
         "_head_bytes",
         "_head_timeout",
         "_head_timer",
@@ -69,6 +72,7 @@ class _Connection(RequestHandler):
         self._is_away = False
         self._is_between = True  # a connection begins between two requests
         self._is_new = True
+        self._has_waited = False
         self._origin: Whence = "", False
         self._trip: Trip | None = None
 
@@ -117,7 +121,7 @@ class _Connection(RequestHandler):
             self.force_close()
             return
         self._waiter = waiter
-        self._make_last(data)
+        make_last(self._messages, data)
         if not data and self._request_count == requests:
             # aiohttp asks so, whenever a body is read, whether more is held: nothing came, and nothing has changed.
             self._is_between = was_between
@@ -127,10 +131,10 @@ class _Connection(RequestHandler):
             self._stop_waiting()
             is_alone = self._request_count == requests + 1
             # Also while the task is at work, or has not begun: so it is with the first request of a connection.
-            parts = self._parts(data) if is_alone and was_between else None
+            parts = parts_of(self._messages, data) if is_alone and was_between else None
             self._is_between = parts is not None
             if awaiting is not None:
-                self._is_between = self._is_between or (is_alone and self._is_at_end(data))
+                self._is_between = self._is_between or (is_alone and is_at_end(self._messages, data))
                 self._pass_on(awaiting, parts)
             return
         self._head_bytes += len(data)
@@ -140,44 +144,18 @@ class _Connection(RequestHandler):
             # A whole head in one piece, as nearly always, needs no timer.
             self._head_timer = self._loop.call_later(self._head_timeout, self.force_close)
 
-    def _make_last(self, data: bytes) -> None:
-        """Nothing is served after a chunked request: aiohttp's parser makes its trailers lines of the next head.
-
-        Whoever shares a connection of a front proxy with others could plant cookies into their requests. Nor after one
-        that wants to upgrade unless *data* ends with its head: what stands behind it, the parser may throw away.
-        """
-        for number, (message, payload) in enumerate(self._messages):
-            if isinstance(message, RawRequestMessage) and (
-                message.chunked or (message.upgrade and not _ends_with_head(data))
-            ):
-                self._messages[number] = message._replace(should_close=True), payload
-
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Answer; what came behind a handshake that was declined is parsed only then."""
         answered = await super().finish_response(request, resp, start_time)
-        self._make_last(b"")
+        make_last(self._messages, b"")
         return answered
 
     def _stop_waiting(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-    def _is_at_end(self, data: bytes) -> bool:
-        """Whether the parser is surely between two requests: one came out, it has no body, and *data* ended with it."""
-        return data.endswith(b"\r\n\r\n") and bool(self._messages) and self._messages[-1][1] is EMPTY_PAYLOAD
-
-    def _parts(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """All lines of *data* after its first, and its body, if it is one whole request of which nothing is missing."""
-        if not self._messages:
-            return None
-        payload = self._messages[-1][1]
-        start, end = data.find(b"\r\n"), data.find(b"\r\n\r\n") + 4
-        # What is chunked is longer than its body.
-        is_whole = payload.is_eof() and start > 0 and end + payload.total_bytes == len(data)
-        return (data[start:end], data[end:]) if is_whole else None
 
     def _pass_on(self, waiter: asyncio.Future[None], parts: tuple[bytes, bytes] | None) -> None:
         if len(self._messages) == 1 and not self._upgraded and self._departs(parts):
@@ -206,12 +184,30 @@ class _Connection(RequestHandler):
         is_idle = waiter is not None and not waiter.done() and not self._force_close
         if not is_idle or self._departures is None or not self._is_short(data):
             return False
+        if len(self._server.queue) and self._queues(data):
+            return True
         trip = self._departures.again(self, data, self._origin)
         if trip is None:
-            return False
+            return self._departures.is_full and self._queues(data)
         self._data = data
         self._leave(trip)
         return True
+
+    def _queues(self, data: bytes) -> bool:
+        """Wait with *data*, which begins a request, if that may be."""
+        departures = self._departures
+        if self._has_waited or departures is None or not departures.may_wait(data):
+            return False
+        self._hold(data)
+        self._is_away = self._has_waited = True
+        self._server.queue.enter(self)
+        return True
+
+    def go_on(self) -> None:
+        """Read what has waited: there may be room, or it has waited long enough."""
+        self._is_away = False
+        self._release()
+        self._has_waited = False
 
     def _is_short(self, data: bytes) -> bool:
         """Whether no line of a head is so long that the parser would refuse it, perhaps."""
@@ -318,6 +314,7 @@ class _Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget about the request that is on its way: there is nobody to answer."""
         self._stop_waiting()
+        self._server.queue.leave(self)
         self._abandon()
         super().connection_lost(exc)
 
@@ -346,21 +343,19 @@ class _Connection(RequestHandler):
         return answer
 
 
-def _ends_with_head(data: bytes) -> bool:
-    """Whether the first head that ends in *data* is the end of it."""
-    return 0 <= data.find(b"\r\n\r\n") == len(data) - 4
-
-
 class HttpServer(web.Server):
-    """Makes a ``_Connection`` for each client, and counts the trips that are under way."""
+    """Makes a ``_Connection`` for each client, counts the trips under way, and has the ``queue`` for more of them."""
 
     departures: Departures | None = None
     on_quiet: Callable[[], None] | None = None
     trips = 0
+    queue: Queue
 
     def trip_is_over(self) -> None:
         """One less."""
         self.trips -= 1
+        if len(self.queue):
+            self.queue.call()
         if not self.trips and self.on_quiet is not None:
             self.on_quiet()
 
@@ -391,6 +386,7 @@ def server_of(
         head_timeout=section.head_timeout.total_seconds(),
     )
     server.departures, server.on_quiet = departures, on_quiet
+    server.queue = Queue(asyncio.get_running_loop(), lambda: departures is not None and departures.is_full)
     return server
 
 

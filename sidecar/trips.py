@@ -41,3 +41,10 @@ class Departures(Protocol):
 
     def again(self, client: Client, data: bytes, origin: Whence) -> Trip | Told | None:
         """As ``depart`` for *data*, one whole request, if its header lines came before from *origin*."""
+
+    @property
+    def is_full(self) -> bool:
+        """True while it would be in vain, since the application has no room for another request."""
+
+    def may_wait(self, data: bytes) -> bool:
+        """Whether *data*, as it came, begins a request for the application, which could wait until there is room."""

@@ -27,7 +27,7 @@ ROOMS = [
     ["lasting"],
     ["asks"],
     ["express", "serving", "forward_auth"],
-    ["trips"],
+    ["trips", "parsed", "queueing"],
     ["gate"],
     ["endings", "assertion", "arrival", "condition", "doorway", "leaving", "limits"],
     ["drift"],

@@ -34,6 +34,11 @@ class Cluster:
         """Whether any server has a connection that waits for a request."""
         return any(server.pool.is_at_hand for server in self.servers)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether every connection to every server that there may be is busy."""
+        return all(server.pool.is_full for server in self.servers)
+
     def enter(self, affinity: str, tried: Collection[Server] = ()) -> Server:
         """Choose a server and count it as busy; say ``leave`` to it. Raises Unavailable(UPSTREAM_DOWN, 503)."""
         now = time.monotonic()

@@ -118,6 +118,12 @@ def written(lines: Sequence[Line]) -> Outgoing:
     return Outgoing(data, binds=any(credential in folded for credential in _BINDING))
 
 
+def with_host(head: Head, authority: str) -> Head:
+    """*head* with *authority* in its Host line (RFC 9110, section 7.2)."""
+    lines = [("Host", authority) if line[0].lower() == "host" else line for line in head.headers]
+    return Head(head.method, head.target, tuple(lines))
+
+
 def without_expect(request: web.BaseRequest, head: Head) -> Head:
     """Leave out an expectation: it is met here, so that the application need not understand it (RFC 9110, 10.1.1)."""
     if hdrs.EXPECT not in request.headers:

@@ -58,6 +58,11 @@ class Pool:
         """Whether ``take_idle`` would find a connection, if none of them has been closed meanwhile."""
         return self._free > 0 and not self._queue and bool(self._idle)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many connections as there may be carry a request."""
+        return not self._free
+
     async def take(self, *, is_repeatable: bool = True, fresh: bool = False) -> Connection:
         """A connection for one request; hand it back with ``give_back``.
 

@@ -15,7 +15,7 @@ from sidecar.upstream.circuit import Budget
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.departure import Client, Departure, Whole
 from sidecar.upstream.exchange import IDEMPOTENT, Alter, Exchange, Patience, Stale, UntouchedError
-from sidecar.upstream.head import Framing, Head, Line, Outgoing, compose, framing_of, without_expect
+from sidecar.upstream.head import Framing, Head, Line, Outgoing, compose, framing_of, with_host, without_expect
 from sidecar.upstream.health import check, look_after
 from sidecar.upstream.pool import NoConnectionError
 from sidecar.upstream.server import Happening, Server, Tell
@@ -55,8 +55,7 @@ class Upstream:
         self._is_draining = False
         self._emptied: asyncio.Event | None = None
         self._tick: asyncio.TimerHandle | None = None
-        shortest = min(self._times.answer, self._times.idle)
-        self._pace = min(_SLOWEST_TICK, shortest / _TICKS_PER_TIMEOUT)
+        self._pace = min(_SLOWEST_TICK, min(self._times.answer, self._times.idle) / _TICKS_PER_TIMEOUT)
 
     @property
     def authority(self) -> str:
@@ -77,6 +76,11 @@ class Upstream:
     def is_at_hand(self) -> bool:
         """Whether some connection waits for a request: while all are busy it is not worth trying to ``depart``."""
         return self._cluster.is_at_hand
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be no more connections than those that are busy."""
+        return self._cluster.is_full
 
     def says(self) -> str:
         """How many servers may serve, for operators."""
@@ -251,10 +255,7 @@ class Upstream:
         return True
 
     def _addressed(self, head: Head, server: Server) -> Head:
-        if not self._names_server:
-            return head
-        lines = [("Host", server.target.authority) if line[0].lower() == "host" else line for line in head.headers]
-        return Head(head.method, head.target, tuple(lines))
+        return with_host(head, server.target.authority) if self._names_server else head
 
     def _at_hand(self, request: web.BaseRequest) -> bytes:
         body = request.content.read_nowait()
