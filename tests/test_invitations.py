@@ -118,6 +118,14 @@ def older(code: str) -> str:
     return base64.urlsafe_b64encode(body + seal).decode().rstrip("=")
 
 
+async def test_t75_a_link_is_no_way_round_the_limit_of_sign_ins(world: World, tmp_path: Path) -> None:
+    terminal = await beside(world, tmp_path, {"people": {"join": {}}, "limits": {"sign_in": "3/1h"}})
+    link = await link_for(terminal, "countess", "ada@example.com")
+    async with terminal.running.browser() as browser:
+        assert [(await browser.page(link)).status for _ in range(5)] == [302, 302, 302, 429, 429]
+        assert (await browser.page("/-/login")).status == 429
+
+
 async def test_links_that_are_too_old_changed_or_followed_by_a_newer_one_do_not_open(
     terminal: Terminal, world: World
 ) -> None:
