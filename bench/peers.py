@@ -83,7 +83,8 @@ def _nginx(text: str, place: Place | int, folder: Path) -> Server:
     port = place if isinstance(place, int) else place.port
     file = folder / "nginx.conf"
     file.write_text(text)
-    shutil.chown(folder, _user() or None, _user() or None) if _user() else None
+    if user := _user():
+        shutil.chown(folder, user, user)
     command = [str(program("nginx")), "-c", str(file), "-p", str(folder), "-e", str(folder / "error.log")]
     return Server("nginx", command, answers=lambda: listens(port))
 

@@ -17,28 +17,25 @@ def measure(here: Surroundings, report: Report) -> None:
     rounds, seconds = (2, 1) if report.is_quick else (5, 3)
     ours = here.for_front_proxies()
     ours.cookie = ours.sign_in()
-    every = [Runs(ours, _QUESTION, page="/-/auth", headers=_told(ours.place.port))]
-    every += [
-        Runs(peer, _QUESTION, page="/oauth2/auth", headers=_told(peer.place.port)) for peer in here.peers((_OTHER,))
-    ]
-    for runs in every:
-        wrk(
-            runs.peer.place.url + runs.page,
-            runs.peer.cookie,
-            1,
-            runs.connections,
-            shape=_QUESTION,
-            headers=runs.headers,
-        )
-    for _ in range(rounds):
+    asked = ((ours, "/-/auth"), *((peer, "/oauth2/auth") for peer in here.peers((_OTHER,))))
+    kept = [Runs(peer, _QUESTION, page=page, headers=_told(peer.place.port)) for peer, page in asked]
+    # As nginx asks when nobody has told it to keep connections.
+    own = [Runs(runs.peer, _QUESTION, page=runs.page, headers={**runs.headers, "Connection": "close"}) for runs in kept]
+    for every in (kept, own):
         for runs in every:
-            turn(here, runs, seconds)
-    here.end([runs.peer for runs in every])
+            url = runs.peer.place.url + runs.page
+            wrk(url, runs.peer.cookie, 1, runs.connections, shape=_QUESTION, headers=runs.headers)
+        for _ in range(rounds):
+            for runs in every:
+                turn(here, runs, seconds)
+    here.end([runs.peer for runs in kept])
     about = (
-        f"As nginx asks about each request (auth_request), over {every[0].connections} kept connections: medians of "
+        f"As nginx asks about each request (auth_request), over {kept[0].connections} kept connections: medians of "
         f"{rounds} turns of {seconds} s, peers in turns. Nothing is carried to an application."
     )
-    report.tables.append(table("Questions of a front proxy", about, every))
+    report.tables.append(table("Questions of a front proxy", about, kept))
+    about = "As above, but each over a connection of its own, as nginx asks when it has not been told to keep them."
+    report.tables.append(table("Questions over connections of their own", about, own))
 
 
 def _told(port: int) -> dict[str, str]:

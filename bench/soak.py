@@ -26,9 +26,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.services.nginx import Nginx  # noqa: E402 - found through the line above
-from tests.services.process import start_on_free_port  # noqa: E402
+from tests.services.process import free_port, start_on_free_port  # noqa: E402
 from tests.services.redis import RedisServer  # noqa: E402
-from tests.world import free_port  # noqa: E402
 
 _CONFIG = """
 server: {{listen: "127.0.0.1:{port}", public_url: "http://localhost:{port}", workers: {workers}, drain: 20s}}
@@ -100,10 +99,11 @@ class Client:
 async def sidecar(folder: Path, workers: int) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """Run Redis, two servers of an application and the sidecar."""
     page = "x" * 1024
-    services = [start_on_free_port(RedisServer)]
+    redis = start_on_free_port(RedisServer)
+    services: list[RedisServer | Nginx] = [redis]
     try:
-        services += [start_on_free_port(lambda at: Nginx(at, f'location / {{ return 200 "{page}"; }}')) for _ in "12"]
-        redis, one, other = services
+        services += (start_on_free_port(lambda at: Nginx(at, f'location / {{ return 200 "{page}"; }}')) for _ in "12")
+        _, one, other = services
         port = free_port()
         file = folder / "config.yaml"
         file.write_text(

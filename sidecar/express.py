@@ -18,7 +18,7 @@ from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import SIMPLE_METHODS, read_simple_start
-from sidecar.core.regulars import Recurring, is_length, varies, without_varying
+from sidecar.core.regulars import Recurring, differing, is_length, varies, without_varying
 from sidecar.gate import Admission, Gate
 from sidecar.limits import Limits
 from sidecar.model import Visit
@@ -151,16 +151,15 @@ class Express:
         lines = self._lines(request, visit)
         if lines is None:
             return None
-        differing = [pair for pair in request.raw_headers if varies(*pair) or is_length(pair[0])]
-        lengths = [at for at, (name, _) in enumerate(differing) if is_length(name)]
-        regular = Regular(visit, lines, lengths[0] if lengths else -1, is_last=not request.keep_alive)
-        values = [value for _, value in differing]
+        others = differing(request.raw_headers)
+        regular = Regular(visit, lines, others.length_at, is_last=not request.keep_alive)
+        values = [*others.values]
         if not regular.fits(values, body):
             return None
         sent = self._sent(client, regular, visit, target.raw.encode(), values, body, now)
         if sent is not None and seen is not None and len(seen.head) <= _LONGEST_HEAD:
             head, found = without_varying(seen.head)
-            if found == [value for _, value in differing]:
+            if found == others.values:
                 key = _key(regular.method, b"1" if request.version == HttpVersion11 else b"0", head)
                 size = len(key) + weight_of(visit.cookies) + regular.make_room() + _SIZE_OF_REGULAR - ROOM
                 self._regulars.keep((key, seen.origin), regular, size)

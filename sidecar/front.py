@@ -24,6 +24,7 @@ from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.spans import note, within
+from sidecar.trips import Told
 from sidecar.upstream import Client, Departure
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ class ShortWay(Protocol):
 class QuickAnswers(Protocol):
     """Answers ordinary questions of front proxies without a task, as ``Questions`` does."""
 
-    def first(self, request: web.BaseRequest, seen: Seen | None, now: float) -> bytes | None:
+    def first(self, request: web.BaseRequest, seen: Seen | None, now: float) -> Told | None:
         """Answer *request*; None when it is no question, or takes a task."""
 
-    def again(self, data: bytes, origin: Whence, now: float) -> bytes | None:
+    def again(self, data: bytes, origin: Whence, now: float) -> Told | None:
         """Answer *data*, whose header lines came before from *origin*."""
 
 
@@ -92,7 +93,7 @@ class Front:
             span.note({"http.response.status_code": answer.status})
             return answer
 
-    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | bytes | None:
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | Told | None:
         """Send an ordinary request on its way at once; None when it is not, or not now: then ``handle`` has it.
 
         *client* is told when the trip may ``arrive``; a front proxy's question is answered at once instead. *seen* is
@@ -111,7 +112,7 @@ class Front:
             return None
         return None if sent is None else self._trip(client, sent, began)
 
-    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | bytes | None:
+    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | Told | None:
         """As ``depart`` for a whole request whose header lines came before from the same *origin*."""
         if self._must_not or (self.tracing is not None and self.tracing.draws(client, data)):
             return None
@@ -138,7 +139,7 @@ class Front:
             self.tracing.forget(client)
         return Trip(self, *sent, began)
 
-    def _at_once(self, client: Client, answer: bytes, began: float) -> bytes:
+    def _at_once(self, client: Client, answer: Told, began: float) -> Told:
         if self.tracing is not None:
             self.tracing.forget(client)
         self.metrics.began()

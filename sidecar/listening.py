@@ -20,7 +20,7 @@ from sidecar.arrival import Seen, Whence
 from sidecar.config.service import Server, ServerTls
 from sidecar.doorway import Doorway
 from sidecar.serving import Handler, HttpServer, server_of, trip_of
-from sidecar.trips import Departures, Trip
+from sidecar.trips import Departures, Told, Trip
 from sidecar.upstream import Client
 
 _log = structlog.get_logger("listening")
@@ -154,12 +154,12 @@ class Listener:
             for one in sockets
         ]
 
-    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | bytes | None:
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | Told | None:
         """Let the door send it on its way at once, while nobody is leaving."""
         # The last answers say aloud that the connection closes, which is up to the task.
         return None if self._is_draining else self._door.depart(client, request, seen)
 
-    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | bytes | None:
+    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | Told | None:
         """As ``depart`` for one whose header lines came before."""
         return None if self._is_draining else self._door.again(client, data, origin)
 

@@ -17,11 +17,12 @@ from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_simple_start, read_simple_target
-from sidecar.core.regulars import VARYING, Recurring, is_length, lines_of, varies, without_varying
+from sidecar.core.regulars import VARYING, Differing, Recurring, differing, lines_of, without_varying
 from sidecar.express import Written
 from sidecar.forward_auth import ForwardAuth, is_handshake
 from sidecar.limits import Limits
 from sidecar.model import Visit
+from sidecar.trips import Told
 from sidecar.upstream import written
 
 _LONGEST_HEAD = 4096
@@ -29,26 +30,28 @@ _LONGEST_HEAD = 4096
 _MOST_KEPT = 8 * 1024 * 1024
 _SIZE_OF_ASKER = 1024
 _FRAMING = b"Content-Length: 0\r\n"
+_LAST = b"Connection: close\r\n"
 
 
 class Asker(Written):
     """Somebody about whom the same header lines asked before: how they were read, and as ``text`` what was answered."""
 
-    __slots__ = ("_gaps", "_length_at", "given_back", "path_at", "visit")
+    __slots__ = ("_gaps", "_length_at", "given_back", "is_last", "path_at", "visit")
 
-    def __init__(self, visit: Visit, given_back: Sequence[Line], differing: Sequence[bytes], uri: bytes) -> None:
-        """Remember a *visit*, and the lines that are *given_back*.
+    def __init__(
+        self, visit: Visit, given_back: Sequence[Line], others: Differing, uri: bytes, *, is_last: bool
+    ) -> None:
+        """Remember a *visit*, and the lines that are *given_back*; *is_last* when nothing follows over the connection.
 
-        *differing* are the names, in lower case, of the lines whose values differ each time; of those the one called
-        *uri* has the path asked for.
+        Of the *others*, whose values differ each time, the one called *uri* has the path asked for.
         """
         super().__init__()
         self.visit = visit
         self.given_back = given_back
-        self.path_at = differing.index(uri) if uri in differing else -1
-        lengths = [at for at, name in enumerate(differing) if is_length(name)]
-        self._length_at = lengths[0] if lengths else -1
-        self._gaps = len(differing)
+        self.is_last = is_last
+        self.path_at = others.names.index(uri) if uri in others.names else -1
+        self._length_at = others.length_at
+        self._gaps = len(others.names)
 
     def fits(self, values: Sequence[bytes]) -> bool:
         """True when *values* are as many as there were, and tell of no body."""
@@ -71,7 +74,7 @@ class Questions:
         self._second = -1
         self._date = b""
 
-    def first(self, request: web.BaseRequest, seen: Seen | None, now: float) -> bytes | None:
+    def first(self, request: web.BaseRequest, seen: Seen | None, now: float) -> Told | None:
         """Answer *request*, which came as *seen*; None when it is no question, or takes ``ForwardAuth``.
 
         So with Refused: it refuses it, too, and says so. What came is known by its bytes from now on.
@@ -83,39 +86,38 @@ class Questions:
             return None
         visit, _ = self._desk.told(request, self._arrival.visit(request, now, target), target)
         self._desk.refuse_misleading(request)
-        differing = [pair for pair in request.raw_headers if varies(*pair, self._names) or is_length(pair[0])]
-        values = [value for _, value in differing]
-        names = [name.lower() for name, _ in differing]
-        asker = Asker(visit, self._desk.given_back(request), names, self._uri)
-        if not asker.fits(values) or (self._uri and asker.path_at < 0):
+        others = differing(request.raw_headers, self._names)
+        asker = Asker(visit, self._desk.given_back(request), others, self._uri, is_last=not request.keep_alive)
+        if not asker.fits(others.values) or (self._uri and asker.path_at < 0):
             return None
         answer = self._answer(asker, visit, now)
         if answer is not None and len(seen.head) <= _LONGEST_HEAD:
             head, found = without_varying(seen.head, self._lines)
-            if found == values:
-                key = request.method.encode() + head
+            if found == others.values:
+                version = b"1" if request.version == HttpVersion11 else b"0"
+                key = _key(request.method.encode(), version, head)
                 size = weight_of(visit.cookies) + weight_of(asker.given_back) + asker.make_room() + _SIZE_OF_ASKER
                 # What stands in it stands in the visit, too.
                 size += 2 * len(key)
                 self._askers.keep((key, seen.origin), asker, size)
         return answer
 
-    def again(self, data: bytes, origin: Whence, now: float) -> bytes | None:
+    def again(self, data: bytes, origin: Whence, now: float) -> Told | None:
         """Answer *data*, a whole request whose header lines were remembered from the same *origin*.
 
         None, and nothing has happened, when they were not, or when what it asks for takes a second look.
         """
         start = read_simple_start(data)
-        if start is None or start[3] != b"1":
+        if start is None:
             return None
-        method, target, path, _, size = start
+        method, target, path, version, size = start
         is_about_path = not self._uri
         # Without a path behind it, it is no question where the path belongs there.
         if not (target.startswith(self._page + b"/") if is_about_path else target == self._page):
             return None
         # With all that came behind it, which is nothing in those that are known.
         head, values = without_varying(data[size - 2 :], self._lines)
-        asker = self._askers.get((method + head, origin))
+        asker = self._askers.get((_key(method, version, head), origin))
         if asker is None or not asker.fits(values):
             return None
         asked = path[len(self._page) :] if is_about_path else read_simple_target(values[asker.path_at])
@@ -126,7 +128,7 @@ class Questions:
         asker.trim()
         return answer
 
-    def _answer(self, asker: Asker, visit: Visit, now: float) -> bytes | None:
+    def _answer(self, asker: Asker, visit: Visit, now: float) -> Told | None:
         """Let *visit* pass, if that takes no waiting. Raises Refused."""
         gate = self._desk.gate
         admission = gate.admit(visit, now)
@@ -134,12 +136,12 @@ class Questions:
             return None
         if not asker.is_current(admission):
             lines = written(self._desk.told_back(asker.given_back, admission.lines))
-            asker.text = b"HTTP/1.1 200 OK\r\n%b%b" % (lines.data, _FRAMING)
+            asker.text = b"HTTP/1.1 200 OK\r\n%b%b%b" % (lines.data, _FRAMING, _LAST if asker.is_last else b"")
             asker.admission = admission
         words = gate.words(admission, visit)
         self._limits.request(visit, now)
         gate.audit.fill(words, now, visit.path, visit.reference)
-        return asker.text + self._dated(now)
+        return Told(asker.text + self._dated(now), not asker.is_last)
 
     def _dated(self, now: float) -> bytes:
         """The last line (RFC 9110, section 6.6.1), and the end of the head."""
@@ -151,4 +153,10 @@ class Questions:
 
 
 def _is_ordinary(request: web.BaseRequest) -> bool:
-    return request.version == HttpVersion11 and request.keep_alive and not is_handshake(request)
+    # Somebody who speaks HTTP/1.0 and wants to stay has to be told that they may.
+    return (request.version == HttpVersion11 or not request.keep_alive) and not is_handshake(request)
+
+
+def _key(method: bytes, version: bytes, head: bytes) -> bytes:
+    """What the lines of *head* are known by: how long the connection lasts depends on the version, too."""
+    return b"%b %b%b" % (method, version, head)

@@ -15,7 +15,7 @@ from aiohttp.web_protocol import RequestHandler
 from sidecar.arrival import Seen, Whence, whence
 from sidecar.config.service import Server
 from sidecar.core.proxy_protocol import Announced
-from sidecar.trips import Departures, Trip
+from sidecar.trips import Departures, Told, Trip
 
 _log = structlog.get_logger("serving")
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -218,11 +218,11 @@ class _Connection(RequestHandler):
         most = self.max_line_size
         return len(data) <= most or data.find(b"\r\n\r\n", 0, most) > 0
 
-    def _leave(self, trip: Trip | bytes) -> None:
-        if isinstance(trip, bytes):
+    def _leave(self, trip: Trip | Told) -> None:
+        if isinstance(trip, Told):
             if self.transport is not None:
-                self.transport.write(trip)
-            self._arrived(stays=True)
+                self.transport.write(trip.data)
+            self._arrived(stays=trip.stays)
             return
         self._trip = trip
         self._is_away = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -23,14 +23,21 @@ class Trip(Protocol):
         """Forget about it: the client has gone."""
 
 
+class Told(NamedTuple):
+    """What a client is told at once, a whole answer. ``stays`` is False when it says that it is the last one."""
+
+    data: bytes
+    stays: bool
+
+
 class Departures(Protocol):
     """Who sends requests on their way without a task, or answers them at once."""
 
-    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | bytes | None:
+    def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | Told | None:
         """Send *request*, or give its answer; None when it takes a task.
 
         *seen* is how its header lines came if that is sure.
         """
 
-    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | bytes | None:
+    def again(self, client: Client, data: bytes, origin: Whence) -> Trip | Told | None:
         """As ``depart`` for *data*, one whole request, if its header lines came before from *origin*."""

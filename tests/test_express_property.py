@@ -272,7 +272,7 @@ def habits(draw: st.DrawFn) -> list[bytes]:
 def changing(draw: st.DrawFn, *, is_alone: bool) -> tuple[bytes, list[bytes], bytes]:
     """First line of a request with a body, what says how long that is, rightly or not, and the body."""
     body = draw(st.sampled_from(BODIES))
-    method = draw(st.sampled_from([b"POST"] * 4 + [b"PUT", b"PATCH", b"DELETE", b"GET", b"HEAD"]))
+    method = draw(st.sampled_from([b"POST"] * 4 + [b"PUT", b"PATCH", b"DELETE", b"GET", b"HEAD", b"OPTIONS"]))
     target = draw(st.sampled_from([*TARGETS[:1] * 3, b"/public/x"]))
     odd = [b"content-length:%d", b"Content-Length: 0%d", b"Content-Length: +%d"] if is_alone else []
     said = draw(st.sampled_from([b"Content-Length: %d"] * 6 + odd)) % len(body)
@@ -312,7 +312,15 @@ def requests(draw: st.DrawFn, habit: list[bytes], *, is_alone: bool, bodies: int
         lines += said
     elif how == "start":
         start = draw(
-            st.sampled_from([b"HEAD /a HTTP/1.1", b"POST /a HTTP/1.1", b"get /a HTTP/1.1", b"GET /a HTTP/1.0"])
+            st.sampled_from(
+                [
+                    *[b"HEAD /a HTTP/1.1"] * 3,
+                    b"OPTIONS /a HTTP/1.1",
+                    b"POST /a HTTP/1.1",
+                    b"get /a HTTP/1.1",
+                    b"GET /a HTTP/1.0",
+                ]
+            )
         )
     elif how == "case":
         name, _, value = lines[at].partition(b":")

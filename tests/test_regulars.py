@@ -168,15 +168,15 @@ def test_t13_a_simple_start_means_what_the_target_means(pieces: list[str]) -> No
 def test_only_an_ordinary_method_of_today_is_a_simple_start() -> None:
     assert read_simple_start(b"GET /a?b HTTP/1.1\r\n") == (b"GET", b"/a?b", "/a", b"1", 19)
     assert read_simple_start(b"GET /a?b HTTP/1.0\r\n") == (b"GET", b"/a?b", "/a", b"0", 19)
-    for method in (b"POST", b"PUT", b"PATCH", b"DELETE"):
+    for method in (b"HEAD", b"OPTIONS", b"POST", b"PUT", b"PATCH", b"DELETE"):
         start = method + b" /a HTTP/1.1\r\n"
         assert read_simple_start(start) == (method, b"/a", "/a", b"1", len(start))
     for start in (
         b"GET /a HTTP/1.2",
         b"GET /a HTTP/0.9",
         b"get /a HTTP/1.1",
-        b"HEAD /a HTTP/1.1",
-        b"OPTIONS /a HTTP/1.1",
+        b"OPTIONS * HTTP/1.1",
+        b"TRACE /a HTTP/1.1",
         b"post /a HTTP/1.1",
         b"POSTS /a HTTP/1.1",
         b" GET /a HTTP/1.1",

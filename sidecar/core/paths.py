@@ -18,7 +18,7 @@ _TWICE = re.compile(r"%25[0-9A-Fa-f]{2}")
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*"
 _SIMPLE = re.compile(rf"/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?")
 # Those of a request that is at its end with its head, or with the body that it tells the length of.
-SIMPLE_METHODS = frozenset(["GET", "POST", "PUT", "PATCH", "DELETE"])
+SIMPLE_METHODS = frozenset(["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
 # Such a path with nothing to decode or to doubt, and a query; and a request for it up to the end of its first line.
 _SIMPLE_TARGET = rb"(/(?:SEG(?:/SEG)*/?)?)(?:\?[!\"$-~]*)?".replace(b"SEG", _SEGMENT.encode())
 _SIMPLE_WHOLE = re.compile(_SIMPLE_TARGET)

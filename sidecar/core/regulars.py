@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Collection, Hashable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -140,6 +140,21 @@ def varies(name: bytes, value: bytes, names: Collection[bytes] = VARYING) -> boo
 def is_length(name: bytes) -> bool:
     """Whether a line of this name says how long the body is."""
     return name.lower() == _LENGTH
+
+
+class Differing(NamedTuple):
+    """Lines that differ from request to request: names in lower case, values, and which of them is the length or -1."""
+
+    names: list[bytes]
+    values: list[bytes]
+    length_at: int
+
+
+def differing(lines: Sequence[tuple[bytes, bytes]], names: Collection[bytes] = VARYING) -> Differing:
+    """Those of *lines* whose values ``without_varying`` takes out of a head where *names* vary."""
+    found = [(name.lower(), value) for name, value in lines if varies(name, value, names) or is_length(name)]
+    lengths = [at for at, (name, _) in enumerate(found) if name == _LENGTH]
+    return Differing([name for name, _ in found], [value for _, value in found], lengths[0] if lengths else -1)
 
 
 class Recurring(Generic[K, V]):

@@ -256,7 +256,8 @@ class Connection(BaseProtocol):
                 self._speak()
 
     def _takes_plain(self, data: bytes) -> bool:
-        if self._on_word is None or self.has_received:
+        # What an answer to HEAD says of a body is not there, and what is there nobody may get.
+        if self._on_word is None or self.has_received or self._parser is self._for_head:
             return False
         self.plain = plain_answer(data)
         if self.plain is None:

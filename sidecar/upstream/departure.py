@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from aiohttp import hdrs
+
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.exchange import Alter, Arrived, Exchange
@@ -111,7 +113,7 @@ class Departure:
         self.affinity = affinity
         self.is_resumed = False
         self.whole = whole
-        connection.begin(for_head=False)
+        connection.begin(for_head=whole.method == hdrs.METH_HEAD)
         connection.send(whole.data)
         connection.is_sent = True
         connection.tell(client.on_word)

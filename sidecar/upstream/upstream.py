@@ -140,7 +140,7 @@ class Upstream:
     def depart(
         self, client: Client, whole: Whole, *, alter: Alter, ended: Callable[[], Ending] | None, affinity: str = ""
     ) -> Departure | None:
-        """Send *whole*, no HEAD, over an idle connection, None (and nothing happened) when that cannot be done.
+        """Send *whole* over an idle connection, None (and nothing happened) when that cannot be done.
 
         Its credentials do not sign in the connection, its body is short enough. The client hears when it should
         ``arrive``; *ended* is asked only when that takes more than a moment.
