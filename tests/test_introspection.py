@@ -200,48 +200,6 @@ async def test_an_answer_that_is_none_is_503_and_never_taken_for_a_bad_token(
     assert await authenticator.identify(visit("opaque"), NOW + 1.1) is not None
 
 
-async def test_a_token_that_the_provider_trips_over_keeps_nobody_else_out(opened: Opened, oracle: Oracle) -> None:
-    authenticator = opened()
-    oracle.status, oracle.body = 400, b'{"error":"invalid_request"}'
-    with pytest.raises(Unavailable):
-        await authenticator.identify(visit("odd"), NOW)
-    oracle.status, oracle.body = 200, None
-    assert await authenticator.identify(visit("opaque"), NOW) is not None
-
-
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [
-        (400, b"{}"),
-        (403, b"a firewall says no"),
-        (413, b""),
-        (200, b'{"active":true,"name":"\\ud800"}'),
-        (200, b'{"active":true,"number":1e999}'),
-        (200, b'{"x":"' + b"y" * (1 << 20) + b'"}'),
-    ],
-)
-async def test_whoever_has_an_odd_token_keeps_nobody_else_out(
-    world: World, forger: Forger, oracle: Oracle, status: int, body: bytes
-) -> None:
-    rules = [{"path": "/**", "allow": {"bearer": "corp"}}]
-    bearer = {"audience": API, "introspection": {}}
-    changes = {"logins": {"corp": {"bearer": bearer}}, "access": rules}
-    running = await world(changes, issuer=forger.issuer)
-    async with aiohttp.ClientSession() as http:
-
-        async def ask(token: str) -> int:
-            async with http.get(running.url + "/x", headers={"Authorization": f"Bearer {token}"}) as answer:
-                return answer.status
-
-        for number in range(3):
-            oracle.status, oracle.body = status, body
-            assert await ask("odd") == 503
-            oracle.status, oracle.body = 200, None
-            assert await ask(f"good{number}") == 200
-        # And the provider is asked about it no more than once a second.
-        assert [one["token"] for one in oracle.asked].count("odd") == 1
-
-
 async def test_a_slow_answer_is_given_up(opened: Opened, oracle: Oracle) -> None:
     oracle.pause = 5
     with pytest.raises(Unavailable):
