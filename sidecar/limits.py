@@ -8,7 +8,7 @@ from sidecar.model import Refused, Visit
 from sidecar.reason import Reason
 
 # Pages of ours that cost something, or at which something could be guessed.
-_SIGN_IN = frozenset(["login", "break-glass"])
+_SIGN_IN = frozenset(["login", "invitation", "break-glass"])
 _ANSWERS = frozenset(["callback", "backchannel", "frontchannel", "saml"])
 
 

@@ -67,8 +67,7 @@ class _Connection(RequestHandler):
         self._held = b""
         self._message: Any = None
         self._request: web.BaseRequest | None = None
-        # A whole request that the parser has not seen.
-        self._data = b""
+        self._data = b""  # a whole request that the parser has not seen
         self._is_away = False
         self._is_between = True  # a connection begins between two requests
         self._is_new = True
@@ -108,7 +107,8 @@ class _Connection(RequestHandler):
     def _read(self, data: bytes) -> None:
         requests, waiter = self._request_count, self._waiter
         awaiting = waiter if waiter is not None and not waiter.done() else None  # else its task has a request already
-        was_between, self._is_between = self._is_between, False
+        # What aiohttp asks for from now on, whose task may be at work, is not to be held.
+        was_between, self._is_between, self._is_new = self._is_between, False, False
         # Nobody is woken by what comes while it is not known who takes it.
         self._waiter = None
         try:

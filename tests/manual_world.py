@@ -14,6 +14,7 @@ import structlog
 from click.testing import CliRunner
 
 from sidecar.cli import main
+from sidecar.demo.provider import DemoProvider
 from tests.test_journey import users_of, users_table
 from tests.world import SECRET, Running, World, until
 
@@ -80,13 +81,21 @@ class Terminal:
         return [line for line in self.running.audit() if line["event"] in names]
 
 
-async def beside(world: World, folder: Path, changes: Mapping[str, Any] | None = None, **environment: str) -> Terminal:
+async def beside(
+    world: World,
+    folder: Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    provider: DemoProvider | None = None,
+    port: int = 0,
+    **environment: str,
+) -> Terminal:
     """Start a sidecar with accounts and people by hand; with Redis where REDIS_URL is given."""
     users = folder / "users.db"
     variables = {"USERS_DB": users_table(users), **environment}
     shared: dict[str, Any] = {"people": PEOPLE, **(changes or {})}
     if "REDIS_URL" in environment:
         shared["sessions"] = {"redis": {"env": "REDIS_URL"}}
-    running = await world(shared, environment=variables, provision=True)
+    running = await world(shared, environment=variables, provision=True, provider=provider, port=port)
     known = {**variables, "ISSUER": running.provider.issuer, "OIDC_SECRET": "a client secret", "SESSION_SECRET": SECRET}
     return Terminal(running, {**os.environ, **known}, users)

@@ -395,7 +395,16 @@ async def test_basic_is_off_by_default_and_a_token_in_it_is_never_passed_on(worl
         async with caller.http.get(running.url + "/api/x", headers={"Authorization": basic("ada", token)}) as answer:
             assert answer.status == 401
             assert [one.split()[0] for one in answer.headers.getall("WWW-Authenticate")] == ["Bearer"]
-        for sent in (basic("ada", token), basic("own", "password"), "basic ?", f"Bearer {token}", "Bearer strange"):
+        spelt = [f"Bearer\t{token}", "bearer\tstrange", "Bearer,strange", "Basic\tYTpi", f"Token {token}", token]
+        spelt += [
+            basic("ada", token),
+            basic("own", "password"),
+            "basic ?",
+            f"Bearer {token}",
+            "Bearer strange",
+            "Bearer",
+        ]
+        for sent in spelt:
             async with caller.http.get(running.url + "/public/x", headers={"Authorization": sent}) as answer:
                 assert answer.status == 200
             assert not running.application.seen[-1].careless("Authorization")
@@ -433,6 +442,16 @@ async def test_basic_with_a_token_as_the_password(world: World, tmp_path: Path, 
         for pair in (("ada", token), (token, "x-oauth-basic")):
             await ask(*pair, "/public/x")
             assert not running.application.seen[-1].careless("Authorization")
+        # Nor where it is we who would not take it, and others may: they skip what does not belong into Base64.
+        known = basic("ada", token)
+        parted = [known.replace(" ", "\t"), f"{known[:20]} {known[20:]}", f"{known}, x"]
+        for sent in (f"{known}==", known.rstrip("="), *parted):
+            async with caller.http.get(running.url + "/public/x", headers={"Authorization": sent}) as answer:
+                assert answer.status == 200
+            assert not running.application.seen[-1].careless("Authorization"), sent[:30]
+        foreign = "Digest username=own, uri=/public/x, response=abcdef"
+        async with caller.http.get(running.url + "/public/x", headers={"Authorization": foreign}):
+            assert running.application.seen[-1].values("Authorization") == [foreign]
 
 
 async def test_bad_tokens_are_limited(world: World, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from sidecar.core.dialects import _OF_PROXIES
 from tests.forger import Forger, running_forger, sign
 from tests.fronts_world import FETCH, KINDS, PAGE, RULES, TOLD, Answer, Case, a_site, ask, sections
 from tests.world import Running, World, free_port
@@ -23,6 +24,8 @@ QUESTION = {
     "X-Forwarded-Proto": "http",
     "X-Forwarded-For": "192.0.2.9",
 }
+_BETWEEN_TWO = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te"}
+_BETWEEN_TWO |= {"trailer", "transfer-encoding", "upgrade", "content-length", "http2-settings", "host"}
 # Header lines → whether a request with them may still reach the application; none of them is ever believed there.
 FORGED = [
     ({"X-Remote-User": "root", "x-remote-ROLES": "admin"}, True),
@@ -37,6 +40,13 @@ FORGED = [
 ]
 SPELT = ["x_remote_user", "x_remote_email", "x_remote_roles", "x_remote_groups", "remote_user", "x_forwarded_user"]
 SPELT += ["x_auth_request_user", "x_http_method_override", "x_original_url", "x_rewrite_url"]
+# What applications believe about a connection; the front proxy may write it, so that the sidecar cannot refuse it.
+ABOUT_CONNECTIONS = [
+    "Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X-Cluster-Client-IP", "CF-Connecting-IP",
+    "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Server",
+    "X-Forwarded-Scheme", "X-Forwarded-Ssl", "X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Tls-Client-Cert",
+    "X-Forwarded-Tls-Client-Cert-Info", "X-Scheme", "X-Url-Scheme", "Front-End-Https",
+]  # fmt: skip
 STRANGE = [
     "/public/../admin/x", "/public/%2e%2e/admin/x", "/public/..;/admin/x", "/public/..;a=b/admin/x", "//admin/x",
     "/public//../admin/x", "/public/..%2fadmin/x", "/public/..%5cadmin/x", "/public\\..\\admin/x", "/admin;x=1/y",
@@ -86,6 +96,19 @@ async def test_t01_t07_t13_t18_nothing_that_is_forged_gets_past_a_front_proxy(
         assert application.seen[before:] == []
         allowed = [line for line in site.running.audit() if line["event"] == "decision" and line["effect"] == "allow"]
         assert not [line for line in allowed if line["path"].startswith(("/admin", "/lan", "/-"))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_t07_what_a_client_says_of_its_connection_does_not_reach_the_application(
+    world: World, tmp_path: Path, kind: str
+) -> None:
+    assert {name.lower() for name in ABOUT_CONNECTIONS} == {name for name in _OF_PROXIES if name not in _BETWEEN_TWO}
+    async with a_site(world, tmp_path, kind) as site:
+        for name in ABOUT_CONNECTIONS:
+            answer, seen = await site.seen(site.front, Case("/public/x", headers={**FETCH, name: "10.66.66.66"}))
+            forged = [line for one in seen for line in one.headers if "10.66.66.66" in line[1]]
+            assert (answer.status, forged) in [(200, []), (400, [])], name
+            assert len(seen) == (answer.status == 200), name
 
 
 async def test_t20_no_front_proxy_is_sent_to_another_host(world: World, tmp_path: Path) -> None:

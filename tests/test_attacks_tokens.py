@@ -7,12 +7,15 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from yarl import URL
 
 from sidecar.logins.token_claims import LOGOUT_EVENT
 from tests.forger import Forger, encode, hmac_with_public_key, key, running_forger, sign
+from tests.test_introspection import API as INTROSPECTED
+from tests.test_introspection import Oracle
 from tests.test_oidc_faults import _bomb, _cut_off, _dripping, _endless, _large, _list
 from tests.world import Browser, Running, World
 
@@ -307,3 +310,37 @@ async def test_t33_no_ambiguous_or_unverified_address_counts(world: World, forge
         assert await signed_in(browser, forger) == 302
         assert (await browser.fetch("/staff/x")).status == 200
         assert running.application.seen[-1].values("X-App-Email") == ["ada@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b"{}"),
+        (403, b"a firewall says no"),
+        (413, b""),
+        (200, b'{"active":true,"name":"\\ud800"}'),
+        (200, b'{"active":true,"number":1e999}'),
+        (200, b'{"x":"' + b"y" * (1 << 20) + b'"}'),
+    ],
+)
+async def test_whoever_has_an_odd_token_keeps_nobody_else_out(
+    world: World, forger: Forger, status: int, body: bytes
+) -> None:
+    oracle = Oracle(forger)
+    rules = [{"path": "/**", "allow": {"bearer": "corp"}}]
+    bearer = {"audience": INTROSPECTED, "introspection": {}}
+    changes = {"logins": {"corp": {"bearer": bearer}}, "access": rules}
+    running = await world(changes, issuer=forger.issuer)
+    async with aiohttp.ClientSession() as http:
+
+        async def ask(token: str) -> int:
+            async with http.get(running.url + "/x", headers={"Authorization": f"Bearer {token}"}) as answer:
+                return answer.status
+
+        for number in range(3):
+            oracle.status, oracle.body = status, body
+            assert await ask("odd") == 503
+            oracle.status, oracle.body = 200, None
+            assert await ask(f"good{number}") == 200
+        # And the provider is asked about it no more than once a second.
+        assert [one["token"] for one in oracle.asked].count("odd") == 1

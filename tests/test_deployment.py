@@ -242,6 +242,7 @@ def test_an_ingress_has_the_hosts_of_the_configuration() -> None:
 
 
 SAMPLE = "server: {listen: %s, public_url: 'https://a.example'}\napp: {upstream: %s}\n"
+INSIDE = SAMPLE % ("0.0.0.0:80", "http://a")
 SHARED = SAMPLE % ("0.0.0.0:80", "http://a") + "sessions: {redis: 'redis://r'}\nprovision: {}\n"
 
 
@@ -265,6 +266,8 @@ SHARED = SAMPLE % ("0.0.0.0:80", "http://a") + "sessions: {redis: 'redis://r'}\n
         ("standalone", [], "server: {", "not YAML"),
         ("standalone", ["replicas=2"], SHARED, "a shared directory"),
         ("replicas", ["persistence.enabled=true"], None, "cannot share one volume"),
+        ("standalone", [], INSIDE + "directory: postgresql://me:hunter2@db/wiki\n", "put the address into a Secret"),
+        ("standalone", [], INSIDE + "sessions: {redis: 'redis://:hunter2@redis/0'}\n", "put the address into a Secret"),
     ],
 )  # fmt: skip
 def test_what_would_not_work_is_refused_with_the_way_out(
@@ -279,6 +282,15 @@ def test_what_would_not_work_is_refused_with_the_way_out(
     )
     assert result.returncode != 0
     assert says in result.stderr
+
+
+def test_an_address_without_a_password_may_stand_in_the_configuration(tmp_path: Path) -> None:
+    lines = ["# as postgresql://me:password@db/wiki would", "directory: postgresql://me@db:5432/wiki # a:b@c"]
+    lines += ["logins: {a: {issuer: 'https://id.example.com:8443/realms/a@b'}}", ""]
+    file = tmp_path / "config.yaml"
+    file.write_text(INSIDE + "\n".join(lines))
+    made = template(CHART, "-f", str(values_of("standalone")), "--set-file", f"config={file}")
+    assert config_text(made) == file.read_text()
 
 
 def test_every_value_has_a_type_and_every_type_a_value() -> None:

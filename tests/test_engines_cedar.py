@@ -16,6 +16,7 @@ from sidecar.foresight import Question, foresee
 from sidecar.model import Refused
 from sidecar.reason import Reason
 from tests.configurations import problems, text_of
+from tests.forger import running_forger, sign
 from tests.test_cli import ADA
 from tests.test_engines import decisions
 from tests.world import World
@@ -109,6 +110,34 @@ async def test_policies_decide_and_the_audit_names_the_one_that_did(world: World
     seen = await foresee(running.sidecar.config, question, lookup=False)
     assert seen.engine is not None
     assert (seen.engine.has, seen.decision.reason) == ("denies, by archived", Reason.ENGINE_DENIES)
+
+
+async def test_t71_a_claim_is_never_taken_for_an_entity(world: World, tmp_path: Path) -> None:
+    admins = 'Group::"wiki-admins"'
+    wants = f"context.teams.contains({admins}) || context.written == {admins} || principal.department in {admins}"
+    section = files(tmp_path, f"permit (principal, action, resource) when {{ {wants} }};", schema="")
+    context = {"teams": ["{{ claims.team }}"], "written": {"__entity": {"type": "Group", "id": "{{ claims.id }}"}}}
+    asked = {"name": "it", "action": "View", "resource": {"type": "Folder", "id": "new"}, "context": context}
+    rules = [{"path": "/**", "allow": {"bearer": "corp"}, "engine": asked}]
+    async with running_forger() as forger:
+        logins = {"corp": {"bearer": {"audience": "api"}}}
+        running = await world({"access": rules, "engines": {"it": section}, "logins": logins}, issuer=forger.issuer)
+
+        async def shown(**claims: Any) -> int:
+            claims = {"department": "it", "team": "it", "id": "it", **claims}
+            token = sign(forger.standard_claims(aud="api", client_id="x", **claims), typ="at+jwt")
+            async with running.browser() as program:
+                return (await program.fetch("/x", headers={"Authorization": f"Bearer {token}"})).status
+
+        entity = {"__entity": {"type": "Group", "id": "wiki-admins"}}
+        address = {"__extn": {"fn": "ip", "arg": "10.0.0.1"}}
+        for claims in ({"department": entity}, {"team": entity}, {"department": {"x": [address]}}):
+            assert await shown(**claims) == 403
+            assert "take for something else" in decisions(running, "/x")[-1]["detail"]
+        # What the operator wrote into the question may be one, and an object without such names is no more than that.
+        assert await shown(department={"x": 1}, id="wiki-admins") == 200
+        assert await shown(department={"x": 1}) == 403
+        assert "take for" not in decisions(running, "/x")[-1].get("detail", "")
 
 
 def question(**changes: Any) -> dict[str, Any]:

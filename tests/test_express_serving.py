@@ -17,7 +17,7 @@ from sidecar.config.service import Server
 from sidecar.serving import HttpServer, _Connection, server_of
 from tests.services.certificates import make_certificates
 from tests.services.upstream import until
-from tests.station import ASKED, Link, Station, station_of, whole
+from tests.station import ASKED, LENGTH, Link, Station, station_of, whole
 from tests.test_upstream_targets import server_tls
 from tests.world import World
 
@@ -36,6 +36,24 @@ def get(here: Station, target: str, *more: str) -> bytes:
 
 def targets(here: Station) -> list[bytes]:
     return [head.split()[1] for head in here.heads]
+
+
+@pytest.mark.parametrize("is_general", [False, True])
+@pytest.mark.parametrize("kind", ["GET {} HTTP/1.1", "GET /a%20b{} HTTP/1.1", "POST {} HTTP/1.1"])
+async def test_many_requests_in_one_piece_are_all_answered(station: Any, kind: str, is_general: bool) -> None:
+    async with station() as here:
+        if is_general:
+            here.general()
+        more = ["Content-Length: 0"] if kind.startswith("POST") else []
+        # More than aiohttp parses at once: it asks for the rest when some are done, also of a connection's first piece.
+        sent = [here.request(kind.format(f"/{number}"), *ASKED[1:], *more) for number in range(100)]
+        reader, writer = await here.dial()
+        writer.write(b"".join(sent))
+        async with asyncio.timeout(10):
+            for _ in sent:
+                assert (await whole(reader)).endswith(LENGTH[-2:])
+        writer.close()
+        assert len(here.heads) == 100
 
 
 async def have_two_idle(here: Station) -> None:

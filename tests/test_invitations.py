@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from sidecar.directory import Directory
 from sidecar.model import Identity, Refused
 from sidecar.reason import Reason
 from tests.manual_world import Terminal, beside
-from tests.world import Browser, World, until
+from tests.services.process import free_port
+from tests.world import SECRET, Browser, World, until
 
 ADA = Identity("corp", "https://id.example.com", "a1", "ada", "ada@example.com")
 
@@ -85,6 +88,42 @@ async def test_where_it_is_not_strict_whoever_has_the_link_may_use_it(world: Wor
     async with terminal.running.browser() as browser:
         assert (await take(browser, link, "grace")).status == 200
     assert "countess" in [row[0] for row in terminal.rows()]
+
+
+async def test_a_link_leads_to_the_login_that_the_operator_meant_and_to_no_other(world: World, tmp_path: Path) -> None:
+    other = {"type": "oidc", "issuer": {"env": "OTHER"}, "client_id": "wiki", "client_secret": {"env": "OIDC_SECRET"}}
+    port = free_port()
+    providers = [await world.provider(f"http://localhost:{port}") for _ in range(2)]
+    shared = {"logins": {"other": other}, "people": {"on": "email", "join": {}, "invitations": {"strict": "false"}}}
+    variables = {"OTHER": providers[1].issuer}
+    terminal = await beside(world, tmp_path, shared, provider=providers[0], port=port, **variables)
+    link = await link_for(terminal, "countess", "ada@example.com", "--login", "corp")
+    assert link.endswith("&with=corp")
+    old_code = older(link.partition("code=")[2].partition("&")[0])
+    async with terminal.running.browser() as browser:
+        for changed in ("&with=other", "", "&with=", "&with=nowhere"):
+            answer = await browser.page(link.replace("&with=corp", changed))
+            assert (answer.status, "invitation-invalid" in await answer.text()) == (403, True), changed
+        assert (await take(browser, link, "ada")).status == 200
+        assert terminal.events("invitation-accepted")[0]["provider"] == "corp"
+        # Links from before logins were signed are out still.
+        assert "invitation-used" in await (await browser.page(f"/-/invitation?code={old_code}&with=corp")).text()
+
+
+def older(code: str) -> str:
+    """The same invitation, signed as it was before its login was."""
+    body = base64.urlsafe_b64decode(code + "=" * (-len(code) % 4))[:-32]
+    key = hmac.digest(SECRET.encode(), b"sidecar invitation 1\n", "sha256")
+    seal = hmac.digest(key, hashlib.sha256(body).digest(), "sha256")
+    return base64.urlsafe_b64encode(body + seal).decode().rstrip("=")
+
+
+async def test_t75_a_link_is_no_way_round_the_limit_of_sign_ins(world: World, tmp_path: Path) -> None:
+    terminal = await beside(world, tmp_path, {"people": {"join": {}}, "limits": {"sign_in": "3/1h"}})
+    link = await link_for(terminal, "countess", "ada@example.com")
+    async with terminal.running.browser() as browser:
+        assert [(await browser.page(link)).status for _ in range(5)] == [302, 302, 302, 429, 429]
+        assert (await browser.page("/-/login")).status == 429
 
 
 async def test_links_that_are_too_old_changed_or_followed_by_a_newer_one_do_not_open(

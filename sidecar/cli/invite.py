@@ -61,7 +61,7 @@ async def invited(  # noqa: PLR0917 - what an invitation is made of
     if office.invitations is None:
         what = "a `people` section" if office.config.people is None else "sessions.secrets, which sign them"
         give_up(f"invitations need {what}", EXIT_USAGE)
-    code, made = await office.invitations.invite(person, email or person.email, now, lifetime)
+    code, made = await office.invitations.invite(person, email or person.email, now, lifetime, name)
     return {"link": office.link(code, name), "invited": made.email, "expires": moment(made.expires)}
 
 

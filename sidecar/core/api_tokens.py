@@ -29,6 +29,11 @@ def is_ours(text: str) -> bool:
     return text.startswith(PREFIX)
 
 
+def holds_ours(text: str) -> bool:
+    """True when one of our tokens may stand somewhere in *text*."""
+    return _SHAPE.search(text) is not None
+
+
 def is_intact(text: str) -> bool:
     """True for what has the shape and the checksum of one: anything else was never issued, and nobody need ask."""
     return _SHAPE.fullmatch(text) is not None and text.endswith(_check_of(text[:-_CHECK]))

@@ -19,6 +19,8 @@ _LONGEST = {"user": 512, "relation": 50, "object": 256}
 _MOST_TUPLES = 100
 # Signs that mean something in a tuple: type:id, object#relation, and everybody of a type.
 _MEANING = re.compile(r"[:#*\s\x00-\x20\x7f-\x9f\ud800-\udfff]")
+# In Cedar's JSON an object with one of these is an entity, or a value of another type: not what a claim may become.
+_CEDAR_ESCAPES = frozenset(["__entity", "__extn", "__expr"])
 
 Question = Mapping[str, Any]
 
@@ -97,24 +99,32 @@ def _sure(template: Template, given: Given) -> Template:
     return template
 
 
-def filled(tree: Any, given: Given) -> Any:
-    """Evaluate the templates of a JSON tree; one that is a single expression keeps its type. Raises TemplateError."""
+def filled(tree: Any, given: Given, escapes: frozenset[str] = frozenset()) -> Any:
+    """Evaluate the templates of a JSON tree; one that is a single expression keeps its type. Raises TemplateError.
+
+    So it does for an object with one of *escapes* as a name, which means more to the engine than it says: only the
+    tree itself, which the operator wrote, may have them.
+    """
     if isinstance(tree, Template):
-        return _plain(_sure(tree, given).value(given.names), tree.source)
+        return _plain(_sure(tree, given).value(given.names), tree.source, escapes)
     if isinstance(tree, Mapping):
-        return {name: filled(part, given) for name, part in tree.items()}
+        return {name: filled(part, given, escapes) for name, part in tree.items()}
     if isinstance(tree, list | tuple):
-        return [filled(part, given) for part in tree]
+        return [filled(part, given, escapes) for part in tree]
     return tree
 
 
-def _plain(value: Any, source: str) -> Any:
+def _plain(value: Any, source: str, escapes: frozenset[str]) -> Any:
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _plain(part, source) for name, part in value.items()}
+        named = {str(name): _plain(part, source, escapes) for name, part in value.items()}
+        if escapes.isdisjoint(named):
+            return named
+        message = f"{source!r}: an object that the engine would take for something else"
+        raise TemplateError(message)
     if isinstance(value, list | tuple):
-        return [_plain(part, source) for part in value]
+        return [_plain(part, source, escapes) for part in value]
     message = f"{source!r}: a {type(value).__name__} cannot stand in a question; add | list"
     raise TemplateError(message)
 
@@ -217,7 +227,7 @@ class Principal:
         attributes: dict[str, Any] = {}
         for name, tree in self.attributes.items():
             try:
-                attributes[name] = filled(tree, given)
+                attributes[name] = filled(tree, given, _CEDAR_ESCAPES)
             except MissingValueError:
                 continue
         return {"uid": self.entity.uid(given), "attrs": attributes, "parents": parents}
@@ -231,7 +241,7 @@ def cedar_framing(principal: Principal, action: Entity, resource: Entity, contex
             "principal": principal.made(given),
             "action": action.uid(given),
             "resource": resource.uid(given),
-            "context": filled(context, given),
+            "context": filled(context, given, _CEDAR_ESCAPES),
         }
 
     return frame

@@ -5,8 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 
-from sidecar.core.api_tokens import is_ours
+from sidecar.core.api_tokens import holds_ours, is_ours
+
+# RFC 9110, section 11.1: a token.
+_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+_PARTS = re.compile(r"[\s,]+")
+_NO_LETTERS = re.compile(r"[^0-9A-Za-z+/]")
 
 
 def bearer_in(authorization: str) -> str:
@@ -35,11 +41,34 @@ def basic_in(authorization: str) -> tuple[str, str] | None:
 
 
 def is_basic(authorization: str) -> bool:
-    """True for Basic credentials, readable or not."""
-    return authorization.partition(" ")[0].lower() == "basic"
+    """True for what the least careful reader takes for Basic credentials."""
+    return _scheme_of(authorization) == "basic"
+
+
+def is_bearer(authorization: str) -> bool:
+    """True for what the least careful reader takes for a bearer token."""
+    return _scheme_of(authorization) == "bearer"
+
+
+def _scheme_of(authorization: str) -> str:
+    # Whatever ends it: a tab, a comma, or a space that is none to us but one to others.
+    match = _SCHEME.match(authorization.lstrip())
+    return match[0].lower() if match is not None else ""
 
 
 def carries_ours(authorization: str) -> bool:
-    """True when one of our own API tokens is in it, in whatever way."""
+    """True when one of our own API tokens is in it, in whatever way: also where we would not know it as one."""
     pair = basic_in(authorization)
-    return is_ours(bearer_in(authorization)) or (pair is not None and any(map(is_ours, pair)))
+    if is_ours(bearer_in(authorization)) or (pair is not None and any(map(is_ours, pair))):
+        return True
+    if holds_ours(authorization):
+        return True
+    parts = _PARTS.split(authorization, 4)
+    return any(holds_ours(_loosely_decoded(part)) for part in (*parts, "".join(parts[1:])))
+
+
+def _loosely_decoded(text: str) -> str:
+    """*text* as those read Base64 who do without padding, skip what does not belong, or take that of addresses."""
+    letters = _NO_LETTERS.sub("", text.replace("-", "+").replace("_", "/"))
+    whole = letters[: len(letters) - (len(letters) % 4 == 1)]
+    return base64.b64decode(whole + "=" * (-len(whole) % 4)).decode("latin-1")

@@ -14,7 +14,7 @@ from email.header import Header
 from enum import Enum, auto
 from urllib.parse import quote
 
-from sidecar.core.credentials import carries_ours, is_basic
+from sidecar.core.credentials import carries_ours, is_basic, is_bearer
 from sidecar.model import Refused
 from sidecar.reason import Reason
 
@@ -174,7 +174,7 @@ class HeaderPlan:
         """True for credentials that were meant for the sidecar, and for none but it."""
         if len(line[0]) != _AUTHORIZATION or collapsed(line[0]) != "authorization":
             return False
-        if not self.keeps_bearer and line[1].lower().startswith("bearer "):
+        if not self.keeps_bearer and is_bearer(line[1]):
             return True
         return (not self.keeps_basic and is_basic(line[1])) or carries_ours(line[1])
 

@@ -37,12 +37,13 @@ class Answer:
     etag: str = ""
     modified: str = ""
 
-    def json_object(self) -> dict[str, Any]:
-        """Read the body; raises Unavailable when it is not a JSON object."""
+    def json_object(self, *, is_answer: bool = False) -> dict[str, Any]:
+        """Read the body; raises Unavailable, as ``failure`` does, when it is not a JSON object."""
         try:
             return parse_object(self.body)
         except ValueError as error:
-            raise Unavailable(Reason.PROVIDER_DOWN, f"{self.place}: {_plain(error)}") from None
+            said = f"{self.place}: {_plain(error)}"
+            raise Unavailable(Reason.PROVIDER_DOWN, said, is_answer=is_answer) from None
 
     def document(self) -> dict[str, Any]:
         """Read the body of a good answer; raises Unavailable when the status is another than 200."""

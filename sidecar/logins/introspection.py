@@ -32,12 +32,13 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the provider said of one token, and until when that counts."""
+    """What the provider said of one token, and until when that counts; ``fault`` when it said nothing of use."""
 
     until: float
     session: Session | None
     bound: str = ""
     refusal: tuple[Reason, int, str] | None = None
+    fault: Unavailable | None = None
 
 
 class IntrospectingAuthenticator:
@@ -77,6 +78,9 @@ class IntrospectingAuthenticator:
         known = self._good.get(digest) or self._bad.get(digest)
         if known is None or now >= known.until:
             known = await self._asked(token, digest, now)
+        if known.fault is not None:
+            # Without the places where it was raised before, which hold whole requests.
+            raise known.fault.with_traceback(None)
         if known.refusal is not None:
             raise Refused(*known.refusal)
         refuse_others(known.bound, visit.certificate)
@@ -98,7 +102,7 @@ class IntrospectingAuthenticator:
     async def _asked(self, token: str, digest: bytes, now: float) -> _Known:
         """Ask once, however many come with the token at the same time."""
         if self._fault is not None and now < self._fault[0]:
-            raise self._fault[1]
+            raise self._fault[1].with_traceback(None)
         flight = self._flights.get(digest)
         if flight is None:
             flight = self._flights[digest] = Flight(partial(self._learnt, token, digest, now))
@@ -114,14 +118,12 @@ class IntrospectingAuthenticator:
                 error if isinstance(error, Unavailable) else Unavailable(Reason.PROVIDER_DOWN, "introspection: slow")
             )
             # Those who come meanwhile need not all wait as long; but what is wrong with one token is its own affair.
-            if fault.detail.rpartition(" ")[2] != "400":
+            if not fault.is_answer:
                 self._fault = now + _PAUSE, fault
-            raise fault from None
-        try:
-            known = self._judged(said, digest, now)
-        except Refused as refused:
-            until = now + self._section.negative.total_seconds()
-            known = _Known(until, None, refusal=(refused.reason, _status(refused), refused.detail))
+                raise fault from None
+            known = _Known(now + _PAUSE, None, fault=fault)
+        else:
+            known = self._known_of(said, digest, now)
         self._good.pop(digest, None)
         self._bad.pop(digest, None)
         memory = self._bad if known.session is None else self._good
@@ -129,6 +131,13 @@ class IntrospectingAuthenticator:
         if len(memory) > _MOST:
             memory.popitem(last=False)
         return known
+
+    def _known_of(self, said: Mapping[str, Any], digest: bytes, now: float) -> _Known:
+        try:
+            return self._judged(said, digest, now)
+        except Refused as refused:
+            until = now + self._section.negative.total_seconds()
+            return _Known(until, None, refusal=(refused.reason, _status(refused), refused.detail))
 
     def _judged(self, said: Mapping[str, Any], digest: bytes, now: float) -> _Known:
         if said.get("active") is not True:

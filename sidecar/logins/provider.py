@@ -27,6 +27,7 @@ _TOKEN_LIMIT = 64 * 1024
 _NO = frozenset(["invalid_grant", "access_denied", "login_required", "interaction_required", "consent_required"])
 # RFC 6749, sections 5.2 and 4.1.2.1: about this client, whoever it asks for; and about the provider.
 _ABOUT_US = frozenset(["invalid_client", "unauthorized_client", "unsupported_grant_type"])
+_STATUS_ABOUT_US = frozenset([HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS])
 _ITS_OWN_FAULT = frozenset(["server_error", "temporarily_unavailable"])
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
@@ -85,14 +86,20 @@ class Provider:
     async def introspect(self, endpoint: str, token: str, now: float) -> Mapping[str, Any]:
         """Ask what *token* is (RFC 7662, section 2), at *endpoint* or, for "", where the provider says.
 
-        Raises Unavailable unless there is a proper answer: a refusal is one of us, not of the token.
+        Raises Unavailable unless there is a proper answer: a refusal is one of us, not of the token. It says
+        ``is_answer`` where another token may get a proper one: firewalls dislike some, and what a person is called can
+        be what nobody can read.
         """
         url = endpoint or (await self.metadata()).introspection_endpoint
         if not url:
             raise Unavailable(Reason.PROVIDER_DOWN, f"{self.name}: the provider names no introspection_endpoint")
         asked = urlencode({"token": token, "token_type_hint": "access_token"})
         form, headers = self._credentials.sign(url, asked, now)
-        return (await self.http.post(url, form, headers)).document()
+        answer = await self.http.post(url, form, headers)
+        if answer.status != HTTPStatus.OK:
+            is_client_error = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+            raise answer.failure(is_answer=is_client_error and answer.status not in _STATUS_ABOUT_US)
+        return answer.json_object(is_answer=True)
 
     async def userinfo(self, access_token: str, subject: str) -> Mapping[str, Any]:
         """Read the userinfo endpoint, {} when there is none (Core 1.0, section 5.3).

@@ -214,7 +214,10 @@ def _client(claims: SignedClaims, _: Expected) -> None:
 
 def _is_for_access(claims: SignedClaims, _: Expected) -> None:
     """RFC 8725, section 3.12: where typ does not tell kinds apart, claims that only other kinds have do."""
-    if claims.keys() & {"at_hash", "c_hash", "events"} or claims.get("typ") in ("ID", "Refresh", "Offline", "Logout"):
+    # Ory Hydra introspects refresh tokens as active, too, and with the same aud; Cognito's ID tokens look alike.
+    is_other = claims.get("token_use", "access") not in ("access", "access_token")
+    is_other = is_other or claims.get("typ") in ("ID", "Refresh", "Offline", "Logout")
+    if is_other or claims.keys() & {"at_hash", "c_hash", "events"}:
         raise Refused(Reason.TOKEN_CLAIM, detail="this is another kind of token")
 
 

@@ -39,9 +39,11 @@ class Invitations:
         self._strict = strict
 
     async def invite(
-        self, person: Person, email: str, now: float, lifetime: float | None = None
+        self, person: Person, email: str, now: float, lifetime: float | None = None, login: str = ""
     ) -> tuple[str, Invitation]:
         """Invite somebody: (code for the link, invitation). Earlier links of theirs end.
+
+        With *login* the code opens nothing at any other.
 
         Raises Refused: PERSON_DISABLED, and IDENTITY_INCOMPLETE without an address where that must be compared.
         """
@@ -49,32 +51,33 @@ class Invitations:
             raise Refused(Reason.IDENTITY_INCOMPLETE, 409, "who has no e-mail address cannot be invited strictly")
         made = await self._directory.invitations.make(person.id, email, now, lifetime or self._lifetime)
         self._record(Event.PERSON_INVITED, {"person": person.id, "username": person.username, "until": made.expires})
-        return self._code(made), made
+        return self._code(made, login), made
 
-    def _code(self, made: Invitation) -> str:
+    def _code(self, made: Invitation, login: str) -> str:
         body = _BODY.pack(bytes.fromhex(made.id), int(made.expires))
-        return base64.urlsafe_b64encode(body + _seal(self._keys[0], body)).decode().rstrip("=")
+        return base64.urlsafe_b64encode(body + _seal(self._keys[0], body, login)).decode().rstrip("=")
 
-    async def opened(self, code: str, now: float) -> str:
-        """Id of the invitation that *code* opens; it is not used up by that.
+    async def opened(self, code: str, login: str, now: float) -> str:
+        """Id of the invitation that *code* opens at *login*; it is not used up by that.
 
         Raises Refused: INVITATION_INVALID, INVITATION_EXPIRED, INVITATION_USED.
         """
-        invitation_id, expires = self._read(code)
+        invitation_id, expires = self._read(code, login)
         if now >= expires:
             raise Refused(Reason.INVITATION_EXPIRED, 403, "too old")
         return (await self._directory.invitations.usable(invitation_id, now)).id
 
-    def _read(self, code: str) -> tuple[str, int]:
+    def _read(self, code: str, login: str) -> tuple[str, int]:
         try:
             raw = base64.b64decode(code + "=" * (-len(code) % 4), altchars=b"-_", validate=True)
         except ValueError:
             raw = b""
         body, seal = raw[:-_SEAL], raw[-_SEAL:]
         # Signed before anything is looked up, so that nobody fills the database with questions.
-        is_ours = len(code) <= _LONGEST and any(hmac.compare_digest(seal, _seal(key, body)) for key in self._keys)
-        if not is_ours or len(body) != _BODY.size:
-            raise Refused(Reason.INVITATION_INVALID, 403, "not signed by us")
+        # Those that name no login are of a time when there was one, or when logins were not signed.
+        due = [_seal(key, body, name) for key in self._keys for name in (login, "")]
+        if len(code) > _LONGEST or len(body) != _BODY.size or not any(hmac.compare_digest(seal, one) for one in due):
+            raise Refused(Reason.INVITATION_INVALID, 403, "not signed by us, or for another login")
         number, expires = _BODY.unpack(body)
         return number.hex(), int(expires)
 
@@ -86,5 +89,5 @@ class Invitations:
         await self._changes.announce([person_id])
 
 
-def _seal(key: bytes, body: bytes) -> bytes:
-    return hmac.digest(key, hashlib.sha256(body).digest(), "sha256")
+def _seal(key: bytes, body: bytes, login: str) -> bytes:
+    return hmac.digest(key, hashlib.sha256(body).digest() + login.encode(errors="replace"), "sha256")

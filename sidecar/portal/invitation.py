@@ -14,12 +14,12 @@ from sidecar.portal.parameters import parameters_of, query_of
 from sidecar.portal.sign_in import SignIn
 from sidecar.reason import Reason
 
-# Gives the id of the invitation that a code opens; raises Refused.
-Open = Callable[[str, float], Awaitable[str]]
+# Gives the id of the invitation that a code opens at a login; raises Refused.
+Open = Callable[[str, str, float], Awaitable[str]]
 Accept = Callable[[str, Identity, float], Awaitable[None]]
 
 
-async def nobody_invites(_code: str, _now: float) -> str:
+async def nobody_invites(_code: str, _login: str, _now: float) -> str:
     """Stand for ``Open`` where there are no invitations."""
     raise Refused(Reason.INVITATION_INVALID, 403, "there are no invitations here")
 
@@ -36,7 +36,7 @@ class InvitationPage:
         """Send the browser to the provider, with the invitation kept in the attempt."""
         query = parameters_of(query_of(request))
         try:
-            invitation = await self.open(query.get("code", ""), now)
+            invitation = await self.open(query.get("code", ""), query.get("with", ""), now)
         except Refused as refused:
             return self.answers.refused(visit._replace(wants_page=True), refused)
         wanted = {name: query[name] for name in ("with",) if name in query}

@@ -36,6 +36,9 @@ http {{
   include {folder}/example.conf;
 }}
 """
+# What Traefik takes out of every request by itself, unless it trusts who sent it (forwardedHeaders).
+_OF_TRAEFIK = {f"x-forwarded-{name}" for name in ("proto", "for", "host", "port", "server", "uri", "method", "prefix")}
+_OF_TRAEFIK |= {"x-forwarded-tls-client-cert", "x-forwarded-tls-client-cert-info", "x-real-ip"}
 _HOP_BY_HOP = {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "host"}
 
 
@@ -126,6 +129,10 @@ class ShapedFront:
     def _read_traefik(self, example: dict[str, Any]) -> None:
         section = example["http"]["middlewares"]["sidecar"]["forwardAuth"]
         self._question, self._given = section["address"], [name.lower() for name in section["authResponseHeaders"]]
+        added = example["http"]["middlewares"]["of-the-browser"]["headers"]["customRequestHeaders"]
+        assert example["http"]["routers"]["application"]["middlewares"] == ["of-the-browser", "sidecar"]
+        assert set(added.values()) == {""}
+        self._before, self._after = _OF_TRAEFIK | {name.lower() for name in added}, set[str]()
         rule = example["http"]["routers"]["own"]["rule"]
         self._own, self._closed = re.findall(r"PathPrefix\(`([^`]+)`\)", rule)
 
@@ -137,7 +144,10 @@ class ShapedFront:
         patterns = service["authorization_response"]["allowed_upstream_headers"]["patterns"]
         self._given = [pattern["exact"] for pattern in patterns]
         assert asking["allowed_headers"]["patterns"] == [{"safe_regex": {"regex": ".*"}}]
-        routes = manager["route_config"]["virtual_hosts"][0]["routes"]
+        host = manager["route_config"]["virtual_hosts"][0]
+        # The router takes them out, behind the filter that asks.
+        self._before, self._after = {"x-forwarded-for", "x-forwarded-proto"}, set(host["request_headers_to_remove"])
+        routes = host["routes"]
         self._closed, self._own = [route["match"]["prefix"] for route in routes[:2]]
 
     async def start(self) -> Self:
@@ -160,7 +170,7 @@ class ShapedFront:
         body = await request.read()
         # use_remote_address and trustForwardHeader: what came from outside about the connection is replaced.
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP]
-        headers = [line for line in headers if line[0].lower() != "x-forwarded-for"]
+        headers = [line for line in headers if line[0].lower() not in self._before]
         headers += [("X-Forwarded-For", request.remote or "")]
         path = request.raw_path.partition("?")[0]
         if path.startswith(self._own) and not path.startswith(self._closed):
@@ -170,7 +180,8 @@ class ShapedFront:
         answer = await self._asked(request, headers)
         if isinstance(answer, web.Response):
             return answer
-        return await self._carry(request, self._places.application, answer, body)
+        kept = [line for line in answer if line[0].lower() not in self._after]
+        return await self._carry(request, self._places.application, kept, body)
 
     async def _asked(
         self, request: web.BaseRequest, headers: list[tuple[str, str]]

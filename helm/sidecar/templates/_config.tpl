@@ -57,6 +57,9 @@ isSqlite: {{ $keeps }}
 {{- /* Everything that would run but not work is refused here, with the way out. */ -}}
 {{- define "sidecar.validate" -}}
 {{- $facts := include "sidecar.facts" . | fromYaml -}}
+{{- /* The rest of the secrets the sidecar refuses itself, but an address may hold a password there. */ -}}
+{{- $written := regexReplaceAll "(?m)(^|\\s)#.*$" .Values.config "" -}}
+{{- if regexMatch "[A-Za-z0-9+.-]+://[^/@\\s'\"]*:[^/@\\s'\"]+@" $written }}{{ fail "an address in config has a password in it, and whoever may look at a ConfigMap would read it: put the address into a Secret, name that in secrets.files, and write {file: /run/secrets/sidecar/NAME}" }}{{ end -}}
 {{- $replicas := ternary (int .Values.autoscaling.maxReplicas) (int .Values.replicas) .Values.autoscaling.enabled -}}
 {{- if ne .Values.mode "included" -}}
 {{- if and (gt $replicas 1) (not $facts.isShared) }}{{ fail (printf "%d replicas need a shared session store: set sessions.redis (or sessions.sentinel) in config, or one replica" $replicas) }}{{ end -}}
