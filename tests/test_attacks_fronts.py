@@ -108,5 +108,11 @@ async def test_large_and_slow_to_begin_bodies_and_long_lines_pass_whole(
         answer, seen = await site.seen(site.front, long)
         assert (answer.status, [one.target for one in seen]) == (200, [long.target])
         assert seen[0].values("X-Long") == ["z" * 4000]
+        # The sidecar's answer has these, too: what it gives back, and where to sign in.
+        for name, value in (("Cookie", "app=" + "c" * 7000), ("Authorization", "Basic " + "c" * 7000)):
+            answer, seen = await site.seen(site.front, Case("/public/x", headers={**FETCH, name: value}))
+            assert (answer.status, [one.values(name) for one in seen]) == (200, [[value]]), (name, answer)
+        stranger = await site.ask(Case("/page?x=" + "y" * 7000, headers=PAGE))
+        assert stranger.one("Location").endswith("y" * 7000), stranger.status
         refused = await site.ask(Case("/admin/x?x=" + "y" * 4000, "grace", headers=PAGE))
         assert (refused.status, refused.reason) == (403, "role-missing"), refused
