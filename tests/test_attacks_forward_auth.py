@@ -291,6 +291,20 @@ async def test_cookies_that_the_application_set_for_somebody_else_are_not_given_
             assert answer.headers["Cookie"] == f"{kept}; lang=fr"
 
 
+async def test_a_websocket_over_http_2_is_for_pages_from_here_too(world: World) -> None:
+    running = await sidecar_for(world, "haproxy")
+    async with running.browser() as browser:
+        await browser.sign_in("grace", "/page")
+        # RFC 8441: neither a key nor Upgrade.
+        told = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/page", "X-Forwarded-Host": "localhost"}
+        told |= {"X-Forwarded-For": "192.0.2.9", "Cookie": f"sidecar={browser.cookie()}", "Sec-WebSocket-Version": "13"}
+        for _ in range(3):
+            ours = await question(running, {**told, "Origin": running.url})
+            assert (ours.status, ours.reason) == (200, ""), ours
+            strange = await question(running, {**told, "Origin": "https://evil.example"})
+            assert (strange.status, strange.reason) == (403, "origin-foreign"), strange
+
+
 async def test_both_questions_about_a_request_have_one_reference(world: World, tmp_path: Path) -> None:
     async with a_site(world, tmp_path, "nginx", "grace") as site:
         page = await site.ask(Case("/admin/x", "grace", headers=PAGE))
