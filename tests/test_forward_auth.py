@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import aiohttp
@@ -105,6 +106,28 @@ async def test_nothing_passes_while_the_sidecar_is_gone(world: World, kind: str)
     assert not application.seen
 
 
+# Traefik waits for 30 seconds, whatever is configured.
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "traefik"])
+async def test_nothing_passes_while_the_sidecar_does_not_answer(
+    world: World, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_it_is = Places.example
+    monkeypatch.setattr(
+        Places, "example", lambda self, name: as_it_is(self, name).replace("10s", "1s").replace("10000", "1000")
+    )
+    application = await world.application()
+    places = Places(free_port(), free_port(), application.port)
+    started = await front(kind, places).start()
+    try:
+        # Connections come about, and nobody takes them.
+        with socket.create_server(("127.0.0.1", places.sidecar)):
+            answer = await ask(f"http://localhost:{places.front}", Case("/page", headers=PAGE))
+        assert answer.status in (503, 504), answer
+    finally:
+        await started.stop()
+    assert not application.seen
+
+
 def handshake(origin: str) -> dict[str, str]:
     key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
     return {"Origin": origin, "Upgrade": "websocket", **key}
@@ -123,10 +146,10 @@ async def test_web_sockets_are_for_people_and_pages_from_here(world: World, tmp_
         async with (
             aiohttp.ClientSession() as http,
             asyncio.timeout(10),
-            http.ws_connect(f"{site.front}/page", headers=headers) as socket,
+            http.ws_connect(f"{site.front}/page", headers=headers) as connection,
         ):
-            await socket.send_str("hello")
-            assert await socket.receive_str() == "echo hello"
+            await connection.send_str("hello")
+            assert await connection.receive_str() == "echo hello"
         assert site.running.application.seen[-1].values("X-Remote-User") == ["ada"]
 
 
