@@ -180,7 +180,12 @@ class ForwardAuth:
     def given_back(self, request: web.BaseRequest) -> list[Line]:
         """What the application gets in the place of what *request* brought: without our cookies and tokens."""
         kept = self.gate.plan.incoming.incoming(request.raw_headers)
-        return [line for line in kept if line[0].lower() in _GIVEN_BACK]
+        lines = [line for line in kept if line[0].lower() in _GIVEN_BACK]
+        cookies = [value for name, value in lines if name.lower() == "cookie"]
+        if len(cookies) < 2:
+            return lines
+        # As RFC 9113, 8.2.3 joins them: of two lines nginx takes the first, Envoy the last, and Caddy puts in a comma.
+        return [("Cookie", "; ".join(cookies)), *(line for line in lines if line[0].lower() != "cookie")]
 
     def told_back(self, given_back: Sequence[Line], lines: Sequence[Line]) -> list[Line]:
         """Header lines of the answer that lets somebody pass, with all that the application is told.

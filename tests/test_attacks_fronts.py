@@ -94,6 +94,17 @@ async def test_t20_no_front_proxy_is_asked_for_another_host(world: World, tmp_pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_cookies_in_two_lines_arrive_all(world: World, tmp_path: Path, kind: str) -> None:
+    async with a_site(world, tmp_path, kind) as site:
+        lines = {**FETCH, "Cookie": "a=1\r\nCookie: b=2; sidecar=x; c=3"}
+        for _ in range(3):
+            _, seen = await site.seen(site.front, Case("/public/x", headers=lines))
+            # What Envoy asks about is joined with a comma.
+            joined = "a=1,b=2; c=3" if kind == "envoy" else "a=1; b=2; c=3"
+            assert [one.values("Cookie") for one in seen] == [[joined]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_large_and_slow_to_begin_bodies_and_long_lines_pass_whole(
     world: World, tmp_path: Path, kind: str
 ) -> None:
