@@ -26,6 +26,7 @@ _PAGE = "auth"
 _WHOLE = "auth/answer"
 # What the application gets in the place of what the browser sent: without our cookies, and without our tokens.
 _GIVEN_BACK = ("cookie", "authorization")
+_OF_HANDSHAKES = ("Sec-WebSocket-Key", "Sec-WebSocket-Version", "Upgrade")
 _OURS = {"Server": "sidecar", "Cache-Control": "no-store"}
 
 
@@ -179,7 +180,12 @@ class ForwardAuth:
     def given_back(self, request: web.BaseRequest) -> list[Line]:
         """What the application gets in the place of what *request* brought: without our cookies and tokens."""
         kept = self.gate.plan.incoming.incoming(request.raw_headers)
-        return [line for line in kept if line[0].lower() in _GIVEN_BACK]
+        lines = [line for line in kept if line[0].lower() in _GIVEN_BACK]
+        cookies = [value for name, value in lines if name.lower() == "cookie"]
+        if len(cookies) < 2:
+            return lines
+        # As RFC 9113, 8.2.3 joins them: of two lines nginx takes the first, Envoy the last, and Caddy puts in a comma.
+        return [("Cookie", "; ".join(cookies)), *(line for line in lines if line[0].lower() != "cookie")]
 
     def told_back(self, given_back: Sequence[Line], lines: Sequence[Line]) -> list[Line]:
         """Header lines of the answer that lets somebody pass, with all that the application is told.
@@ -211,8 +217,9 @@ def _one(request: web.BaseRequest, name: str) -> str:
 
 def is_handshake(request: web.BaseRequest) -> bool:
     """True for the handshake of a WebSocket."""
-    # Upgrade is between a proxy and its client (RFC 9110, 7.6.1); the key of RFC 6455, 4.1 travels on.
-    return "Sec-WebSocket-Key" in request.headers or "Upgrade" in request.headers
+    # Upgrade is between a proxy and its client (RFC 9110, 7.6.1); the others travel on (RFC 6455, 4.1). Over HTTP/2
+    # there is no key (RFC 8441, 5), and HAProxy, which makes one for the application, asks before.
+    return any(name in request.headers for name in _OF_HANDSHAKES)
 
 
 def _is_text(value: str) -> bool:

@@ -18,8 +18,7 @@ from tests.services.fronts import EXAMPLES, Places, front
 from tests.test_journey import users_table
 from tests.world import Browser, Running, Seen, World, free_port
 
-REAL = ["nginx", "haproxy", "caddy"]
-KINDS = [*REAL, "traefik", "envoy"]
+KINDS = ["nginx", "haproxy", "caddy", "traefik", "envoy"]
 PAGE = {**Browser.PAGE}
 FETCH = {"Sec-Fetch-Mode": "cors", "Accept": "application/json"}
 TOLD = ["X-Remote-User", "X-Remote-Email", "X-Remote-Roles"]
@@ -74,6 +73,7 @@ class Case:
     method: str = "GET"
     headers: dict[str, str] = field(default_factory=lambda: FETCH)
     body: bytes = b""
+    host: str | None = None
 
     def __str__(self) -> str:
         kind = "page" if self.headers.get("Sec-Fetch-Mode") == "navigate" else "fetch"
@@ -120,7 +120,9 @@ class Answer:
 async def ask(base: str, case: Case, cookie: str = "") -> Answer:
     """Send the request as it is written: no client tidies its path."""
     where = urlsplit(base)
-    lines = [f"{case.method} {case.target} HTTP/1.1", f"Host: {where.netloc}", "Connection: close"]
+    lines = [f"{case.method} {case.target} HTTP/1.1", f"Host: {where.netloc if case.host is None else case.host}"]
+    # What a case says of the connection is all that is said of it.
+    lines += [] if "Connection" in case.headers else ["Connection: close"]
     lines += [f"{name}: {value}" for name, value in case.headers.items()]
     lines += [f"Cookie: {cookie}"] if cookie else []
     lines += [f"Content-Length: {len(case.body)}"] if case.body or case.method in ("POST", "PUT") else []
@@ -128,16 +130,26 @@ async def ask(base: str, case: Case, cookie: str = "") -> Answer:
     try:
         writer.write("\r\n".join([*lines, "", ""]).encode() + case.body)
         async with asyncio.timeout(15):
-            raw = await reader.read()
+            head = b"HTTP/1.1 100"
+            while head.startswith(b"HTTP/1.1 100"):
+                head = (await reader.readuntil(b"\r\n\r\n")).removesuffix(b"\r\n\r\n")
+            body = await _body(reader, case.method, head)
     finally:
         writer.close()
-    head, _, body = raw.partition(b"\r\n\r\n")
     first, *rest = head.decode("latin-1").split("\r\n")
     parted = [line.partition(":") for line in rest]
     found = [(name, value.strip()) for name, _, value in parted]
     if ("transfer-encoding", "chunked") in [(name.lower(), value) for name, value in found]:
         body = b"".join(re.split(rb"(?:^|\r\n)[0-9a-fA-F]+\r\n", body))
     return Answer(int(first.split()[1]), found, body.decode(errors="replace"))
+
+
+async def _body(reader: asyncio.StreamReader, method: str, head: bytes) -> bytes:
+    """All of the body: some front proxies keep a connection open for a second after they have refused something."""
+    length = re.search(rb"(?im)^content-length: *(\d+) *\r?$", head)
+    if method == "HEAD" or length is None:
+        return await reader.read()
+    return await reader.readexactly(int(length[1]))
 
 
 def sections(kind: str) -> dict[str, Any]:

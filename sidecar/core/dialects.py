@@ -12,11 +12,12 @@ from sidecar.reason import Reason
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
 _SCHEMES: Mapping[str, str] = {"": "", "http": "http", "https": "https", "ws": "http", "wss": "https"}
-# Between us and the front proxy, or written by front proxies and content delivery networks about a connection.
+# Between us and the front proxy, or written by front proxies and content delivery networks about a connection. Not
+# HTTP2-Settings: a front proxy that passes on any Upgrade opens a tunnel with it, whose requests nobody is asked about.
 _OF_PROXIES = frozenset(
     [
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-        "transfer-encoding", "upgrade", "content-length", "http2-settings", "host",
+        "transfer-encoding", "upgrade", "content-length", "host",
         "forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-cluster-client-ip", "cf-connecting-ip",
         "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-server",
         "x-forwarded-scheme", "x-forwarded-ssl", "x-forwarded-method", "x-forwarded-uri",
