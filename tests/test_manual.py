@@ -101,6 +101,15 @@ async def test_whom_somebody_else_switched_off_no_operator_switches_on(terminal:
         assert said.code == 1
         assert "scim:okta" in said.err
     assert (await terminal("users", "provision", "ada")).code == 1
+    # An operator's own word counts beside it, and is the operator's to lift.
+    await terminal.good("users", "disable", "ada")
+    assert (await terminal.good("users", "show", "ada"))["off_by"] == ["scim:okta", "manual"]
+    assert "off, by scim:okta, manual" in (await terminal("users", "show", "ada")).out
+    still = await terminal("users", "enable", "ada")
+    assert (still.code, "scim:okta" in still.err, "manual" in still.err) == (1, True, False)
+    await terminal.good("users", "disable", "ada")
+    assert not (await provisioner.enable(made["id"], "scim:okta", 2.0)).active
+    assert (await terminal.good("users", "enable", "ada"))["active"] is True
 
 
 async def test_t69_whoever_is_deleted_is_gone_and_their_name_inherits_nothing(terminal: Terminal) -> None:

@@ -191,11 +191,38 @@ async def test_what_somebody_else_switched_off_scim_does_not_switch_on(world: Wo
         assert accounts.provisioner is not None
         user = await accounts.directory.scim.user("scim:okta", made["id"])
         assert user is not None
-        await accounts.provisioner.disable(user.person_id, "manual", 1.0)
-        await scim.patch(f"/Users/{made['id']}", OFF)
-        answer = await scim.patch(f"/Users/{made['id']}", {"op": "replace", "value": {"active": True}})
-        assert (answer.status, "manual" in answer.body["detail"]) == (409, True)
-        assert (await scim("GET", f"/Users/{made['id']}")).body["active"] is False
+        path, on = f"/Users/{made['id']}", {"op": "replace", "value": {"active": True}}
+        for first, second in (
+            ("manual", "scim"),
+            ("scim", "manual"),
+            ("signals:corp", "scim"),
+            ("scim", "signals:corp"),
+        ):
+            for one in (first, second):
+                if one == "scim":
+                    await scim.patch(path, OFF)
+                else:
+                    await accounts.provisioner.disable(user.person_id, one, 1.0)
+            holder = first if second == "scim" else second
+            # The client's own word is kept, so that nobody has to send it again.
+            answer = await scim.patch(path, on)
+            assert (answer.status, answer.body["active"]) == (200, True)
+            state = (await scim("GET", f"{path}?attributes={STATE}")).body[STATE]["state"]
+            assert state in ("pending", "deactivated", "retrying", "none")
+            person = await accounts.directory.person(user.person_id)
+            assert person is not None
+            assert (person.active, person.disabled_by) == (False, holder)
+            released = [line for line in running.audit() if line["event"] == "person-released"]
+            assert (released[-1]["by"], released[-1]["still"]) == ("scim:okta", [holder])
+            assert (await accounts.provisioner.enable(user.person_id, holder, 2.0)).active
+            # And the other way round: what the client says last holds when the other lifts theirs.
+            await accounts.provisioner.disable(user.person_id, holder, 3.0)
+            await scim.patch(path, OFF)
+            assert not (await accounts.provisioner.enable(user.person_id, holder, 4.0)).active
+            await scim.patch(path, on)
+            person = await accounts.directory.person(user.person_id)
+            assert person is not None
+            assert person.active
 
 
 async def test_t72_a_deactivation_ends_everything_in_two_replicas_although_the_application_is_down(

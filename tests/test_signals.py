@@ -139,9 +139,14 @@ async def test_what_somebody_else_switched_off_an_event_does_not_switch_on(
         assert known is not None
         await provisioner.disable(known.id, "scim:hr", 1.0)
         by_address = {"format": "email", "email": "ADA@example.com"}
-        claims = sender.claims({RISC + "account-enabled": {}}, by_address)
+        claims = sender.claims({RISC + "account-enabled": {"event_timestamp": 1_700_000_010}}, by_address)
         assert (await sender.push(place(running), sender.signed(claims)))[0] == 202
         assert heard(running)[-1]["result"] == "person-disabled"
+        # Also when the transmitter has had them off, too: it lifts its own word and no other.
+        await provisioner.disable(known.id, "signals:corp", 2.0)
+        claims = sender.claims({RISC + "account-enabled": {"event_timestamp": 1_700_000_020}}, by_address)
+        assert (await sender.push(place(running), sender.signed(claims)))[0] == 202
+        assert (heard(running)[-1]["result"], "scim:hr" in heard(running)[-1]["detail"]) == ("person-disabled", True)
         assert (await browser.fetch("/")).status in (401, 403)
         # A prefix of an address is nobody's, and neither is a name that is not taken.
         for nobody in ({"format": "email", "email": "ada"}, {"format": "opaque", "id": "ada"}):

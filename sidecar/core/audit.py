@@ -28,6 +28,7 @@ class Event(Enum):
     ROLES_CHANGED = "roles-changed"
     PERSON_DISABLED = "person-disabled"
     PERSON_ENABLED = "person-enabled"
+    PERSON_RELEASED = "person-released"
     PROVISIONING_FAILED = "provisioning-failed"
     DUTY_PUT_ASIDE = "duty-put-aside"
     DUTY_RETRIED = "duty-retried"

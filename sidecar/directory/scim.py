@@ -19,7 +19,7 @@ from sidecar.directory.database import Database, Work
 from sidecar.directory.outbox import Owed, add
 from sidecar.directory.profiles import tell, unsay
 from sidecar.directory.scim_query import Condition
-from sidecar.directory.switching import switch_off, switch_on
+from sidecar.directory.switching import lift, switch_off
 from sidecar.directory.tables import digest, member, scim_email, scim_user, searchable, subgroup
 from sidecar.model import Duty, Identity, Refused
 
@@ -193,7 +193,8 @@ class ScimUsers:
     ) -> Written:
         """Put what *change* makes of somebody in their place; what changes nothing leaves no trace.
 
-        Raises Fault, and Refused(PERSON_DISABLED) when somebody else had switched them off.
+        Whoever is active here stays off while somebody else has them switched off. Raises Fault, and
+        Refused(PERSON_DISABLED) for somebody who is gone for good.
         """
 
         async def work(connection: AsyncConnection) -> Written:
@@ -215,7 +216,7 @@ class ScimUsers:
             if before.active and not active:
                 await switch_off(connection, self._application, before.person_id, (source, now))
             elif active and not before.active:
-                await switch_on(connection, self._application, before.person_id, source, now)
+                await lift(connection, self._application, before.person_id, source, now)
             after = replace(before, document=document, active=active, updated=now, version=before.version + 1)
             return Written(after, has_changed=True, was_active=before.active)
 

@@ -155,7 +155,7 @@ class Users:
         gone = await self._directory.scim.delete(source, user_id, check, call.now)
         with suppress(Unavailable):
             # It is durable by now; what cannot be ended at once, the outbox ends.
-            await self._provisioner.left(gone.person_id)
+            await self._provisioner.left(gone.person_id, source)
         return Reply(204, note={"change": "deleted", "resource": "User", "id": user_id, "person": gone.person_id})
 
     async def _follow(self, call: Call, written: Written) -> None:
@@ -165,9 +165,9 @@ class Users:
         user = written.user
         with suppress(Unavailable):
             if written.was_active and not user.active:
-                await self._provisioner.left(user.person_id)
+                await self._provisioner.left(user.person_id, call.client.source)
             elif user.active and not written.was_active:
-                await self._provisioner.enable(user.person_id, call.client.source, call.now)
+                await self._provisioner.returned(user.person_id, call.client.source)
             else:
                 await self._changes.announce([user.person_id])
                 self._provisioner.outbox.wake()

@@ -97,10 +97,12 @@ class Effects:
             return {}
         if what is Consequence.ENABLE:
             try:
-                await provisioner.enable(found.person, by, now)
+                person = await provisioner.enable(found.person, by, now)
             except Refused as refused:
                 # Somebody else had switched them off, or they are gone for good: that holds.
                 return {"result": refused.reason.value, "detail": refused.detail}
+            if not person.active:
+                return {"result": Reason.PERSON_DISABLED.value, "detail": f"switched off by {person.disabled_by}"}
         elif what is Consequence.DELETE:
             await provisioner.remove(found.person, by, now)
         else:
