@@ -65,11 +65,11 @@ async def test_what_held_once_is_forgotten_when_somebody_is_on_again(directory: 
 
 async def test_what_an_older_replica_wrote_counts(directory: Directory) -> None:
     person = await directory.admit(ADA, 1)
-    await directory.disable(person.id, "scim:okta", 2)
+    await directory.disable(person.id, "sync:hr", 2)
     await directory._database.write(lambda connection: connection.execute(block.delete()))
     assert not (await directory.disable(person.id, "manual", 3)).active
     assert not (await directory.enable(person.id, "manual", 4)).active
-    assert (await directory.enable(person.id, "scim:okta", 5)).active
+    assert (await directory.enable(person.id, "sync:hr", 5)).active
 
 
 async def test_whoever_switches_off_and_on_at_once_loses_no_word(directory: Directory) -> None:
@@ -95,6 +95,100 @@ async def test_an_operator_who_was_first_does_not_let_in_whom_a_client_has_off_s
         )
     still = await directory.enable(person_id, "manual", 4)
     assert (still.active, still.disabled_by) == (False, "scim:hr")
+
+
+def describe_as(source: str) -> Any:
+    return lambda user_id, document: (replace(describe(user_id, document)[0], provider=source, issuer=source), ["ada"])
+
+
+async def two_clients(directory: Directory) -> tuple[str, dict[str, str]]:
+    """Somebody who signed in, and of whom two clients tell; by client its id of them."""
+    person = await directory.admit(ADA, 1)
+    await directory.profiles.signed_in(person, ADA, {"scim:a": "ada", "scim:b": "ada"}, 1)
+    users = {}
+    for source in ("scim:a", "scim:b"):
+        made = await directory.scim.create(source, {"userName": f"ada of {source}"}, describe_as(source), 2)
+        assert made.user.person_id == person.id
+        users[source] = made.user.id
+        group = await directory.groups.make(source, f"group of {source}", 2)
+        await directory.groups.change(group.id, 2, add=[person.id])
+    return person.id, users
+
+
+async def test_of_two_clients_the_last_one_takes_the_person_with_it(directory: Directory) -> None:
+    person_id, users = await two_clients(directory)
+    before = await directory.person(person_id)
+    assert before is not None
+    assert (before.source, before.username) == ("scim:b", "ada of scim:b")
+    for source, heir in (("scim:b", "scim:a"), ("scim:a", "")):
+        _, kept_by = await directory.scim.delete(source, users[source], lambda _user: None, 3)
+        assert kept_by == heir
+        known = await directory.person(person_id)
+        assert known is not None
+        assert known.active is bool(heir)
+        assert (known.tombstone is None) is bool(heir)
+        told = {one.source for one in await directory.profiles.of_person(person_id)}
+        assert told == {"corp", *([heir] if heir else [])}
+        if heir:
+            assert (known.source, known.username) == (heir, f"ada of {heir}")
+            assert await directory.groups.names_of(person_id) == (f"group of {heir}",)
+
+
+async def test_two_clients_that_delete_at_once_leave_nobody_behind(directory: Directory) -> None:
+    for _ in range(5):
+        person_id, users = await two_clients(directory)
+        heirs = await asyncio.gather(
+            *[directory.scim.delete(source, user_id, lambda _user: None, 3) for source, user_id in users.items()]
+        )
+        assert sorted(bool(heir) for _, heir in heirs) == [False, True]
+        known = await directory.person(person_id)
+        assert known is not None
+        assert (known.active, known.tombstone) == (False, 3)
+        await directory._database.write(lambda connection: connection.exec_driver_sql("DELETE FROM sidecar_join"))
+        await directory._database.write(
+            lambda connection: connection.exec_driver_sql("DELETE FROM sidecar_identity WHERE subject = 'a1'")
+        )
+        await directory._database.write(lambda connection: connection.exec_driver_sql("DELETE FROM sidecar_member"))
+        await directory._database.write(lambda connection: connection.exec_driver_sql("DELETE FROM sidecar_group"))
+
+
+async def test_deleting_switches_nobody_on_and_an_operator_may(directory: Directory) -> None:
+    person_id, users = await two_clients(directory)
+    off = {"userName": "ada of scim:a", "active": False}
+    await directory.scim.change("scim:a", users["scim:a"], lambda _before: off, describe_as("scim:a"), 3)
+    with pytest.raises(Refused):
+        await directory.enable(person_id, "manual", 4)
+    await directory.scim.delete("scim:a", users["scim:a"], lambda _user: None, 5)
+    known = await directory.person(person_id)
+    assert known is not None
+    assert (known.active, known.tombstone, known.disabled_by) == (False, None, "scim:a")
+    assert await directory.blockers(known, "manual") == ()
+    assert (await directory.enable(person_id, "manual", 6)).active
+    # A name that the client gives again is another's, who inherits nothing.
+    again = await directory.scim.create("scim:a", {"userName": "ada of scim:a"}, describe_as("scim:a"), 8)
+    assert again.user.person_id != person_id
+
+
+async def test_whoever_is_made_while_another_client_deletes_them_is_never_somebody_who_is_gone(
+    directory: Directory,
+) -> None:
+    for turn in range(6):
+        who = replace(ADA, subject=f"a{turn}")
+        person = await directory.admit(who, 1)
+        joins = [f"ada{turn}"]
+        await directory.profiles.signed_in(person, who, {"scim:a": joins[0], "scim:b": joins[0]}, 1)
+
+        def described(source: str, joins: list[str] = joins) -> Any:
+            return lambda user_id, document: (describe_as(source)(user_id, document)[0], joins)
+
+        first = await directory.scim.create("scim:a", {"userName": f"ada{turn}"}, described("scim:a"), 2)
+        made, _ = await asyncio.gather(
+            directory.scim.create("scim:b", {"userName": f"ada{turn}"}, described("scim:b"), 3),
+            directory.scim.delete("scim:a", first.user.id, lambda _user: None, 3),
+        )
+        known = await directory.person(made.user.person_id)
+        assert known is not None
+        assert (known.active, known.tombstone) == (True, None)
 
 
 async def test_whoever_is_merged_stays_switched_off(directory: Directory) -> None:

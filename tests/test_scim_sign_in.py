@@ -13,7 +13,7 @@ import pytest
 
 from sidecar.model import Identity, Refused
 from sidecar.reason import Reason
-from tests.scim_world import STATE, TOKEN, ScimClient, client_section, with_scim
+from tests.scim_world import OTHER_TOKEN, STATE, TOKEN, ScimClient, client_section, with_scim
 from tests.services.oidc import OidcProvider
 from tests.test_journey import users_of, users_table
 from tests.test_replicas import answers_with, asked, sign_in_for_real, two
@@ -178,6 +178,32 @@ async def test_t69_a_name_that_is_given_to_another_inherits_nothing(world: World
         second = await scim.make("alan")
         assert second["id"] != first["id"]
         # The sign-in is still that of the first one, who is gone for good.
+        browser.forget_provider()
+        assert (await browser.sign_in("alan")).status == 403
+
+
+async def test_of_two_clients_that_tell_of_somebody_the_last_one_ends_their_session(
+    world: World, tmp_path: Path
+) -> None:
+    sections = {"a": client_section(**BY_NAME), "b": client_section(token={"env": "SCIM_OTHER"}, **BY_NAME)}
+    running = await with_scim(world, tmp_path, **sections)
+    async with (
+        ScimClient(running, "a") as one,
+        ScimClient(running, "b", OTHER_TOKEN) as other,
+        running.browser() as browser,
+    ):
+        assert (await browser.sign_in("alan")).status == 200
+        first, second = await one.make("alan"), await other.make("alan")
+        assert (await browser.page("/")).status == 200
+        assert (await one("DELETE", f"/Users/{first['id']}")).status == 204
+        assert (await browser.page("/")).status == 200
+        told = [line for line in running.audit() if line.get("change") == "deleted"]
+        assert told[-1]["kept_by"] == "scim:b"
+        assert (await one("GET", f"/Users/{first['id']}")).status == 404
+        assert (await other.ids("filter=active eq true")) == [second["id"]]
+        assert (await other("DELETE", f"/Users/{second['id']}")).status == 204
+        assert (await browser.fetch("/")).status == 401
+        assert "kept_by" not in [line for line in running.audit() if line.get("change") == "deleted"][-1]
         browser.forget_provider()
         assert (await browser.sign_in("alan")).status == 403
 

@@ -89,6 +89,10 @@ def test_the_mark_is_of_what_a_row_says_and_of_the_rules() -> None:
         (False, standing(is_on=False, off_by=(HR,)), Kind.NOTE),
         (True, standing(is_on=False, off_by=(HR,)), Kind.REACTIVATE),
         (True, standing(is_on=False, off_by=("manual",)), Kind.UPDATE),
+        (True, standing(is_on=False, off_by=("manual", HR)), Kind.UPDATE),
+        # Somebody else was faster, and may change their mind.
+        (False, standing(is_on=False, off_by=("manual",)), Kind.DEACTIVATE),
+        (False, standing(is_on=False, off_by=("manual", HR)), Kind.NOTE),
         (False, standing(is_gone=True), Kind.SKIP),
         (False, standing(is_protected=True), Kind.SKIP),
         (True, standing(is_protected=True, identity=who("grace")), Kind.SKIP),

@@ -220,11 +220,11 @@ def enable(who: str, config: Path, *, dry_run: bool, as_json: bool) -> None:
     An operator's own word is lifted in any case; where others have them off, too, the exit code is 1.
     """
 
-    async def work(office: Office) -> tuple[Any, list[str]]:
+    async def work(office: Office) -> tuple[Any, tuple[str, ...]]:
         person = await office.desk.find(who)
         if not dry_run:
             person = await office.desk.enable(person, time.time())
-        return person, [one for one in await office.desk.blockers(person) if one != "manual"]
+        return person, await office.desk.others(person)
 
     person, others = in_office(config, work)
     if others:

@@ -27,7 +27,7 @@ from sidecar.directory.progress import ProgressReader
 from sidecar.directory.relinking import Relinker
 from sidecar.directory.roll import Roll
 from sidecar.directory.scim import ScimUsers
-from sidecar.directory.switching import blockers, load_present, switch_off, switch_on
+from sidecar.directory.switching import blockers, lifted_by, load_present, switch_off, switch_on
 from sidecar.directory.sync import SyncBook
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
 from sidecar.directory.tokens import Tokens
@@ -220,9 +220,14 @@ class Directory:
 
         return await self._database.write(work)
 
-    async def blockers(self, who: Person) -> tuple[str, ...]:
-        """Everybody who has somebody switched off, the first of them first."""
-        return await self._database.read(lambda connection: blockers(connection, who))
+    async def blockers(self, who: Person, without: str = "") -> tuple[str, ...]:
+        """Everybody who has somebody switched off, the first of them first; *without* what that one could lift."""
+
+        async def work(connection: AsyncConnection) -> tuple[str, ...]:
+            lifted = await lifted_by(connection, who, without)
+            return tuple(one for one in await blockers(connection, who) if one not in lifted)
+
+        return await self._database.read(work)
 
     async def _reload(self, connection: AsyncConnection, person_id: str) -> Person:
         return await load_present(connection, self.application, person_id)

@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory import records
 from sidecar.directory.outbox import Owed, add, owe_settling, withdraw
-from sidecar.directory.tables import account, block, person
+from sidecar.directory.tables import account, block, person, scim_user
 from sidecar.model import Duty, Person, Refused
 from sidecar.reason import Reason
+
+OPERATORS = frozenset(["manual", "console"])
 
 
 async def load_present(connection: AsyncConnection, application: str, person_id: str, *, lock: bool = False) -> Person:
@@ -73,12 +75,24 @@ async def _owe_deactivation(connection: AsyncConnection, application: str, known
         await add(connection, name, Owed(known.id, Duty.DEACTIVATE, now, once))
 
 
+async def lifted_by(connection: AsyncConnection, known: Person, by: str) -> frozenset[str]:
+    """Whose word *by* lifts, of those who have somebody switched off: their own.
+
+    An operator's hand is also for what a SCIM client left that has deleted its record, for nobody else could.
+    """
+    held = await blockers(connection, known)
+    left = {one for one in held if by in OPERATORS and one.startswith("scim:")}
+    if left:
+        theirs = select(scim_user.c.source).where(scim_user.c.person_id == known.id)
+        left -= set((await connection.execute(theirs)).scalars())
+    return frozenset(left | ({by} & set(held)))
+
+
 async def switch_on(connection: AsyncConnection, application: str, person_id: str, by: str, now: float) -> Person:
     """Switch a person on again on behalf of *by*; see ``Directory.enable``."""
     known = await load_present(connection, application, person_id, lock=True)
-    held = await blockers(connection, known)
-    if not known.active and by not in held:
-        raise refusal(held)
+    if not known.active and not await lifted_by(connection, known, by):
+        raise refusal(await blockers(connection, known))
     return await lift(connection, application, person_id, by, now)
 
 
@@ -88,10 +102,11 @@ async def lift(connection: AsyncConnection, application: str, person_id: str, by
     held = await blockers(connection, known)
     if not known.active and known.tombstone is not None:
         raise refusal(held)
-    if by not in held:
+    lifted = await lifted_by(connection, known, by)
+    if not lifted:
         return known
-    await connection.execute(delete(block).where(block.c.person_id == person_id, block.c.source == by))
-    others = [one for one in held if one != by]
+    await connection.execute(delete(block).where(block.c.person_id == person_id, block.c.source.in_(lifted)))
+    others = [one for one in held if one not in lifted]
     values: dict[str, object] = {"disabled_by": others[0]} if others else {"active": True, "disabled_by": ""}
     step = {"version": known.version + 1, "updated": now}
     await connection.execute(update(person).where(person.c.id == person_id).values(**values, **step))

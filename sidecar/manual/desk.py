@@ -60,9 +60,9 @@ class Desk:
         """The one person with this id, user name or address."""
         return await self._directory.roll.one(called)
 
-    async def blockers(self, person: Person) -> tuple[str, ...]:
-        """Everybody who has somebody switched off."""
-        return await self._directory.blockers(person)
+    async def others(self, person: Person) -> tuple[str, ...]:
+        """Everybody who has somebody switched off whose word no operator can lift."""
+        return await self._directory.blockers(person, MANUAL)
 
     async def show(self, person: Person, now: float) -> Shown:
         """Everything that is known of somebody."""
