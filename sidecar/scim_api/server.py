@@ -113,6 +113,16 @@ class ScimServer:
             raise Refused(Reason.RATE_LIMITED, 429, f"more than {client.rate} requests in a minute")
         return client, token
 
+    async def _charge(self, client: Client, operations: int) -> None:
+        """Count what a bulk message holds beyond the one request that it was let in as.
+
+        One that begins within the rate is carried out to its end, so that none is too large for ever; what it had too
+        much the following requests lack.
+        """
+        more = max(operations - 1, 0)
+        if more and await self.store.count(f"scim-rate:{client.name}", _WINDOW, more) - more > client.rate:
+            raise Refused(Reason.RATE_LIMITED, 429, f"more than {client.rate} requests in a minute")
+
     # What they ask for
 
     async def _route(self, call: Call) -> Reply:
@@ -120,7 +130,7 @@ class ScimServer:
             case ["Me", *_]:
                 return Reply(501, error(501, "a program is nobody, so there is no /Me"))
             case ["Bulk"] if call.method == "POST":
-                return await bulk(call, self._performed)
+                return await bulk(call, self._performed, self._charge)
             case [".search"] if call.method == "POST":
                 return await self._search_all(call, _asked(call.body))
             case [] if call.method == "GET":
