@@ -193,10 +193,17 @@ async def test_of_two_clients_that_tell_of_somebody_the_last_one_ends_their_sess
         running.browser() as browser,
     ):
         assert (await browser.sign_in("alan")).status == 200
-        first, second = await one.make("alan"), await other.make("alan")
-        assert (await browser.page("/")).status == 200
+        first = await one.make("alan", displayName="Alan of A")
+        second = await other.make("alan", displayName="Alan of B")
+
+        async def called() -> list[str]:
+            assert (await browser.page("/")).status == 200
+            return list(running.application.seen[-1].values("X-App-Name"))
+
+        assert await called() == ["Alan of A"]
         assert (await one("DELETE", f"/Users/{first['id']}")).status == 204
-        assert (await browser.page("/")).status == 200
+        # At once, not when what was known of them is forgotten.
+        assert await called() == ["Alan of B"]
         told = [line for line in running.audit() if line.get("change") == "deleted"]
         assert told[-1]["kept_by"] == "scim:b"
         assert (await one("GET", f"/Users/{first['id']}")).status == 404
