@@ -254,6 +254,31 @@ async def test_the_names_of_one_client_are_none_of_another_ones(world: World, tm
         await other.group("team")
 
 
+async def test_whoever_takes_the_list_of_people_out_is_noted_and_no_lookup_is(scim: ScimClient) -> None:
+    async def noted(method: str, path: str, body: Any = None) -> list[tuple[str, int, int]]:
+        before = len(scim.running.audit())
+        assert (await scim(method, path, body)).status == 200
+        lines = [line for line in scim.running.audit()[before:] if line["event"] == "scim-read"]
+        assert all((line["client"], line["address"]) == ("okta", "127.0.0.1") for line in lines)
+        assert "secret-name" not in str(lines)
+        return [(line["resource"], line["given"], line["found"]) for line in lines]
+
+    ada = await scim.make("ada secret-name")
+    assert await noted("GET", "/Users") == []
+    for name in ("bob secret-name", "eve"):
+        await scim.make(name)
+    for path in (f"/Users/{ada['id']}", '/Users?filter=userName eq "eve"', '/Users?filter=userName eq "x"'):
+        assert await noted("GET", path) == [], path
+    assert await noted("GET", "/Users?count=0") == []
+    assert await noted("GET", '/Users?filter=userName co "secret-name"') == [("User", 2, 2)]
+    # One at a time takes them out as well.
+    assert await noted("GET", "/Users?count=1&startIndex=2") == [("User", 1, 3)]
+    assert await noted("GET", "/Users?count=2&cursor=") == [("User", 2, 3)]
+    assert await noted("POST", "/Users/.search", {"count": 3}) == [("User", 3, 3)]
+    assert await noted("GET", "") == [("any", 3, 3)]
+    assert await noted("GET", "/Groups") == []
+
+
 # Groups
 
 

@@ -44,6 +44,7 @@ class Event(Enum):
     ACCOUNT_UNLINKED = "account-unlinked"
     SESSIONS_ENDED = "sessions-ended"
     SCIM_CHANGED = "scim-changed"
+    SCIM_READ = "scim-read"
     SCIM_REFUSED = "scim-refused"
     SYNC_ENDED = "sync-ended"
     SYNC_QUARANTINED = "sync-quarantined"
