@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +152,43 @@ async def test_two_clients_that_delete_at_once_leave_nobody_behind(directory: Di
         )
         await directory._database.write(lambda connection: connection.exec_driver_sql("DELETE FROM sidecar_member"))
         await directory._database.write(lambda connection: connection.exec_driver_sql("DELETE FROM sidecar_group"))
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+async def test_however_many_speak_at_once_the_last_word_of_each_holds(directory: Directory, deletes: bool) -> None:
+    chance = random.Random(deletes)
+    person_id, users = await two_clients(directory)
+    group = await directory.groups.make("scim:b", "moving", 2)
+    words: dict[str, bool] = {}
+
+    async def speak(source: str, turns: list[bool]) -> None:
+        for on in turns:
+            words[source] = on
+            if source in users:
+                document = {"userName": f"ada of {source}", "active": on}
+                await directory.scim.change(
+                    source, users[source], lambda _before, document=document: document, describe_as(source), 3
+                )
+                continue
+            with suppress(Refused):
+                await (directory.enable if on else directory.disable)(person_id, source, 3)
+        if source == "scim:a" and deletes:
+            await directory.scim.delete(source, users[source], lambda _user: None, 4)
+
+    async def regroup() -> None:
+        for _ in range(6):
+            await directory.groups.change(group.id, 3, add=[person_id])
+            await directory.groups.change(group.id, 3, remove=[person_id])
+
+    # An operator may lift what a client left that has deleted its record.
+    sources = ["scim:a", "scim:b", "sync:hr", "signals:corp", *([] if deletes else ["manual"])]
+    stories = [speak(one, [chance.random() < 0.5 for _ in range(6)]) for one in sources]
+    await asyncio.gather(*stories, regroup())
+    known = await directory.person(person_id)
+    assert known is not None
+    off = {source for source, on in words.items() if not on}
+    assert set(await directory.blockers(known)) == off
+    assert (known.active, known.tombstone) == (not off, None)
 
 
 async def test_deleting_switches_nobody_on_and_an_operator_may(directory: Directory) -> None:
