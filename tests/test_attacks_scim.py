@@ -266,6 +266,7 @@ async def test_what_is_looked_at_one_by_one_is_not_held_all_at_once(
         ('not (userName eq "a{}")', False),
         ('emails[value co "a{}"]', False),
         ("active eq true", False),
+        ('meta.lastModified eq "2026-01-01T00:00:00Z"', False),
         ("title pr", False),
     ],
 )

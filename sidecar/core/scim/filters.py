@@ -167,11 +167,11 @@ class _Reader:
 
     def _count_wide(self, place: Place, operator: str) -> None:
         """Refuse too many terms that lead an index to no few resources."""
-        leaf = place.leaf
-        is_narrow = operator == "eq" and not self._negations and (leaf is None or leaf.kind != "boolean")
+        kind = "" if place.leaf is None else place.leaf.kind
+        is_narrow = operator == "eq" and not self._negations and kind not in ("boolean", "dateTime")
         self._wide_left -= not is_narrow
         if self._wide_left < 0:
-            raise _wrong(f"more than {_MOST_WIDE} terms of the filter are other than eq with a text or a time")
+            raise _wrong(f"more than {_MOST_WIDE} terms of the filter are other than eq with a text")
 
     def _within(self, place: Place) -> Filter:
         self._take()
