@@ -145,9 +145,9 @@ class Person:
 
     ``id`` is ours (opaque text). ``fingerprint`` is that of the last provisioning that succeeded, "" when none did.
     ``account`` is None until bound. ``tombstone`` is the time of removal, None while alive. ``disabled_by`` names who
-    switched the person off ("" while active): only the same source may switch it on again. ``roles`` are the
-    application's roles as last set. ``reserved`` is the key of an account whose creation was begun and whose end
-    nobody recorded, ``attempt`` names that creation. ``version`` grows with every change of the record.
+    switched the person off first ("" while active); others may have, too, and each lifts only what it said. ``roles``
+    are the application's roles as last set. ``reserved`` is the key of an account whose creation was begun and whose
+    end nobody recorded, ``attempt`` names that creation. ``version`` grows with every change of the record.
     """
 
     id: str

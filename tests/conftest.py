@@ -76,6 +76,10 @@ A whole sidecar (tests/world.py)
     world: World                    per test: `running = await world({changes}, provision=True)` → Running: `.url`
                                     `.browser()` `.raw(bytes)` `.audit()` `.application.seen`.
 
+A SCIM client (tests/scim_world.py)
+    scim: ScimClient                per test: "okta", tolerant, of a sidecar with accounts (`.running`): `.make(name)`
+                                    `.group(name, *ids)` `.patch(path, …)` `.ids(query)`, or `await scim(method, path)`.
+
 Engines of fine-grained policy (tests/services/engines.py): OpenFga and Opa, started by tests/test_engines_real.py
 
 nginx (tests/services/nginx.py)
@@ -100,6 +104,7 @@ from joserfc.jwk import RSAKey
 import sidecar
 from sidecar.demo import signer
 from sidecar.directory import upgrading
+from tests.scim_world import ScimClient, with_scim
 from tests.services.browser import open_browser
 from tests.services.databases import Databases
 from tests.services.keycloak import KeycloakServer
@@ -197,6 +202,13 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     """Start sidecars, applications and providers for one test; see tests/world.py."""
     async with a_world(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+async def scim(world: World, tmp_path: Path) -> AsyncIterator[ScimClient]:
+    """A tolerant SCIM client, "okta", of a sidecar with accounts."""
+    async with ScimClient(await with_scim(world, tmp_path)) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,11 @@ import pytest
 
 from sidecar.directory.scim import Window
 from sidecar.scim_api.users import Users
-from tests.scim_world import PATCH, ScimClient, with_scim
-from tests.world import Running, World
+from tests.scim_world import PATCH, Answer, ScimClient, with_scim
+from tests.world import World
 
 # A family of three as one picture: letters that are joined by signs which show nothing.
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
-
-
-@pytest.fixture
-async def running(world: World, tmp_path: Path) -> Running:
-    return await with_scim(world, tmp_path)
-
-
-@pytest.fixture
-async def scim(running: Running) -> AsyncIterator[ScimClient]:
-    async with ScimClient(running) as client:
-        yield client
 
 
 async def is_on(scim: ScimClient, user_id: str) -> bool:
@@ -264,6 +253,34 @@ async def test_what_is_looked_at_one_by_one_is_not_held_all_at_once(
     assert await names("filter=title pr&sortBy=displayName&startIndex=2&count=2") == ["p7", "p6"]
     assert await names("sortBy=nickName&sortOrder=descending&startIndex=8&count=2") == ["p3", "p6"]
     assert max(held) == 2
+
+
+@pytest.mark.parametrize(
+    ("term", "is_narrow"),
+    [
+        ('userName eq "a{}"', True),
+        ('emails[value eq "a{}"]', True),
+        ('userName co "a{}"', False),
+        ('userName sw "a{}"', False),
+        ('userName ne "a{}"', False),
+        ('not (userName eq "a{}")', False),
+        ('emails[value co "a{}"]', False),
+        ("active eq true", False),
+        ('meta.lastModified eq "2026-01-01T00:00:00Z"', False),
+        ("title pr", False),
+    ],
+)
+async def test_parts_of_names_are_looked_for_a_few_at_a_time(scim: ScimClient, term: str, is_narrow: bool) -> None:
+    async def asked(number: int) -> Answer:
+        return await scim("POST", "/Users/.search", {"filter": " or ".join(term.format(one) for one in range(number))})
+
+    assert (await asked(20)).status == 200
+    answer = await asked(21)
+    if is_narrow:
+        assert (answer.status, (await asked(100)).status) == (200, 200)
+        return
+    assert (answer.status, answer.body["scimType"]) == (400, "invalidFilter")
+    assert "more than 20 terms" in answer.body["detail"]
 
 
 async def test_many_terms_are_held_against_fewer(scim: ScimClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,6 +245,40 @@ async def test_t30_no_logout_token_but_a_proper_one_ends_anything_and_that_ends_
         assert (await phone.fetch("/")).status == 200
 
 
+async def test_a_logout_token_with_a_session_leaves_those_of_other_browsers_and_nobody_unknown(
+    world: World, forger: Forger
+) -> None:
+    running = await world(CHANGES, issuer=forger.issuer)
+    now, number = int(time.time()), 0
+
+    async def told(**claims: str) -> int:
+        nonlocal number
+        number += 1
+        whole = {"iss": forger.issuer, "aud": "wiki", "iat": now, "exp": now + 60, "jti": f"j-{number}", **claims}
+        form = {"logout_token": sign({**whole, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
+        return (await provider.fetch("/-/backchannel/corp", "POST", data=form)).status
+
+    async with running.browser() as phone, running.browser() as laptop, running.browser() as provider:
+
+        async def open_ones() -> tuple[bool, bool]:
+            return (await phone.fetch("/")).status == 200, (await laptop.fetch("/")).status == 200
+
+        for browser, sid in ((phone, "phone"), (laptop, "")):
+            forger.claims = {"groups": ["wiki-readers"], **({"sid": sid} if sid else {})}
+            assert await signed_in(browser, forger) == 302
+        # Whose session that was, only the sub says.
+        assert (await told(sid="gone"), await open_ones()) == (200, (True, True))
+        assert (await told(sid="gone", sub="bob"), await open_ones()) == (200, (True, True))
+        # Ended there before, or here: the others go on. But the laptop's may have been that one: nobody said.
+        assert (await told(sid="gone", sub="ada"), await open_ones()) == (200, (True, False))
+        assert (await told(sid="phone", sub="ada"), await open_ones()) == (200, (False, False))
+        forger.claims = {"groups": ["wiki-readers"], "sid": "again"}
+        assert await signed_in(phone, forger) == 302
+        assert (await told(sub="ada"), await open_ones()) == (200, (False, False))
+    ends = [line["ended"] for line in running.audit() if line["event"] == "provider-logout"]
+    assert ends == [0, 0, 1, 1, 1]
+
+
 async def ten_megabytes(_: web.Request) -> web.StreamResponse:
     """A token answer whose ID token is huge."""
     token = f"{encode({'alg': 'RS256', 'kid': 'one'})}.{'A' * (10 << 20)}.x"

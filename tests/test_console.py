@@ -335,6 +335,33 @@ async def test_t74_names_neither_turn_the_page_around_nor_end_a_header(world: Wo
                 assert "\u202e" not in re.sub(r'href="[^"]*"', "", text), (one, name)
 
 
+async def test_an_operators_word_holds_beside_those_of_others(world: World, tmp_path: Path) -> None:
+    console = await a_console(world, tmp_path)
+    async with console.running.browser() as person:
+        await person.sign_in("alan")
+    target = await person_of(console, "alan")
+    accounts = console.running.sidecar.condition.accounts
+    assert accounts.directory is not None
+    assert accounts.provisioner is not None
+    await accounts.provisioner.disable(target, "sync:hr", 1.0)
+    async with await console.operator("ada") as admin:
+
+        async def shown() -> str:
+            return await (await admin.page(f"/people/{target}")).text()
+
+        assert "sync:hr switched this person off" in await shown()
+        assert "Switch on again" not in await shown()
+        assert (await act(admin, "enable", target)).status == 409
+        assert (await act(admin, "disable", target)).status == 303
+        assert "They stay off while sync:hr holds." in await shown()
+        # The source changes its mind, and nobody comes in.
+        assert not (await accounts.provisioner.enable(target, "sync:hr", 2.0)).active
+        assert (await act(admin, "enable", target)).status == 303
+        known = await accounts.directory.person(target)
+        assert known is not None
+        assert known.active
+
+
 async def test_nobody_switches_themselves_off(world: World, tmp_path: Path) -> None:
     console = await a_console(world, tmp_path)
     async with console.running.browser() as person:

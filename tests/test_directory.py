@@ -222,7 +222,7 @@ async def test_who_switched_somebody_off_is_the_one_who_may_switch_them_on(direc
     person = await directory.admit(ALICE, 1)
     off = await directory.disable(person.id, "scim:okta", 2)
     assert (off.active, off.disabled_by) == (False, "scim:okta")
-    assert (await directory.disable(person.id, "admin", 3)).disabled_by == "scim:okta"
+    assert (await directory.disable(person.id, "scim:okta", 3)).disabled_by == "scim:okta"
     with pytest.raises(Refused) as refusal:
         await directory.enable(person.id, "admin", 4)
     assert refusal.value.reason is Reason.PERSON_DISABLED

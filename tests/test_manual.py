@@ -95,12 +95,21 @@ async def test_whom_somebody_else_switched_off_no_operator_switches_on(terminal:
     made = await terminal.good("users", "add", "ada", "--email", "ada@example.com")
     provisioner = terminal.running.sidecar.condition.accounts.provisioner
     assert provisioner is not None
-    await provisioner.disable(made["id"], "scim:okta", 1.0)
+    await provisioner.disable(made["id"], "sync:hr", 1.0)
     for words in (("users", "enable", "ada"), ("users", "enable", "ada", "--dry-run")):
         said = await terminal(*words)
         assert said.code == 1
-        assert "scim:okta" in said.err
+        assert "sync:hr" in said.err
     assert (await terminal("users", "provision", "ada")).code == 1
+    # An operator's own word counts beside it, and is the operator's to lift.
+    await terminal.good("users", "disable", "ada")
+    assert (await terminal.good("users", "show", "ada"))["off_by"] == ["sync:hr", "manual"]
+    assert "off, by sync:hr, manual" in (await terminal("users", "show", "ada")).out
+    still = await terminal("users", "enable", "ada")
+    assert (still.code, "sync:hr" in still.err, "manual" in still.err) == (1, True, False)
+    await terminal.good("users", "disable", "ada")
+    assert not (await provisioner.enable(made["id"], "sync:hr", 2.0)).active
+    assert (await terminal.good("users", "enable", "ada"))["active"] is True
 
 
 async def test_t69_whoever_is_deleted_is_gone_and_their_name_inherits_nothing(terminal: Terminal) -> None:
@@ -189,6 +198,16 @@ async def test_a_file_is_taken_whole_or_not_at_all_and_twice_changes_nothing(
     good.write_text('{"username": "beate", "id": "4711", "active": true}\n')
     assert (await terminal.good("users", "import", str(good)))["changed"] == 1
     assert (await terminal.good("users", "show", "beate"))["active"] is True
+    # Off in the list is the operator's word, also about somebody whom others have off already.
+    beate = (await terminal.good("users", "show", "beate"))["id"]
+    directory = terminal.running.sidecar.condition.accounts.directory
+    assert directory is not None
+    await directory.disable(beate, "sync:hr", 1.0)
+    good.write_text('{"username": "beate", "id": "4711", "active": false}\n')
+    assert (await terminal.good("users", "import", str(good), "--dry-run"))["changed"] == 1
+    assert (await terminal.good("users", "import", str(good)))["changed"] == 1
+    assert (await terminal.good("users", "show", "beate"))["off_by"] == ["sync:hr", "manual"]
+    assert (await terminal.good("users", "import", str(good)))["unchanged"] == 1
     assert (await terminal("users", "import", str(tmp_path / "users.db"))).code == 2
 
 

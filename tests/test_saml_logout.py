@@ -208,6 +208,16 @@ async def test_without_a_session_index_all_sessions_of_that_name_end(partners: P
         assert [await partners.is_in(each) for each in (one, two, grace)] == [False, False, True]
 
 
+async def test_a_session_that_the_provider_never_numbered_ends_with_any_that_it_names(partners: Partners) -> None:
+    running = partners.running
+    async with running.browser() as numbered, running.browser() as other, running.browser() as grace:
+        await partners.sign_in(numbered, session="s1")
+        await partners.sign_in(other, session="")
+        await partners.sign_in(grace, session="", name_id="grace")
+        await partners.send(partners.farewell(sessions=["s2"]), "post")
+        assert [await partners.is_in(each) for each in (numbered, other, grace)] == [True, False, True]
+
+
 async def test_several_session_indexes_end_those_sessions(partners: Partners) -> None:
     running = partners.running
     async with running.browser() as one, running.browser() as two, running.browser() as three:

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.scim_world import ENTERPRISE, OTHER_TOKEN, PATCH, STATE, TOKEN, USER, ScimClient, client_section, with_scim
+from sidecar.directory.groups import Group
+from tests.scim_world import (
+    ENTERPRISE,
+    OTHER_TOKEN,
+    PATCH,
+    STATE,
+    TOKEN,
+    USER,
+    Answer,
+    ScimClient,
+    client_section,
+    with_scim,
+)
 from tests.test_journey import users_of
 from tests.test_scim_core import OFF
-from tests.world import Running, World, until
+from tests.world import World, until
 
 NOBODY = "0" * 32
-
-
-@pytest.fixture
-async def running(world: World, tmp_path: Path) -> Running:
-    return await with_scim(world, tmp_path)
-
-
-@pytest.fixture
-async def scim(running: Running) -> AsyncIterator[ScimClient]:
-    async with ScimClient(running) as client:
-        yield client
 
 
 # Who may come in
@@ -85,6 +85,23 @@ async def test_t75_a_client_has_its_rate_and_its_place(world: World, tmp_path: P
         # Whoever has no token does not learn which clients there are, and is slowed down like anybody.
         tries = [(await client("GET", "/Users", Authorization="Bearer x")).status for _ in range(31)]
         assert (tries[0], tries[-1]) == (401, 429)
+
+
+async def test_t75_the_operations_of_a_bulk_message_count_one_by_one(world: World, tmp_path: Path) -> None:
+    running = await with_scim(world, tmp_path, slow=client_section(rate=6))
+    async with ScimClient(running, "slow") as client:
+        look = {"method": "DELETE", "path": f"/Users/{NOBODY}"}
+
+        async def bulk(number: int) -> Answer:
+            return await client("POST", "/Bulk", {"Operations": [look] * number})
+
+        assert [(await bulk(number)).status for number in (1, 2)] == [200, 200]
+        # One that begins in time is carried out, however long it is; of those at the same time it is one.
+        answers = await asyncio.gather(*(bulk(20) for _ in range(3)))
+        assert sorted(answer.status for answer in answers) == [200, 429, 429]
+        assert {len(one.body["Operations"]) for one in answers if one.status == 200} == {20}
+        late = await client("GET", "/Users?count=1")
+        assert (late.status, "Retry-After" in late.headers) == (429, True)
 
 
 async def test_what_no_program_may_ask_is_refused_in_scim_terms(scim: ScimClient) -> None:
@@ -202,6 +219,30 @@ async def test_versions_guard_against_changes_by_others(scim: ScimClient) -> Non
     assert (await scim("DELETE", path, If_Match=changed.headers["ETag"])).status == 204
 
 
+async def test_a_group_that_changed_since_it_was_read_is_not_deleted(
+    scim: ScimClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, grace = (await scim.make("ada"))["id"], (await scim.make("grace"))["id"]
+    group = await scim.group("team", ada)
+    directory = scim.running.sidecar.condition.accounts.directory
+    assert directory is not None
+    groups, people = directory.groups, await directory.scim.people_of("scim:okta", [grace])
+    read = groups.group
+
+    async def read_before_somebody_comes(group_id: str) -> Group | None:
+        found = await read(group_id)
+        await groups.change(group_id, 1, add=[people[grace]])
+        return found
+
+    monkeypatch.setattr(groups, "group", read_before_somebody_comes)
+    path, tag = f"/Groups/{group['id']}", {"If_Match": group["meta"]["version"]}
+    assert (await scim("DELETE", path, **tag)).status == 412
+    monkeypatch.undo()
+    assert len((await scim("GET", path)).body["members"]) == 2
+    assert (await scim("DELETE", path, **tag)).status == 412
+    assert (await scim("DELETE", path, If_Match="*")).status == 204
+
+
 async def test_the_names_of_one_client_are_none_of_another_ones(world: World, tmp_path: Path) -> None:
     running = await with_scim(world, tmp_path, a=client_section(), b=client_section(token={"env": "SCIM_OTHER"}))
     async with ScimClient(running, "a") as one, ScimClient(running, "b", OTHER_TOKEN) as other:
@@ -211,6 +252,31 @@ async def test_the_names_of_one_client_are_none_of_another_ones(world: World, tm
         assert await other.ids("") == await other.ids("", "Groups") == []
         await other.make("ada")
         await other.group("team")
+
+
+async def test_whoever_takes_the_list_of_people_out_is_noted_and_no_lookup_is(scim: ScimClient) -> None:
+    async def noted(method: str, path: str, body: Any = None) -> list[tuple[str, int, int]]:
+        before = len(scim.running.audit())
+        assert (await scim(method, path, body)).status == 200
+        lines = [line for line in scim.running.audit()[before:] if line["event"] == "scim-read"]
+        assert all((line["client"], line["address"]) == ("okta", "127.0.0.1") for line in lines)
+        assert "secret-name" not in str(lines)
+        return [(line["resource"], line["given"], line["found"]) for line in lines]
+
+    ada = await scim.make("ada secret-name")
+    assert await noted("GET", "/Users") == []
+    for name in ("bob secret-name", "eve"):
+        await scim.make(name)
+    for path in (f"/Users/{ada['id']}", '/Users?filter=userName eq "eve"', '/Users?filter=userName eq "x"'):
+        assert await noted("GET", path) == [], path
+    assert await noted("GET", "/Users?count=0") == []
+    assert await noted("GET", '/Users?filter=userName co "secret-name"') == [("User", 2, 2)]
+    # One at a time takes them out as well.
+    assert await noted("GET", "/Users?count=1&startIndex=2") == [("User", 1, 3)]
+    assert await noted("GET", "/Users?count=2&cursor=") == [("User", 2, 3)]
+    assert await noted("POST", "/Users/.search", {"count": 3}) == [("User", 3, 3)]
+    assert await noted("GET", "") == [("any", 3, 3)]
+    assert await noted("GET", "/Groups") == []
 
 
 # Groups

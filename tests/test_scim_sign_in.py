@@ -13,7 +13,7 @@ import pytest
 
 from sidecar.model import Identity, Refused
 from sidecar.reason import Reason
-from tests.scim_world import STATE, TOKEN, ScimClient, client_section, with_scim
+from tests.scim_world import OTHER_TOKEN, STATE, TOKEN, ScimClient, client_section, with_scim
 from tests.services.oidc import OidcProvider
 from tests.test_journey import users_of, users_table
 from tests.test_replicas import answers_with, asked, sign_in_for_real, two
@@ -182,6 +182,39 @@ async def test_t69_a_name_that_is_given_to_another_inherits_nothing(world: World
         assert (await browser.sign_in("alan")).status == 403
 
 
+async def test_of_two_clients_that_tell_of_somebody_the_last_one_ends_their_session(
+    world: World, tmp_path: Path
+) -> None:
+    sections = {"a": client_section(**BY_NAME), "b": client_section(token={"env": "SCIM_OTHER"}, **BY_NAME)}
+    running = await with_scim(world, tmp_path, **sections)
+    async with (
+        ScimClient(running, "a") as one,
+        ScimClient(running, "b", OTHER_TOKEN) as other,
+        running.browser() as browser,
+    ):
+        assert (await browser.sign_in("alan")).status == 200
+        first = await one.make("alan", displayName="Alan of A")
+        second = await other.make("alan", displayName="Alan of B")
+
+        async def called() -> list[str]:
+            assert (await browser.page("/")).status == 200
+            return list(running.application.seen[-1].values("X-App-Name"))
+
+        assert await called() == ["Alan of A"]
+        assert (await one("DELETE", f"/Users/{first['id']}")).status == 204
+        # At once, not when what was known of them is forgotten.
+        assert await called() == ["Alan of B"]
+        told = [line for line in running.audit() if line.get("change") == "deleted"]
+        assert told[-1]["kept_by"] == "scim:b"
+        assert (await one("GET", f"/Users/{first['id']}")).status == 404
+        assert (await other.ids("filter=active eq true")) == [second["id"]]
+        assert (await other("DELETE", f"/Users/{second['id']}")).status == 204
+        assert (await browser.fetch("/")).status == 401
+        assert "kept_by" not in [line for line in running.audit() if line.get("change") == "deleted"][-1]
+        browser.forget_provider()
+        assert (await browser.sign_in("alan")).status == 403
+
+
 async def test_what_somebody_else_switched_off_scim_does_not_switch_on(world: World, tmp_path: Path) -> None:
     running = await with_scim(world, tmp_path)
     async with ScimClient(running) as scim:
@@ -191,11 +224,36 @@ async def test_what_somebody_else_switched_off_scim_does_not_switch_on(world: Wo
         assert accounts.provisioner is not None
         user = await accounts.directory.scim.user("scim:okta", made["id"])
         assert user is not None
-        await accounts.provisioner.disable(user.person_id, "manual", 1.0)
-        await scim.patch(f"/Users/{made['id']}", OFF)
-        answer = await scim.patch(f"/Users/{made['id']}", {"op": "replace", "value": {"active": True}})
-        assert (answer.status, "manual" in answer.body["detail"]) == (409, True)
-        assert (await scim("GET", f"/Users/{made['id']}")).body["active"] is False
+        path, on = f"/Users/{made['id']}", {"op": "replace", "value": {"active": True}}
+        for first, second in (
+            ("manual", "scim"),
+            ("scim", "manual"),
+            ("signals:corp", "scim"),
+            ("scim", "signals:corp"),
+        ):
+            for one in (first, second):
+                if one == "scim":
+                    await scim.patch(path, OFF)
+                else:
+                    await accounts.provisioner.disable(user.person_id, one, 1.0)
+            holder = first if second == "scim" else second
+            # The client's own word is kept, so that nobody has to send it again.
+            answer = await scim.patch(path, on)
+            assert (answer.status, answer.body["active"]) == (200, True)
+            person = await accounts.directory.person(user.person_id)
+            assert person is not None
+            assert (person.active, person.disabled_by) == (False, holder)
+            released = [line for line in running.audit() if line["event"] == "person-released"]
+            assert (released[-1]["by"], released[-1]["still"]) == ("scim:okta", [holder])
+            assert (await accounts.provisioner.enable(user.person_id, holder, 2.0)).active
+            # And the other way round: what the client says last holds when the other lifts theirs.
+            await accounts.provisioner.disable(user.person_id, holder, 3.0)
+            await scim.patch(path, OFF)
+            assert not (await accounts.provisioner.enable(user.person_id, holder, 4.0)).active
+            await scim.patch(path, on)
+            person = await accounts.directory.person(user.person_id)
+            assert person is not None
+            assert person.active
 
 
 async def test_t72_a_deactivation_ends_everything_in_two_replicas_although_the_application_is_down(

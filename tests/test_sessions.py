@@ -622,6 +622,14 @@ ENDS: dict[str, tuple[Callable[[SessionKeeper], Coroutine[Any, Any, int]], set[s
         lambda keeper: keeper.end_provider_session(ADA.issuer, "one"),
         {"ada one", "ada one again", "bob one"},
     ),
+    "provider's session and its person": (
+        lambda keeper: keeper.end_provider_session(ADA.issuer, "one", ADA.subject),
+        {"ada one", "ada one again", "ada none", "bob one"},
+    ),
+    "an unknown session of the provider's": (
+        lambda keeper: keeper.end_provider_session(ADA.issuer, "three", ADA.subject),
+        {"ada none"},
+    ),
     "no provider's session": (lambda keeper: keeper.end_provider_session(ADA.issuer, ""), set()),
     "unknown": (lambda keeper: keeper.end_subject(ADA.issuer, "nobody"), set()),
     "shifted": (lambda keeper: keeper.end_subject(ADA.issuer + "2", ADA.subject[1:]), set()),
@@ -797,7 +805,7 @@ async def test_members_of_an_index_leave_redis_when_their_session_could_live_no_
         await asyncio.sleep(0.06)
         await keeper.open(signed_in(sid=""), time.time())
         with redis_server.client() as client:
-            (index,) = client.keys("*index*")
+            (index,) = client.keys("*index:person*")
             assert client.zcard(index) == 1
 
 

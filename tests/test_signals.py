@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from sidecar.core.signals import DEFAULTS
 from sidecar.model import Identity
+from tests.forger import running_forger
 from tests.services.oidc import OidcProvider
 from tests.services.redis import RedisServer
 from tests.signals_world import CAEP, ENVIRONMENT, RISC, SSF, Sender, a_transmitter, person, rsa, section
@@ -139,9 +142,14 @@ async def test_what_somebody_else_switched_off_an_event_does_not_switch_on(
         assert known is not None
         await provisioner.disable(known.id, "scim:hr", 1.0)
         by_address = {"format": "email", "email": "ADA@example.com"}
-        claims = sender.claims({RISC + "account-enabled": {}}, by_address)
+        claims = sender.claims({RISC + "account-enabled": {"event_timestamp": 1_700_000_010}}, by_address)
         assert (await sender.push(place(running), sender.signed(claims)))[0] == 202
         assert heard(running)[-1]["result"] == "person-disabled"
+        # Also when the transmitter has had them off, too: it lifts its own word and no other.
+        await provisioner.disable(known.id, "signals:corp", 2.0)
+        claims = sender.claims({RISC + "account-enabled": {"event_timestamp": 1_700_000_020}}, by_address)
+        assert (await sender.push(place(running), sender.signed(claims)))[0] == 202
+        assert (heard(running)[-1]["result"], "scim:hr" in heard(running)[-1]["detail"]) == ("person-disabled", True)
         assert (await browser.fetch("/")).status in (401, 403)
         # A prefix of an address is nobody's, and neither is a name that is not taken.
         for nobody in ({"format": "email", "email": "ada"}, {"format": "opaque", "id": "ada"}):
@@ -166,9 +174,43 @@ async def test_a_session_at_the_provider_is_ended_without_the_persons_others(
             "user": person(running.provider.issuer, session.identity.subject),
             "session": {"format": "opaque", "id": session.sid},
         }
-        claims = sender.claims({CAEP + "session-revoked": {}}, subject)
-        assert (await sender.push(place(running), sender.signed(claims)))[0] == 202
-        assert [(await browser.fetch("/")).status for browser in (one, other)] == [401, 200]
+        # One that is over, or was never here, is no reason to end those of other browsers.
+        for named, left in (({"format": "opaque", "id": "gone"}, [200, 200]), (subject["session"], [401, 200])):
+            claims = sender.claims({CAEP + "session-revoked": {}}, {**subject, "session": named})
+            assert (await sender.push(place(running), sender.signed(claims)))[0] == 202
+            assert [(await browser.fetch("/")).status for browser in (one, other)] == left
+
+
+async def test_an_event_about_a_session_counts_for_those_of_which_the_provider_never_said_which_they_are(
+    world: World, sender: Sender
+) -> None:
+    rules = [
+        {"path": "/pay/**", "allow": "signed_in", "require": {"max_age": "1h"}},
+        {"path": "/**", "allow": "signed_in"},
+    ]
+    changes = {"signals": section(sender), "access": rules}
+    async with running_forger() as forger, AsyncExitStack() as stack:
+        running = await world(changes, environment=ENVIRONMENT, issuer=forger.issuer)
+        named, nameless = [await stack.enter_async_context(running.browser()) for _ in range(2)]
+        for browser, claims in ((named, {"sid": "one"}), (nameless, {})):
+            forger.claims = {**claims, "auth_time": int(time.time())}
+            begun = URL((await browser.page("/-/login?to=/pay/x")).headers["Location"])
+            forger.nonce = begun.query["nonce"]
+            assert (await browser.page(f"/-/callback/corp?state={begun.query['state']}&code=c")).status == 302
+
+        async def told(event: str, details: Any) -> list[tuple[int, int]]:
+            session = {"format": "opaque", "id": "gone"}
+            subject = {"format": "complex", "user": person(forger.issuer, "ada"), "session": session}
+            token = sender.signed(sender.claims({CAEP + event: details}, subject))
+            assert (await sender.push(place(running), token))[0] == 202
+            return [
+                ((await browser.fetch("/pay/x")).status, (await browser.fetch("/")).status)
+                for browser in (named, nameless)
+            ]
+
+        weaker = await told("assurance-level-change", {"change_direction": "decrease"})
+        assert weaker == [(200, 200), (401, 200)]
+        assert await told("session-revoked", {}) == [(200, 200), (401, 401)]
 
 
 async def test_a_lower_assurance_asks_again_only_where_a_rule_asks_for_more(

@@ -207,6 +207,36 @@ async def test_whom_an_operator_switched_off_stays_off(company: Company) -> None
     assert "p00007" not in company.active()
 
 
+async def test_each_of_an_operator_and_the_source_lifts_their_own_word_alone(company: Company) -> None:
+    await company.run()
+    async with company.opened() as syncing:
+        directory, provisioner = syncing.accounts.directory, syncing.accounts.provisioner
+        assert directory is not None
+        assert provisioner is not None
+        known = await directory.person_by_identity(Identity("", "sync:hr", "7", "").key)
+        assert known is not None
+
+        async def turned(by: str, *, on: bool) -> bool:
+            if by == "hr":
+                company.list([*everybody(but=(7,)), person(7, status="active" if on else "left")])
+                await company.run()
+            else:
+                await (provisioner.enable if on else provisioner.disable)(known.id, by, company.now)
+            now = await directory.person(known.id)
+            assert now is not None
+            return now.active
+
+        for first, second in (("manual", "hr"), ("hr", "manual"), ("hr", "signals:corp")):
+            for by in (first, second, second, first):
+                await turned(by, on=False)
+            assert not await turned(first, on=True), f"{first} lifted what {second} said"
+            assert await turned(second, on=True)
+            await turned(first, on=False)
+            await turned(second, on=False)
+            assert not await turned(second, on=True), f"{second} lifted what {first} said"
+            assert await turned(first, on=True)
+
+
 # Broken sources
 
 

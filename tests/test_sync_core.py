@@ -86,9 +86,13 @@ def test_the_mark_is_of_what_a_row_says_and_of_the_rules() -> None:
         (True, standing(), Kind.NOTE),
         (False, standing(), Kind.DEACTIVATE),
         (False, standing(identity=None, owner="corp"), Kind.DEACTIVATE),
-        (False, standing(is_on=False, disabled_by=HR), Kind.NOTE),
-        (True, standing(is_on=False, disabled_by=HR), Kind.REACTIVATE),
-        (True, standing(is_on=False, disabled_by="manual"), Kind.UPDATE),
+        (False, standing(is_on=False, off_by=(HR,)), Kind.NOTE),
+        (True, standing(is_on=False, off_by=(HR,)), Kind.REACTIVATE),
+        (True, standing(is_on=False, off_by=("manual",)), Kind.UPDATE),
+        (True, standing(is_on=False, off_by=("manual", HR)), Kind.UPDATE),
+        # Somebody else was faster, and may change their mind.
+        (False, standing(is_on=False, off_by=("manual",)), Kind.DEACTIVATE),
+        (False, standing(is_on=False, off_by=("manual", HR)), Kind.NOTE),
         (False, standing(is_gone=True), Kind.SKIP),
         (False, standing(is_protected=True), Kind.SKIP),
         (True, standing(is_protected=True, identity=who("grace")), Kind.SKIP),
@@ -127,7 +131,7 @@ def test_an_item_that_does_nothing_carries_nothing_to_write(kind: Kind) -> None:
         # Switched off for long, and only now missing: a list that lost them is no reason to delete them at once.
         (Track("p", "m", off=0), standing(is_on=False), 1e6, Kind.WAIT),
         (Track("p", "m", missing=2, since=1e6 - 3600, off=0), standing(is_on=False), 1e6, Kind.DELETE),
-        (Track("p", "m", missing=2, since=0), standing(is_on=False, disabled_by="manual"), 1e6, None),
+        (Track("p", "m", missing=2, since=0), standing(is_on=False, off_by=("manual",)), 1e6, None),
     ],
 )
 def test_what_becomes_of_somebody_missing(track: Track, known: Standing, now: float, kind: Kind | None) -> None:

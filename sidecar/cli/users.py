@@ -165,7 +165,8 @@ def show(who: str, config: Path, *, as_json: bool) -> None:
     if as_json:
         say_json({**described(person), "identities": list(person.identities), **more})
         return
-    state = "gone for good" if person.tombstone else "on" if person.active else f"off, by {person.disabled_by}"
+    off = f"off, by {', '.join(more['off_by'])}"
+    state = "gone for good" if person.tombstone else "on" if person.active else off
     say(f"{called(person)}  {state}")
     say(f"  name {person.name or '-'}, e-mail {person.email or '-'}, owned by {person.source}")
     account = person.account
@@ -204,7 +205,7 @@ def disable(who: str, config: Path, *, dry_run: bool, as_json: bool) -> None:
     person, ended, shares = in_office(config, work)
     value = {**described(person), "sessions_ended": ended if shares else None, "dry_run": dry_run}
     tail = f", sessions ended: {ended}" if shares else ", sessions end within 5 seconds"
-    by = "" if dry_run or person.disabled_by == "manual" else f" (by {person.disabled_by}, before)"
+    by = "" if dry_run or person.disabled_by == "manual" else f" (by {person.disabled_by}, too)"
     answer(value, f"{'would be ' if dry_run else ''}switched off: {called(person)}{by}{tail}", as_json=as_json)
 
 
@@ -214,15 +215,20 @@ def disable(who: str, config: Path, *, dry_run: bool, as_json: bool) -> None:
 @DRY_RUN
 @JSON
 def enable(who: str, config: Path, *, dry_run: bool, as_json: bool) -> None:
-    """Switch somebody on again whom an operator had switched off; who else did it keeps the say."""
+    """Switch somebody on again whom an operator had switched off; who else did it keeps the say.
 
-    async def work(office: Office) -> Any:
+    An operator's own word is lifted in any case; where others have them off, too, the exit code is 1.
+    """
+
+    async def work(office: Office) -> tuple[Any, tuple[str, ...]]:
         person = await office.desk.find(who)
-        return person if dry_run else await office.desk.enable(person, time.time())
+        if not dry_run:
+            person = await office.desk.enable(person, time.time())
+        return person, await office.desk.others(person)
 
-    person = in_office(config, work)
-    if dry_run and not person.active and person.disabled_by != "manual":
-        give_up(f"person-disabled: switched off by {person.disabled_by}", EXIT_PROBLEMS)
+    person, others = in_office(config, work)
+    if others:
+        give_up(f"person-disabled: switched off by {', '.join(others)}", EXIT_PROBLEMS)
     text = f"{'would be ' if dry_run else ''}switched on: {called(person)}"
     answer({**described(person), "dry_run": dry_run}, text, as_json=as_json)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -223,17 +223,23 @@ class Groups:
 
         return await self._database.write(work)
 
-    async def delete(self, group_id: str, now: float) -> None:
-        """Delete a group; nobody is in it any more. Raises Refused(NOT_FOUND)."""
+    async def delete(self, group_id: str, now: float, check: Callable[[Group], None] | None = None) -> frozenset[str]:
+        """Delete a group; nobody is in it any more. Gives ids of the people who were.
 
-        async def work(connection: AsyncConnection) -> None:
-            await _locked(connection, group_id)
-            await self._settle_all(connection, group_id, now)
+        *check* sees the group as it goes, and may raise. Raises Refused(NOT_FOUND).
+        """
+
+        async def work(connection: AsyncConnection) -> frozenset[str]:
+            known = await _locked(connection, group_id)
+            if check is not None:
+                check(known)
+            everybody = await self._settle_all(connection, group_id, now)
             await nesting.forget(connection, group_id)
             await connection.execute(delete(member).where(member.c.group_id == group_id))
             await connection.execute(delete(group).where(group.c.id == group_id))
+            return frozenset(everybody)
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
     async def leave_all(self, person_id: str, source: str, now: float) -> None:
         """Take somebody out of all groups of *source*."""
@@ -265,9 +271,10 @@ class Groups:
         await connection.execute(update(group).where(group.c.id == known.id).values(**step))
         return replace(known, updated=now, version=known.version + 1)
 
-    async def _settle_all(self, connection: AsyncConnection, group_id: str, now: float) -> None:
+    async def _settle_all(self, connection: AsyncConnection, group_id: str, now: float) -> Collection[str]:
         everybody = await nesting.people_within(connection, [group_id])
         await owe_settling(connection, self._application, everybody, now)
+        return everybody
 
     async def _unique(self, work: Work[T]) -> T:
         try:

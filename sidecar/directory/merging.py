@@ -6,7 +6,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.outbox import Owed, add, owe_settling
-from sidecar.directory.switching import load_present
+from sidecar.directory.switching import blockers, load_present, switch_off
 from sidecar.directory.tables import account, identity, join, member, outbox, person, profile, token
 from sidecar.model import Duty, Refused
 from sidecar.reason import Reason
@@ -20,6 +20,9 @@ async def merge(connection: AsyncConnection, application: str, gone: str, kept: 
     """
     for one in sorted((gone, kept)):
         await load_present(connection, application, one, lock=True)
+    # Whoever was switched off a moment ago does not come back as somebody else.
+    for source in await blockers(connection, await load_present(connection, application, gone)):
+        await switch_off(connection, application, kept, (source, now))
     if await _both(connection, identity.c.issuer, identity.c.person_id, gone, kept):
         raise Refused(Reason.ACCOUNT_BOUND, 403, "that person signs in under another subject already")
     if await _both(connection, account.c.application, account.c.person_id, gone, kept):

@@ -27,7 +27,7 @@ from sidecar.directory.progress import ProgressReader
 from sidecar.directory.relinking import Relinker
 from sidecar.directory.roll import Roll
 from sidecar.directory.scim import ScimUsers
-from sidecar.directory.switching import load_present, switch_off, switch_on
+from sidecar.directory.switching import blockers, lifted_by, load_present, switch_off, switch_on
 from sidecar.directory.sync import SyncBook
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
 from sidecar.directory.tokens import Tokens
@@ -187,7 +187,7 @@ class Directory:
     async def disable(self, person_id: str, by: str, now: float, *, forever: bool = False) -> Person:
         """Switch a person off on behalf of *by*, and owe every application they have an account in a deactivation.
 
-        Who switched off first keeps the say. *forever* sets the tombstone. Raises Refused(NOT_FOUND).
+        Whoever else does so too has a say of their own. *forever* sets the tombstone. Raises Refused(NOT_FOUND).
         """
 
         async def work(connection: AsyncConnection) -> Person:
@@ -210,12 +210,24 @@ class Directory:
         return await self.disable(person_id, by, now, forever=True)
 
     async def enable(self, person_id: str, by: str, now: float) -> Person:
-        """Switch a person on again. Raises Refused(PERSON_DISABLED) unless it was *by* who had switched them off."""
+        """Lift what *by* had said: the person is on again unless others have them switched off, too.
+
+        Raises Refused(PERSON_DISABLED) when only others have.
+        """
 
         async def work(connection: AsyncConnection) -> Person:
             return await switch_on(connection, self.application, person_id, by, now)
 
         return await self._database.write(work)
+
+    async def blockers(self, who: Person, without: str = "") -> tuple[str, ...]:
+        """Everybody who has somebody switched off, the first of them first; *without* what that one could lift."""
+
+        async def work(connection: AsyncConnection) -> tuple[str, ...]:
+            lifted = await lifted_by(connection, who, without)
+            return tuple(one for one in await blockers(connection, who) if one not in lifted)
+
+        return await self._database.read(work)
 
     async def _reload(self, connection: AsyncConnection, person_id: str) -> Person:
         return await load_present(connection, self.application, person_id)

@@ -157,7 +157,7 @@ async def tell(connection: AsyncConnection, application: str, who: Identity, joi
         await records.insert_person(connection, known, who, now)
     else:
         await _bind(connection, known, who)
-        await _adopt(connection, known, who, now)
+        await adopt(connection, known, who, now)
     await _write(connection, known, who, is_login=False, now=now)
     await _write_joins(connection, who.provider, "", values, known)
     await owe_settling(connection, application, [known], now)
@@ -172,7 +172,7 @@ async def _told_again(
     if before.identity == who:
         return Told(before.person_id)
     await _write(connection, before.person_id, who, is_login=False, now=now)
-    await _adopt(connection, before.person_id, who, now)
+    await adopt(connection, before.person_id, who, now)
     await owe_settling(connection, application, [before.person_id], now)
     return Told(before.person_id, has_changed=True)
 
@@ -204,8 +204,8 @@ async def _bind(connection: AsyncConnection, person_id: str, who: Identity) -> N
     await connection.execute(insert(identity).values(**row))
 
 
-async def _adopt(connection: AsyncConnection, person_id: str, who: Identity, now: float) -> None:
-    """The source owns the person from now on, and knows best what they are called."""
+async def adopt(connection: AsyncConnection, person_id: str, who: Identity, now: float) -> None:
+    """The source of *who* owns the person from now on, and knows best what they are called."""
     values = {**records.described(who), "source": who.provider, "updated": now, "version": person.c.version + 1}
     await connection.execute(update(person).where(person.c.id == person_id).values(**values))
 

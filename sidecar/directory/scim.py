@@ -17,10 +17,10 @@ from sidecar.core.scim.fault import Fault, bad_value, not_there, taken
 from sidecar.core.wanted import folded
 from sidecar.directory.database import Database, Work
 from sidecar.directory.outbox import Owed, add
-from sidecar.directory.profiles import tell, unsay
+from sidecar.directory.profiles import adopt, profile_of, tell, unsay
 from sidecar.directory.scim_query import Condition
-from sidecar.directory.switching import switch_off, switch_on
-from sidecar.directory.tables import digest, member, scim_email, scim_user, searchable, subgroup
+from sidecar.directory.switching import lift, load_present, switch_off
+from sidecar.directory.tables import digest, group, member, profile, scim_email, scim_user, searchable, subgroup
 from sidecar.model import Duty, Identity, Refused
 
 _BATCH = 500
@@ -71,6 +71,10 @@ class Window:
     after: tuple[float, str] | None = None
     by: Column[Any] | None = None
     descending: bool = False
+
+
+class _GoneError(Exception):
+    """Undoes the joining of somebody who is gone for good by now."""
 
 
 class ScimUsers:
@@ -181,19 +185,27 @@ class ScimUsers:
             row = {"id": user_id, "source": source, "person_id": told.person_id, "created": now, "version": 1}
             await connection.execute(insert(scim_user).values(**row, **_columns(document, active, now)))
             await _write_emails(connection, user_id, document)
+            known = await load_present(connection, self._application, told.person_id, lock=True)
+            if known.tombstone is not None:
+                raise _GoneError
             if not active:
-                await switch_off(connection, self._application, told.person_id, (source, now))
+                await switch_off(connection, self._application, known.id, (source, now))
             made = await _present(connection, source, user_id)
             return Written(made, has_changed=True, was_active=True, has_joined=not told.is_new)
 
-        return await self._unique(work)
+        try:
+            return await self._unique(work)
+        except _GoneError:
+            # Another client has deleted the person meanwhile: nobody joins them any more.
+            return await self._unique(work)
 
     async def change(
         self, source: str, user_id: str, change: Callable[[ScimUser], Document], describe: Describe, now: float
     ) -> Written:
         """Put what *change* makes of somebody in their place; what changes nothing leaves no trace.
 
-        Raises Fault, and Refused(PERSON_DISABLED) when somebody else had switched them off.
+        Whoever is active here stays off while somebody else has them switched off. Raises Fault, and
+        Refused(PERSON_DISABLED) for somebody who is gone for good.
         """
 
         async def work(connection: AsyncConnection) -> Written:
@@ -215,25 +227,38 @@ class ScimUsers:
             if before.active and not active:
                 await switch_off(connection, self._application, before.person_id, (source, now))
             elif active and not before.active:
-                await switch_on(connection, self._application, before.person_id, source, now)
+                await lift(connection, self._application, before.person_id, source, now)
             after = replace(before, document=document, active=active, updated=now, version=before.version + 1)
             return Written(after, has_changed=True, was_active=before.active)
 
         return await self._unique(work)
 
-    async def delete(self, source: str, user_id: str, check: Callable[[ScimUser], None], now: float) -> ScimUser:
-        """Forget somebody, and switch the person off for good."""
+    async def delete(
+        self, source: str, user_id: str, check: Callable[[ScimUser], None], now: float
+    ) -> tuple[ScimUser, str]:
+        """Forget somebody, and switch the person off for good, unless another client tells of them, too.
 
-        async def work(connection: AsyncConnection) -> ScimUser:
+        What was forgotten, and the source to which the person belongs from now on: "" when they are gone.
+        """
+
+        async def work(connection: AsyncConnection) -> tuple[ScimUser, str]:
             before = await _present(connection, source, user_id, lock=True)
             check(before)
             await connection.execute(delete(scim_email).where(scim_email.c.user_id == user_id))
             await connection.execute(delete(scim_user).where(scim_user.c.id == user_id))
-            await switch_off(connection, self._application, before.person_id, (source, now), forever=True)
-            once = f"delete:{before.person_id}"
-            await add(connection, self._application, Owed(before.person_id, Duty.DELETE, now, once))
+            # Of two clients that delete the same person at once, one waits here and then is the last.
+            known = await load_present(connection, self._application, before.person_id, lock=True)
+            heir = await _heir(connection, known.id)
+            if heir is None:
+                await switch_off(connection, self._application, known.id, (source, now), forever=True)
+                await add(connection, self._application, Owed(known.id, Duty.DELETE, now, f"delete:{known.id}"))
+            else:
+                theirs = member.c.group_id.in_(select(group.c.id).where(group.c.source == source))
+                await connection.execute(delete(member).where(member.c.person_id == known.id, theirs))
+                if known.source == source:
+                    await adopt(connection, known.id, heir, now)
             await unsay(connection, self._application, Identity(source, source, user_id, ""), now)
-            return before
+            return before, "" if heir is None else heir.provider
 
         return await self._database.write(work)
 
@@ -246,6 +271,14 @@ class ScimUsers:
                 return await self._database.write(work)
             except IntegrityError:
                 raise taken("userName or externalId") from None
+
+
+async def _heir(connection: AsyncConnection, person_id: str) -> Identity | None:
+    """What the client says that has told of somebody for the longest; None when there is none."""
+    same = and_(profile.c.source == scim_user.c.source, profile.c.person_id == scim_user.c.person_id)
+    chosen = select(profile).join(scim_user, same).where(scim_user.c.person_id == person_id)
+    row = (await connection.execute(chosen.order_by(scim_user.c.created, scim_user.c.id).limit(1))).mappings().first()
+    return None if row is None else profile_of(row).identity
 
 
 async def _users_of(connection: AsyncConnection, source: str, people: Collection[str]) -> Mapping[str, str]:

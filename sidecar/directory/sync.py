@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.database import Database
 from sidecar.directory.profiles import profile_of
+from sidecar.directory.switching import blockers_of_people
 from sidecar.directory.sync_runs import SyncRuns, batches
 from sidecar.directory.sync_tables import sync_source, sync_track
 from sidecar.directory.tables import account, digest, join, person, profile
@@ -46,7 +47,7 @@ class KnownPerson:
     person_id: str
     owner: str
     is_on: bool
-    disabled_by: str
+    off_by: tuple[str, ...]
     is_gone: bool
     username: str
     account_key: str
@@ -218,10 +219,11 @@ class SyncBook(SyncRuns):
                 said = select(profile).where(profile.c.source == source, profile.c.person_id.in_(some))
                 rows = (await connection.execute(said)).mappings()
                 identities = {row["person_id"]: profile_of(row).identity for row in rows}
+                off_by = await blockers_of_people(connection, some)
                 theirs = and_(account.c.person_id == person.c.id, account.c.application == self._application)
                 chosen = select(person, account.c.account_key).outerjoin(account, theirs).where(person.c.id.in_(some))
                 for row in (await connection.execute(chosen)).mappings():
-                    found[row["id"]] = _known(row, identities.get(row["id"]))
+                    found[row["id"]] = _known(row, identities.get(row["id"]), off_by.get(row["id"], ()))
             return found
 
         return await self._database.read(work)
@@ -253,12 +255,12 @@ def _state(row: Mapping[Any, Any]) -> SourceState:
     return SourceState(**values, groups=json.loads(row["groups"]))
 
 
-def _known(row: Mapping[Any, Any], identity: Identity | None) -> KnownPerson:
+def _known(row: Mapping[Any, Any], identity: Identity | None, off_by: Iterable[str]) -> KnownPerson:
     return KnownPerson(
         person_id=row["id"],
         owner=row["source"],
         is_on=bool(row["active"]),
-        disabled_by=row["disabled_by"],
+        off_by=() if row["active"] else tuple(dict.fromkeys((row["disabled_by"], *off_by))),
         is_gone=row["tombstone"] is not None,
         username=row["username"],
         account_key=row["account_key"] or "",

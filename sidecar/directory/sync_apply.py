@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidecar.core.sync.plan import Item, Kind
 from sidecar.directory.outbox import Owed, add
 from sidecar.directory.profiles import tell, unsay
-from sidecar.directory.switching import load_present, switch_off, switch_on
+from sidecar.directory.switching import lift, load_present, switch_off
 from sidecar.directory.sync import holds
 from sidecar.directory.sync_tables import sync_item, sync_track
 from sidecar.directory.tables import digest
@@ -88,11 +88,10 @@ async def _say(connection: AsyncConnection, desk: Desk, item: Item, who: Identit
     if item.person_id:
         await _refuse_foreign(connection, desk, item)
     told = await tell(connection, desk.application, who, item.joins, desk.now)
-    known = await load_present(connection, desk.application, told.person_id)
-    if known.active and not item.active:
+    if item.active:
+        await lift(connection, desk.application, told.person_id, desk.source, desk.now)
+    else:
         await switch_off(connection, desk.application, told.person_id, (desk.source, desk.now))
-    elif item.kind is Kind.REACTIVATE and not known.active:
-        await switch_on(connection, desk.application, told.person_id, desk.source, desk.now)
     key = and_(sync_track.c.source == desk.source, sync_track.c.external_hash == digest(item.external))
     off = None if item.active else desk.now
     values: dict[str, Any] = {"person_id": told.person_id, "mark": item.mark, "missing": 0, "since": None, "off": off}

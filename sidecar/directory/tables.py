@@ -85,6 +85,16 @@ outbox = Table(
     Column("created", Double),
 )
 
+# Who has a person switched off: a row for each. The rows of somebody who is on mean nothing; ``disabled_by`` above is
+# the one who has held them for the longest.
+block = Table(
+    "sidecar_block",
+    metadata,
+    Column("person_id", String(32), ForeignKey("sidecar_person.id"), primary_key=True),
+    Column("source", String(190), primary_key=True),
+    Column("since", Double, nullable=False),
+)
+
 # What one source says of a person: a login (then it is what the last sign-in said), SCIM, a synchronisation, a command.
 profile = Table(
     "sidecar_profile",

@@ -60,6 +60,10 @@ class Desk:
         """The one person with this id, user name or address."""
         return await self._directory.roll.one(called)
 
+    async def others(self, person: Person) -> tuple[str, ...]:
+        """Everybody who has somebody switched off whose word no operator can lift."""
+        return await self._directory.blockers(person, MANUAL)
+
     async def show(self, person: Person, now: float) -> Shown:
         """Everything that is known of somebody."""
         told = await self._directory.profiles.of_person(person.id)
@@ -73,6 +77,7 @@ class Desk:
                 *({"source": one.source, "name": one.name} for one in groups.get(person.id, ())),
                 *({"source": one.source, "name": name} for one in told for name in one.identity.groups or ()),
             ],
+            "off_by": list(await self._directory.blockers(person)),
             "state": progress.state,
             "error": progress.error,
             "owed": [{"id": one.id, "duty": one.duty.value, "state": one.state, "error": one.error} for one in debts],
@@ -92,7 +97,7 @@ class Desk:
         return await self._provisioner.disable(person.id, MANUAL, now), open_sessions
 
     async def enable(self, person: Person, now: float) -> Person:
-        """Switch somebody on again whom an operator had switched off."""
+        """Lift an operator's word; others may have them switched off, too."""
         return await self._provisioner.enable(person.id, MANUAL, now)
 
     async def delete(self, person: Person, now: float) -> int:

@@ -9,7 +9,7 @@ from typing import Literal
 from sidecar.core.audit import Event
 from sidecar.core.roster import Entry
 from sidecar.directory import Directory
-from sidecar.model import Identity, Profile
+from sidecar.model import Identity, Person, Profile
 from sidecar.people import Changes
 from sidecar.provision import Provisioner
 
@@ -51,7 +51,7 @@ class Register:
         if before is None or person is None:
             return Taken("added", "", entry.username, entry.active is not False)
         is_active = person.active if entry.active is None else entry.active
-        is_same = before.identity == _identity(entry, before) and is_active == person.active
+        is_same = before.identity == _identity(entry, before) and not await self._is_turned(person, entry)
         return Taken("unchanged" if is_same else "changed", person.id, entry.username, is_active)
 
     async def take(self, entry: Entry, now: float) -> Taken:
@@ -61,7 +61,7 @@ class Register:
         told = await self._directory.profiles.told(who, self._joins(entry), now)
         person = await self._directory.person(told.person_id)
         is_active = person is None or person.active
-        is_turned = entry.active is not None and entry.active is not is_active
+        is_turned = await self._is_turned(person, entry)
         if is_turned and entry.active:
             await self._provisioner.enable(told.person_id, MANUAL, now)
         elif is_turned:
@@ -72,6 +72,12 @@ class Register:
             await self._changes.announce([told.person_id])
         change: Change = "added" if before is None else "changed" if told.has_changed or is_turned else "unchanged"
         return Taken(change, told.person_id, entry.username, entry.active if entry.active is not None else is_active)
+
+    async def _is_turned(self, person: Person | None, entry: Entry) -> bool:
+        """True when *entry* switches somebody on, or off, who is off by others' word alone at most."""
+        if entry.active is None or person is None:
+            return entry.active is False
+        return not person.active if entry.active else MANUAL not in await self._directory.blockers(person)
 
     def _joins(self, entry: Entry) -> list[str]:
         value = {"email": entry.email.lower(), "username": entry.username.lower(), "id": entry.id}[self._on]

@@ -110,5 +110,7 @@ class SignOut:
 
     async def _end(self, said: LoggedOut) -> int:
         if said.sid:
-            return await self.keeper.end_provider_session(said.issuer, said.sid)
+            # Section 2.4: without sid all of the person's sessions end. With one that is not known here it has ended
+            # already (section 2.7), and the others are those of other browsers.
+            return await self.keeper.end_provider_session(said.issuer, said.sid, said.subject)
         return await self.keeper.end_subject(said.issuer, said.subject)

@@ -181,34 +181,50 @@ class Provisioner:
         Raises Refused(NOT_FOUND). After Unavailable the person is off if the directory answered; the outbox ends the
         sessions then.
         """
-        return await self._left(await self._directory.disable(person_id, by, now, forever=forever))
+        return await self._left(await self._directory.disable(person_id, by, now, forever=forever), by)
 
     async def remove(self, person_id: str, by: str, now: float) -> Person:
         """Switch a person off for good, and owe the application the deletion of their account.
 
         Where the application has no ``delete`` steps it is deactivated. Raises Refused(NOT_FOUND).
         """
-        return await self._left(await self._directory.remove(person_id, by, now))
+        return await self._left(await self._directory.remove(person_id, by, now), by)
 
-    async def left(self, person_id: str) -> None:
-        """See to what follows for somebody who was switched off durably just now. Raises Unavailable as ``disable``."""
+    async def left(self, person_id: str, by: str) -> None:
+        """See to what follows for somebody whom *by* switched off durably just now. Raises Unavailable as ``disable``.
+
+        Whoever was faster and switched them on again has seen to it already.
+        """
         person = await self._directory.person(person_id)
-        if person is not None:
-            await self._left(person)
+        if person is not None and not person.active:
+            await self._left(person, by)
 
-    async def _left(self, person: Person) -> Person:
-        self._journal.note(Event.PERSON_DISABLED, identity_of(person), person.id, "", by=person.disabled_by)
+    async def _left(self, person: Person, by: str) -> Person:
+        self._journal.note(Event.PERSON_DISABLED, identity_of(person), person.id, "", by=by)
         await self._ended(person)
         self.outbox.wake()
         return person
 
     async def enable(self, person_id: str, by: str, now: float) -> Person:
-        """Switch a person on again; the account that we deactivated is reactivated, now or at the next sign-in.
+        """Lift what *by* had said. Unless others have them switched off, too, the person is on again.
 
-        Raises Refused(PERSON_DISABLED) unless it was *by* who had switched them off.
+        The account that we deactivated is reactivated then, now or at the next sign-in. Raises
+        Refused(PERSON_DISABLED) when only others had switched them off.
         """
-        person = await self._directory.enable(person_id, by, now)
-        self._journal.note(Event.PERSON_ENABLED, identity_of(person), person.id, "", by=by)
+        return await self._returned(await self._directory.enable(person_id, by, now), by)
+
+    async def returned(self, person_id: str, by: str) -> None:
+        """See to what follows for somebody of whom *by* lifted durably just now what it had said."""
+        person = await self._directory.person(person_id)
+        if person is not None:
+            await self._returned(person, by)
+
+    async def _returned(self, person: Person, by: str) -> Person:
+        if person.active:
+            self._journal.note(Event.PERSON_ENABLED, identity_of(person), person.id, "", by=by)
+        else:
+            still = list(await self._directory.blockers(person))
+            self._journal.note(Event.PERSON_RELEASED, identity_of(person), person.id, "", by=by, still=still)
         await self._changes.announce([person.id])
         self.outbox.wake()
         return person

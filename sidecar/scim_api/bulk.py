@@ -9,6 +9,7 @@ from typing import Any
 from sidecar.core.scim.fault import Fault, bad_syntax, bad_value
 from sidecar.reason import Reason
 from sidecar.scim_api.call import Call, Reply, etag
+from sidecar.scim_api.client import Client
 from sidecar.scim_api.discovery import MOST_BULK_OPERATIONS
 
 _RESPONSE = "urn:ietf:params:scim:api:messages:2.0:BulkResponse"
@@ -18,16 +19,19 @@ _DEEPEST = 20
 
 # Does one operation and makes an answer of whatever comes of it.
 Perform = Callable[[Call], Awaitable[Reply]]
+# Counts so many operations of a client. Raises Refused(RATE_LIMITED).
+Charge = Callable[[Client, int], Awaitable[None]]
 
 
-async def bulk(call: Call, perform: Perform) -> Reply:
-    """Do everything that *call* asks for, until ``failOnErrors`` are reached. Raises Fault."""
+async def bulk(call: Call, perform: Perform, charge: Charge) -> Reply:
+    """Do everything that *call* asks for, until ``failOnErrors`` are reached. Raises Fault, and what *charge* does."""
     body = {key.lower(): value for key, value in call.body.items()} if isinstance(call.body, Mapping) else {}
     operations = body.get("operations")
     if not isinstance(operations, list) or not all(isinstance(one, Mapping) for one in operations):
         raise bad_syntax("Operations must be a list of JSON objects")
     if len(operations) > MOST_BULK_OPERATIONS:
         raise Fault("", f"more than {MOST_BULK_OPERATIONS} operations", 413, Reason.BODY_TOO_LARGE)
+    await charge(call.client, len(operations))
     most = body.get("failonerrors")
     made: dict[str, str] = {}
     answers: list[dict[str, Any]] = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from sidecar.core.audit import Event
 from sidecar.core.scim.fault import Fault
 from sidecar.reason import Reason
 from sidecar.scim_api.client import Client
@@ -43,7 +44,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is answered."""
+    """What is answered, and with *note* the fields of the audit line *event* about it."""
 
     status: int
     body: Mapping[str, Any] | None = None
@@ -51,6 +52,7 @@ class Reply:
     location: str = ""
     retry_after: int = 0
     note: Mapping[str, object] | None = None
+    event: Event = Event.SCIM_CHANGED
 
 
 def _names(header: str, version: int) -> bool:

@@ -162,10 +162,10 @@ class Groups:
     async def delete(self, call: Call, group_id: str) -> Reply:
         """One that goes; nobody is in it any more."""
         known = await self._present(call, group_id)
-        call.refuse_stale(known.version)
-        members = await self._directory.groups.everybody([group_id])
-        await self._directory.groups.delete(group_id, call.now)
-        await self._follow(Members(frozenset(members)))
+        members = await self._directory.groups.delete(
+            group_id, call.now, lambda present: call.refuse_stale(present.version)
+        )
+        await self._follow(Members(members))
         return Reply(204, note={"change": "deleted", "resource": "Group", "id": group_id, "name": known.name})
 
     async def _named(self, call: Call, ids: Collection[str], *, is_strict: bool = True) -> Members:

@@ -152,11 +152,16 @@ class Users:
             call.refuse_stale(before.version)
 
         source = call.client.source
-        gone = await self._directory.scim.delete(source, user_id, check, call.now)
+        gone, heir = await self._directory.scim.delete(source, user_id, check, call.now)
         with suppress(Unavailable):
             # It is durable by now; what cannot be ended at once, the outbox ends.
-            await self._provisioner.left(gone.person_id)
-        return Reply(204, note={"change": "deleted", "resource": "User", "id": user_id, "person": gone.person_id})
+            if heir:
+                await self._changes.announce([gone.person_id])
+                self._provisioner.outbox.wake()
+            else:
+                await self._provisioner.left(gone.person_id, source)
+        note = {"change": "deleted", "resource": "User", "id": user_id, "person": gone.person_id}
+        return Reply(204, note={**note, "kept_by": heir} if heir else note)
 
     async def _follow(self, call: Call, written: Written) -> None:
         """Make everybody notice: at once when somebody was switched off."""
@@ -165,9 +170,9 @@ class Users:
         user = written.user
         with suppress(Unavailable):
             if written.was_active and not user.active:
-                await self._provisioner.left(user.person_id)
+                await self._provisioner.left(user.person_id, call.client.source)
             elif user.active and not written.was_active:
-                await self._provisioner.enable(user.person_id, call.client.source, call.now)
+                await self._provisioner.returned(user.person_id, call.client.source)
             else:
                 await self._changes.announce([user.person_id])
                 self._provisioner.outbox.wake()

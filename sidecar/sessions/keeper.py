@@ -312,9 +312,12 @@ class SessionKeeper:
         """End all sessions of whoever *issuer* calls *alias*, which may be no subject; number ended."""
         return await self._end_index(_index("alias", identity_key(issuer, alias)))
 
-    async def end_provider_session(self, issuer: str, sid: str) -> int:
-        """End the sessions that came from one session at the provider; number ended."""
-        return await self._end_index(_index("sid", identity_key(issuer, sid)))
+    async def end_provider_session(self, issuer: str, sid: str, subject: str = "") -> int:
+        """End the sessions that came from one session at the provider; number ended.
+
+        Of *subject* those end, too, of which the provider never said from which of its sessions they came.
+        """
+        return sum([await self._end_index(index) for index in _of_provider_session(issuer, sid, subject)])
 
     async def list_all(self) -> tuple[str, ...]:
         """Ids of all open sessions; looks through the whole store."""
@@ -324,9 +327,10 @@ class SessionKeeper:
         """Mark all sessions of an identity (Identity.key); number marked. Only after ``take_marks``."""
         return await self._mark_index(_index("person", key), mark, now)
 
-    async def mark_provider_session(self, issuer: str, sid: str, mark: Mark, now: float) -> int:
-        """Mark the sessions that came from one session at the provider; number marked."""
-        return await self._mark_index(_index("sid", identity_key(issuer, sid)), mark, now)
+    async def mark_provider_session(self, issuer: str, sid: str, subject: str, mark: Mark, now: float) -> int:
+        """Mark the sessions that ``end_provider_session`` would end; number marked."""
+        indexes = _of_provider_session(issuer, sid, subject)
+        return sum([await self._mark_index(index, mark, now) for index in indexes])
 
     async def _mark_index(self, index: str, mark: Mark, now: float) -> int:
         assert self.marks is not None  # noqa: S101 - whoever marks has said so at the start
@@ -367,10 +371,16 @@ def _index(kind: str, key: str) -> str:
     return f"index:{kind}:{urlsafe_b64encode(digest).decode()[:39]}"
 
 
+def _of_provider_session(issuer: str, sid: str, subject: str) -> tuple[str, ...]:
+    named = _index("sid", identity_key(issuer, sid))
+    return (named, _index("nameless", identity_key(issuer, subject))) if subject else (named,)
+
+
 def _indexes(session: Session) -> tuple[str, ...]:
     issuer = session.identity.issuer
     keys = [("sid", session.sid), ("alias", session.alias)]
     return (
         _index("person", session.identity.key),
+        *(() if session.sid else (_index("nameless", session.identity.key),)),
         *(_index(kind, identity_key(issuer, key)) for kind, key in keys if key),
     )

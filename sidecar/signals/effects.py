@@ -62,8 +62,8 @@ class Effects:
         if what is Consequence.ENABLE:
             return said
         if what in _MARKS:
-            return {**said, "marked": await self._mark(found, subject.session, cause.issuer, _MARKS[what], now)}
-        return {**said, "ended": await self._end(found, subject.session, cause.issuer)}
+            return {**said, "marked": await self._mark(found, subject, cause.issuer, _MARKS[what], now)}
+        return {**said, "ended": await self._end(found, subject, cause.issuer)}
 
     # Whom it is about
 
@@ -97,10 +97,12 @@ class Effects:
             return {}
         if what is Consequence.ENABLE:
             try:
-                await provisioner.enable(found.person, by, now)
+                person = await provisioner.enable(found.person, by, now)
             except Refused as refused:
                 # Somebody else had switched them off, or they are gone for good: that holds.
                 return {"result": refused.reason.value, "detail": refused.detail}
+            if not person.active:
+                return {"result": Reason.PERSON_DISABLED.value, "detail": f"switched off by {person.disabled_by}"}
         elif what is Consequence.DELETE:
             await provisioner.remove(found.person, by, now)
         else:
@@ -117,14 +119,14 @@ class Effects:
 
     # Sessions
 
-    async def _end(self, found: _Found, session: str, issuer: str) -> int:
-        if session:
-            return await self._keeper.end_provider_session(issuer, session)
+    async def _end(self, found: _Found, subject: Subject, issuer: str) -> int:
+        if subject.session:
+            return await self._keeper.end_provider_session(issuer, subject.session, subject.subject)
         return sum([await self._keeper.end_person(key) for key in found.keys])
 
-    async def _mark(self, found: _Found, session: str, issuer: str, mark: Mark, now: float) -> int:
-        if session:
-            return await self._keeper.mark_provider_session(issuer, session, mark, now)
+    async def _mark(self, found: _Found, subject: Subject, issuer: str, mark: Mark, now: float) -> int:
+        if subject.session:
+            return await self._keeper.mark_provider_session(issuer, subject.session, subject.subject, mark, now)
         return sum([await self._keeper.mark_person(key, mark, now) for key in found.keys])
 
 

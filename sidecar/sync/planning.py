@@ -213,16 +213,16 @@ class Planner:
             person.person_id,
             person.owner,
             person.is_on,
-            person.disabled_by,
+            person.off_by,
             person.is_gone,
             self._rules.protects(external, person),
             person.identity,
         )
 
     def _note_target(self, work: _Work, key: str, standing: Standing | None) -> None:
-        facts = (
-            "" if standing is None else f"{standing.person_id}{standing.owner}{standing.is_on}{standing.disabled_by}"
-        )
+        facts = ""
+        if standing is not None:
+            facts = f"{standing.person_id}{standing.owner}{standing.is_on}{','.join(standing.off_by)}"
         work.target = (work.target + _number(f"{key}{facts}")) % _WHOLE
 
     def _with_roles(self, item: Item) -> Item:

@@ -15,6 +15,7 @@ from sidecar.core.audit import Event
 _OF_THE_POWERFUL = (
     *(Event.BREAK_GLASS_USED, Event.CONSOLE_ACT, Event.CONFIGURATION_LOADED, Event.CONFIGURATION_REFUSED),
     *(Event.LOG_LEVEL_CHANGED, Event.SYNC_APPROVED, Event.DRIFT_APPROVED, Event.TOKEN_CREATED, Event.PERSON_ENABLED),
+    Event.PERSON_RELEASED,
 )
 _SCHEMES = ("tls", "tcp", "udp", "unix")
 _SHORTEST_SECRET = 32

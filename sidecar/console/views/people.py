@@ -74,6 +74,8 @@ class PeoplePages:
                 "person": person,
                 "identities": list(zip(map(parts_of, person.identities), sessions, strict=True)),
                 "opened": await self._opened([one for some in sessions for one in some]),
+                "off_by": await directory.blockers(person),
+                "others": await directory.blockers(person, SOURCE),
                 "profiles": await directory.profiles.of_person(person.id),
                 "owed": await directory.browsing.owed_for(person.id, _MOST_OWED),
                 "source": SOURCE,

@@ -46,12 +46,15 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a person stands in the directory; ``identity`` is what this source last said, None when it never did."""
+    """How a person stands in the directory: ``off_by`` are all who have them switched off.
+
+    ``identity`` is what this source last said, None when it never did.
+    """
 
     person_id: str
     owner: str
     is_on: bool = True
-    disabled_by: str = ""
+    off_by: tuple[str, ...] = ()
     is_gone: bool = False
     is_protected: bool = False
     identity: Identity | None = None
@@ -98,10 +101,12 @@ def present(source: str, entry: Entry, mark: str, standing: Standing | None) -> 
     if left_alone:
         return item.of(Kind.SKIP, left_alone)
     if entry.active and not standing.is_on:
-        if standing.disabled_by == source:
+        others = [one for one in standing.off_by if one != source]
+        if not others:
             return item.of(Kind.REACTIVATE, "active in the source again")
-        return item.of(Kind.UPDATE, f"told anew; stays switched off by {standing.disabled_by}")
-    if not entry.active and standing.is_on:
+        return item.of(Kind.UPDATE, f"told anew; stays switched off by {', '.join(others)}")
+    # Also when somebody else was faster, who may change their mind.
+    if not entry.active and source not in standing.off_by:
         return item.of(Kind.DEACTIVATE, "not active in the source")
     if standing.identity is None:
         return item.of(Kind.UPDATE, "joined to the source")
@@ -114,7 +119,7 @@ def unreadable(source: str, external: str, standing: Standing, why: str, mark: s
 
     Nobody stays because of what they are called.
     """
-    if not standing.is_on or _untouchable(source, standing):
+    if source in standing.off_by or _untouchable(source, standing):
         return Item(Kind.INVALID, external, standing.person_id, why)
     return _Draft(external, standing.person_id, None, mark, standing).of(
         Kind.DEACTIVATE, f"not active in the source, where nothing else can be read: {why}"

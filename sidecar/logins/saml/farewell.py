@@ -87,7 +87,9 @@ def read_request(root: etree._Element, terms: Terms, weak: frozenset[str]) -> Go
     if not all(indexes):
         # Read as "no index" it would end more than was asked for.
         raise _refused(Reason.TOKEN_CLAIM, "an empty SessionIndex")
-    return Goodbye(_present(root, "ID"), until, alias, tuple(session_key(alias, index) for index in indexes))
+    # A session that the provider never numbered may be any of those that it names.
+    named = [*indexes, ""] if indexes else []
+    return Goodbye(_present(root, "ID"), until, alias, tuple(session_key(alias, index) for index in named))
 
 
 def read_answer(root: etree._Element, terms: Terms, in_response_to: str) -> bool:
