@@ -26,7 +26,7 @@ _SUBJECTS = {
     "clock": Subject(
         "clock",
         "Tokens and SAML answers are good for minutes: clocks that differ refuse everybody, or accept what has ended.",
-        "Synchronise both machines (chrony, systemd-timesyncd); leeway is for seconds, not for wrong clocks.",
+        "Synchronise both machines (chrony, systemd-timesyncd); if all differ alike, this one. Leeway is for seconds.",
     ),
     "dns": Subject(
         "dns",
