@@ -21,7 +21,7 @@ _SUBJECTS = {
     "connection": Subject(
         "connection",
         "Requests, sign-ins or accounts wait or fail while this cannot be reached.",
-        "Start it, or correct its address, its credentials or the firewall between.",
+        "Start it, or correct its address, credentials or certificate, or the firewall between.",
     ),
     "clock": Subject(
         "clock",
