@@ -18,7 +18,7 @@ from sidecar.config.provision import SqlStep
 from sidecar.config.values import Dsn
 from sidecar.core.statement import parse_statement
 from sidecar.hooks.context import Fields
-from sidecar.hooks.databases import WRITES, open_engine, sqlstate_of
+from sidecar.hooks.databases import WRITES, open_engine, sqlite_words_of, sqlstate_of
 from sidecar.hooks.matching import SUCCESSES, StepError, matched, read_saved, settled, storable, success_of
 from sidecar.hooks.values import bindable, readable
 from sidecar.model import Change, Outcome, Result, Unavailable
@@ -118,7 +118,7 @@ def _kind(error: BaseException) -> str:
         return "all connections are busy"
     if isinstance(error, DBAPIError):
         state = sqlstate_of(error)
-        return f"SQLSTATE {state}" if state else type(error.orig).__name__
+        return f"SQLSTATE {state}" if state else sqlite_words_of(error) or type(error.orig).__name__
     return type(error).__name__
 
 
