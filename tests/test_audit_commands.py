@@ -97,6 +97,16 @@ def test_who_looks_for_a_line_needs_neither_secrets_nor_a_configuration_without_
     assert "config.yaml:" in run("audit", "search", config).output
 
 
+def test_why_explains_what_the_person_was_shown_and_not_that_they_were_let_in_before(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    story = [("allow", "public"), ("unavailable", "application-unavailable")]
+    lines = [{"event": "decision", "effect": effect, "reason": reason, "reference": "r1"} for effect, reason in story]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    output = run("why", "r1", "--file", file).output
+    assert "The application does not answer right now." in output
+    assert "There is nothing to do" not in output
+
+
 def test_the_help_fits_a_screen() -> None:
     for command in (("audit", "search"), ("audit", "tail"), ("audit", "export"), ("why",)):
         assert all(len(line) <= 100 for line in run(*command, "--help").output.splitlines()), command

@@ -21,6 +21,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from sidecar.core.unaccepted import certificate_fault
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.redis_watch import Watch
@@ -196,7 +197,7 @@ class RedisStore:
         version = await self._version()
         if is_too_old(version):
             raise Unavailable(Reason.STORE_DOWN, f"redis:{version} is too old, 6.2 or newer is needed")
-        return f"redis{version}" + ("" if self._watch is None or self._watch.is_alive else ", local cache off")
+        return f"redis{version}" + (", local cache off" if self._watch is not None and self._watch.is_deaf else "")
 
     async def inspect(self, *words: str) -> Any:
         """Ask Redis about itself, as the library reads the answer; of a cluster, one node. Raises Unavailable."""
@@ -252,7 +253,7 @@ def _fault(error: Exception) -> str:
     """Name of a fault, and the code that a server's error begins with; never its text, which may quote anything."""
     name = type(error).__name__
     if type(error) is not ResponseError:
-        meant = next((words for kind, words in _MEANT if isinstance(error, kind)), "")
+        meant = certificate_fault(error) or next((words for kind, words in _MEANT if isinstance(error, kind)), "")
         return f"{name} ({meant})" if meant else name
     # It has no code of its own, and what follows quotes what was asked.
     if str(error).startswith("unknown command"):
