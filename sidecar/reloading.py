@@ -160,10 +160,12 @@ class Reloading:
         self.loaded, self._laid, self._tried = prepared.loaded, prepared.laid, ()
         self.fingerprint = fingerprint_of(self._laid)
         was_refused, self.sidecar.lasting.complaint = self.sidecar.lasting.complaint, ""
-        self._count("loaded")
         outcome = Outcome(is_loaded=True, digest=prepared.digest, changes=prepared.changes)
-        # A look at files that came to nothing is no news.
-        if is_noted and (prepared.changes or was_refused or trigger != "watch"):
+        # A look at files that came to nothing is no news; there is one soon after each start.
+        is_news = bool(prepared.changes or was_refused or trigger != "watch")
+        if is_news:
+            self._count("loaded")
+        if is_noted and is_news:
             _log.info("the configuration is loaded", trigger=trigger, by=who, changed=[c.path for c in outcome.changes])
             fields = {"digest": outcome.digest, "file": str(self._path), "trigger": trigger, "by": who}
             for log in logs:

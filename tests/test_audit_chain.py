@@ -372,6 +372,20 @@ def test_lines_that_were_lost_are_owned_up_to(tmp_path: Path, monkeypatch: pytes
     assert "3 lines could not be written and were lost" in result.output
 
 
+def test_a_clock_that_was_set_back_puts_off_no_anchor(tmp_path: Path) -> None:
+    clock, path = Ticking(), tmp_path / "audit.jsonl"
+    log = AuditLog([FileSink(path)], clock, Anchoring(60))
+    for set_back in (0.0, 7200.0, 1.0, 1.0):
+        clock.now -= set_back
+        log.record(Event.DECISION, {"path": "/"})
+        log.flush()
+        clock.now += 2
+    anchors = [json.loads(line)["kind"] for line in lines_of(path) if b"audit-anchor" in line]
+    assert anchors == ["first", "middle"]
+    log.close()
+    assert audit("verify", "--file", path).exit_code == 0
+
+
 def test_without_a_key_it_is_said_what_that_is_worth(tmp_path: Path) -> None:
     result = audit("verify", "--file", written(tmp_path, key=None))
     assert result.exit_code == 0

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -94,6 +95,16 @@ def test_who_looks_for_a_line_needs_neither_secrets_nor_a_configuration_without_
     assert run("audit", "verify", config).exit_code == 1
     config.write_text("audit: [\n")
     assert "config.yaml:" in run("audit", "search", config).output
+
+
+def test_why_explains_what_the_person_was_shown_and_not_that_they_were_let_in_before(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    story = [("allow", "public"), ("unavailable", "application-unavailable")]
+    lines = [{"event": "decision", "effect": effect, "reason": reason, "reference": "r1"} for effect, reason in story]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    output = run("why", "r1", "--file", file).output
+    assert "The application does not answer right now." in output
+    assert "There is nothing to do" not in output
 
 
 def test_the_help_fits_a_screen() -> None:
@@ -313,3 +324,33 @@ def test_the_story_of_somebody_who_is_known_is_not_that_of_all_who_share_the_add
 
     assert around("aaa") == ["ccc"]
     assert around("ddd") == ["aaa", "bbb", "ccc"]
+
+
+def _speaking(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "sidecar", "audit", *map(str, words)]
+
+
+@pytest.mark.parametrize("words", [("export",), ("export", "--format", "csv"), ("search", "--limit", "99999")])
+def test_a_reader_who_has_seen_enough_ends_the_command_without_a_word(tmp_path: Path, words: tuple[str, ...]) -> None:
+    file = tmp_path / "audit.jsonl"
+    file.write_text("".join(f'{{"event":"decision","path":"/{number}"}}\n' for number in range(20_000)))
+    command = _speaking(*words, "--file", file)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        assert asked.stdout is not None
+        assert asked.stderr is not None
+        assert asked.stdout.readline()
+        asked.stdout.close()
+        assert asked.stderr.read() == ""
+        # As `cat` and `grep` end; 1 would say that no line fits.
+        assert asked.wait(30) == -signal.SIGPIPE
+
+
+@pytest.mark.parametrize("words", [("export",), ("search",)])
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    file = tmp_path / "audit.jsonl"
+    file.write_text('{"event":"decision","path":"/"}\n')
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            _speaking(*words, "--file", file), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "cannot write: No space left on device\n")

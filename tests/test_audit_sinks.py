@@ -34,10 +34,12 @@ def clock() -> float:
 
 
 class Collector:
-    """A syslog server that keeps what reaches it."""
+    """A syslog server that keeps what reaches it; one that *hangs_up* ends each connection after one message."""
 
-    def __init__(self, door: socket.socket) -> None:
+    def __init__(self, door: socket.socket, *, hangs_up: bool = False) -> None:
         self.door = door
+        self.hangs_up = hangs_up
+        self.gone = threading.Semaphore(0)
         self.messages: list[bytes] = []
         self.came = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -56,6 +58,10 @@ class Collector:
         with connection, connection.makefile("rb") as stream:
             while size := b"".join(iter(lambda: stream.read(1), b" ")) if stream.peek(1) else b"":
                 self._take(stream.read(int(size)))
+                if self.hangs_up:
+                    break
+        connection.close()
+        self.gone.release()
 
     def _take(self, message: bytes) -> None:
         self.messages.append(message)
@@ -101,6 +107,27 @@ def test_syslog_over_tcp_counts_and_goes_on_after_a_break(tcp: socket.socket) ->
     again.record(Event.DECISION, {"path": "/b"})
     again.close()
     collector.wait(1)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_what_a_syslog_server_would_not_read_any_more_goes_to_the_next_connection(
+    kind: str, tcp: socket.socket, tmp_path: Path
+) -> None:
+    port, made = tcp.getsockname()[1], make_certificates(tmp_path)
+    door = tcp
+    if kind == "tls":
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(made.certificate, made.key)
+        door = context.wrap_socket(tcp, server_side=True)
+    collector = Collector(door, hangs_up=True)
+    log = log_to(f"{kind}://localhost:{port}", **({"ca": made.authority} if kind == "tls" else {}))
+    for number in range(5):
+        log.record(Event.DECISION, {"path": f"/{number}"})
+        log.flush()
+        assert collector.gone.acquire(timeout=10)
+    log.close()
+    assert [line["path"] for line in told(collector)] == ["/0", "/1", "/2", "/3", "/4"]
+    door.close()
 
 
 def test_what_somebody_should_look_at_is_a_warning_in_syslog(tcp: socket.socket) -> None:

@@ -92,7 +92,7 @@ async def test_a_redis_that_is_too_old_or_far_away_without_tls(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No server this old can be had here: the number that it says is all that is made up.
-    monkeypatch.setattr("sidecar.doctor.redis._OLDEST", (99, 0))
+    monkeypatch.setattr("sidecar.sessions.redis._OLDEST", (99, 0))
     found = await examined(tmp_path, REDIS, "redis-version", REDIS_URL=redis_url)
     assert one(found, "redis-version").severity is FAILURE
     far = await examined(tmp_path, REDIS, "redis-tls", REDIS_URL="redis://app:hidden-password@192.0.2.200:6379/0")

@@ -197,6 +197,30 @@ async def test_a_name_that_is_taken_is_a_conflict(make_hook: MakeHook) -> None:
     assert (outcome.result, outcome.detail) == (Result.CONFLICT, "create[0]: SQLSTATE 23505")
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT id FROM usrs WHERE login = :login", "SQLITE_ERROR: no such table: usrs"),
+        ("SELECT id FROM users WHERE logn = :login", "SQLITE_ERROR: no such column: logn"),
+        ("SELECT id FRM users WHERE login = :login", 'SQLITE_ERROR: near "users": syntax error'),
+        # This one could repeat the value.
+        ("SELECT json_extract('{}', :login) AS id", "SQLITE_ERROR"),
+    ],
+)
+async def test_what_sqlite_does_not_know_is_named_and_no_value_is(sqlite_url: str, query: str, said: str) -> None:
+    engine = create_async_engine(sqlite_url)
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE users (id INTEGER PRIMARY KEY, login TEXT)"))
+    await engine.dispose()
+    step = {"sql": {"on": "db", "query": query, "params": {"login": "{{ account.key }}"}}}
+    hook = StepHook(section(sqlite_url, lookup=step))
+    outcome = await hook.apply(ORDER)
+    await hook.close()
+    assert outcome.result is Result.FAILED
+    # A connection that reads a table for the first time says SCHEMA.
+    assert outcome.detail.replace("SQLITE_SCHEMA", "SQLITE_ERROR") == f"lookup[0]: {said}"
+
+
 async def test_an_outcome_can_be_chosen_by_sqlstate(make_hook: MakeHook) -> None:
     refused = {**INSERT["sql"], "outcomes": {"failed": {"sqlstate": "42"}, "refused": {"sqlstate": ["23505"]}}}
     outcome = await make_hook(create={"sql": refused}).apply(order(Change.CREATE, "bob"))

@@ -23,6 +23,13 @@ def test_so_many_pass_at_once_and_then_one_for_each_that_was_earned() -> None:
     assert [meter.take("a", 500.0) for _ in range(3)] == [0.0, 0.0, 0.0]
 
 
+def test_a_clock_that_was_set_back_keeps_nobody_out() -> None:
+    meter = Meter(Rate(2, 60.0))
+    assert meter.take("a", 7200.0) == 0.0
+    assert [meter.take("a", 3600.0) for _ in range(3)] == [0.0, 0.0, pytest.approx(30.0)]
+    assert meter.take("a", 3630.0) == 0.0
+
+
 def test_waiting_counts_nothing_and_clients_are_apart() -> None:
     meter = Meter(Rate(1, 60.0))
     assert meter.wait("a", 0.0) == 0.0

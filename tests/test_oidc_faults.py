@@ -188,6 +188,26 @@ async def test_t25_t26_an_id_token_with_a_wrong_claim_opens_nothing(
     assert await refusal_of(open_login(userinfo="never"), forger) is reason
 
 
+@pytest.mark.parametrize(
+    ("ahead", "detail"),
+    [
+        (600, "iat is 600 s in the future: compare the clocks"),
+        (-600, "expired 300 s ago, and was issued 600 s ago by its own account: compare the clocks"),
+    ],
+)
+async def test_clocks_that_differ_are_named_with_their_difference(
+    forger: Forger, open_login: Open, ahead: int, detail: str
+) -> None:
+    now = int(time.time())
+    forger.claims = {"iat": now + ahead, "exp": now + ahead + 300}
+    login = open_login(userinfo="never")
+    begun = await login.begin("state-1", Ask())
+    forger.nonce = begun.kept["nonce"]
+    with pytest.raises(Refused) as refused:
+        await login.finish(begun.kept, {"code": "c", "iss": forger.issuer}, now)
+    assert refused.value.detail == detail
+
+
 async def test_t23_a_forged_id_token_opens_nothing(forger: Forger, open_login: Open) -> None:
     login = open_login()
     begun = await login.begin("state-1", Ask())
@@ -716,7 +736,7 @@ async def test_only_the_configured_authority_is_trusted(tmp_path: Path) -> None:
     trusting = OpenIdLogin("corp", section(forger.issuer, ca=files.authority), REDIRECT, plan())
     doubting = OpenIdLogin("corp", section(forger.issuer), REDIRECT, plan())
     assert (await sign_in(trusting, forger)).identity.subject == "ada"
-    with pytest.raises(Unavailable, match="Certificate"):
+    with pytest.raises(Unavailable, match="certificate is not accepted: unable to get local issuer"):
         await doubting.probe()
     for one in (trusting, doubting, server):
         await one.close()

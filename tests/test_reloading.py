@@ -93,6 +93,17 @@ async def test_a_changed_rule_is_in_force_and_sessions_in_memory_live_on(world: 
     assert any(change.startswith("access[0]") for change in line["changes"])
 
 
+async def test_a_look_at_files_that_came_to_nothing_is_not_counted(world: World) -> None:
+    one = await reloadable(world)
+    loads = one.running.sidecar.metrics.configurations.labels("loaded")
+    before = loads._value.get()
+    assert (await one.reloading.reload("watch")).is_loaded
+    assert loads._value.get() == before
+    one.write(rule("/admin/**", "nobody"))
+    assert (await one.reloading.reload("watch")).is_loaded
+    assert loads._value.get() == before + 1
+
+
 async def test_a_sign_in_that_is_under_way_survives(world: World) -> None:
     one = await reloadable(world, {"sessions": {"secrets": None}})
     async with one.running.browser() as browser:

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
+from sidecar.sessions.redis import is_too_old
 from sidecar.sessions.store import Store
 from tests.services.redis import AclUser, RedisServer, RedisServers
 from tests.sessions_world import CAREFUL, NOW, Time, keeping, opened, section, signed_in
@@ -191,6 +193,51 @@ async def test_what_the_acl_forbids_is_a_fault_that_names_no_key(redis_servers: 
         assert await store.get("a") is None
         for verb in ("put", "claim", "take", "add", "count", "release"):
             await _is_down(VERBS[verb](store), "sidecar:a")
+
+
+async def test_a_redis_that_is_too_old_is_no_store_though_it_answers(redis_url: str, redis_server: RedisServer) -> None:
+    """A relay makes the real one say another version of itself; the next test is about what an old one lacks."""
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection(redis_server.host, redis_server.port)
+        with suppress(OSError):
+            while asked := await reader.read(65536):
+                ours.write(asked)
+                writer.write(re.sub(rb"(redis_version:)\d", rb"\g<1>5", await theirs.read(65536)))
+        ours.close()
+        writer.close()
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with opened(section(f"redis://127.0.0.1:{port}/0")) as store:
+            said = await _is_down(store.ping())
+            assert re.fullmatch(r"redis: 5\.[0-9.]+ is too old, 6\.2 or newer is needed", said)
+    async with opened(section(redis_url)) as store:
+        assert (await store.ping()).startswith("redis ")
+
+
+async def test_a_command_that_redis_does_not_know_is_named_as_such(redis_servers: RedisServers) -> None:
+    server = redis_servers("--rename-command", "GETDEL", "")
+    async with opened(section(server.url)) as store:
+        assert await store.get("a") is None
+        said = await _is_down(store.take("a"), "sidecar:a")
+    assert said == "redis: ResponseError (it does not know this command: 6.2 or newer is needed)"
+
+
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [
+        ("5.0.6", True),
+        (" 6.0.20", True),
+        ("6.2.0", False),
+        ("7.2.4", False),
+        ("10.0", False),
+        ("", False),
+        ("x", False),
+    ],
+)
+def test_versions_are_compared_as_numbers(version: str, *, old: bool) -> None:
+    assert is_too_old(version) is old
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_a_fault(redis_servers: RedisServers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
@@ -59,6 +60,15 @@ class _Commands(click.Group):
             return name, stand_in, rest
         command: click.Command = getattr(importlib.import_module(_COMMANDS[name][1]), name.replace("-", "_"))
         return name, command, rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            from sidecar.cli.saying import leave_if_unheard
+
+            leave_if_unheard(error)
+            raise
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -40,8 +40,13 @@ class Meter:
         """Seconds until *client* may do it again, 0.0 when at once. Counts nothing."""
         if not self._rate.number or not client:
             return 0.0
-        due = self._due.get(client_of(client), now)
-        return max(0.0, due - now - self._rate.seconds + self._rate.interval)
+        return max(0.0, self._due_of(client_of(client), now) - now - self._rate.seconds + self._rate.interval)
+
+    def _due_of(self, name: str, now: float) -> float:
+        due = self._due.get(name, now)
+        # Nobody is ever due later than that, unless the clock was set back: whoever was counted before begins anew,
+        # and is not kept out for as long as it went back.
+        return now if due > now + self._rate.seconds else max(due, now)
 
     def take(self, client: str, now: float) -> float:
         """Count one; seconds to wait when that is one too many, which is not counted then."""
@@ -49,7 +54,7 @@ class Meter:
         if wait or not self._rate.number or not client:
             return wait
         name = client_of(client)
-        self._due[name] = max(self._due.get(name, now), now) + self._rate.interval
+        self._due[name] = self._due_of(name, now) + self._rate.interval
         self._due.move_to_end(name)
         if len(self._due) > self._most:
             self._due.popitem(last=False)

@@ -129,7 +129,9 @@ EXPLANATIONS: Mapping[Reason, Explanation] = {
     Reason.SESSION_EXPIRED: _ended("Your session has ended."),
     # Programs read the code only: people meet the next ones when a provider's answer to a sign-in carries a bad token.
     Reason.TOKEN_INVALID: _login("The identity provider's answer cannot be read, or its signature is wrong."),
-    Reason.TOKEN_EXPIRED: _login("The identity provider's answer came too late."),
+    Reason.TOKEN_EXPIRED: _login(
+        "The identity provider's answer has ended already: it came too late, or a clock is wrong."
+    ),
     Reason.TOKEN_ISSUER: _login("The answer comes from an identity provider that is not trusted here.", _TELL),
     Reason.TOKEN_AUDIENCE: _login("The identity provider's answer was made for another application.", _TELL),
     Reason.TOKEN_ALGORITHM: _login(

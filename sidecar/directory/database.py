@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sidecar.core.unaccepted import certificate_fault
 from sidecar.directory.address import Address, address_of
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
@@ -125,6 +126,8 @@ def _is_passing(error: DBAPIError) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """What went wrong, for the log: the kind of error and its code, never a statement or its values."""
+    if fault := certificate_fault(error):
+        return fault
     original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     code = getattr(original, "sqlstate", None) or getattr(original, "sqlite_errorname", None)
     if code is None and original.args and isinstance(original.args[0], int):

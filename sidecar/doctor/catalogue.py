@@ -21,12 +21,12 @@ _SUBJECTS = {
     "connection": Subject(
         "connection",
         "Requests, sign-ins or accounts wait or fail while this cannot be reached.",
-        "Start it, or correct its address, its credentials or the firewall between.",
+        "Start it, or correct its address, credentials or certificate, or the firewall between.",
     ),
     "clock": Subject(
         "clock",
         "Tokens and SAML answers are good for minutes: clocks that differ refuse everybody, or accept what has ended.",
-        "Synchronise both machines (chrony, systemd-timesyncd); leeway is for seconds, not for wrong clocks.",
+        "Synchronise both machines (chrony, systemd-timesyncd); if all differ alike, this one. Leeway is for seconds.",
     ),
     "dns": Subject(
         "dns",

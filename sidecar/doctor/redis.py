@@ -15,9 +15,8 @@ from sidecar.doctor.finding import Finding, Probe
 from sidecar.doctor.patient import Patient
 from sidecar.model import Unavailable
 from sidecar.sessions.opening import open_store
-from sidecar.sessions.redis import RedisStore
+from sidecar.sessions.redis import RedisStore, is_too_old
 
-_OLDEST = (6, 2)
 _NEARLY_FULL = 0.8
 _PLACE = ("sessions", "redis")
 _TTL = 10.0
@@ -87,10 +86,9 @@ async def _about(patient: Patient) -> Probe:
 
 def _version(patient: Patient, about: Mapping[str, Any]) -> Finding:
     said = str(about.get("redis_version", ""))
-    numbers = tuple(int(part) for part in said.split(".")[:2] if part.isdecimal())
-    if not numbers:
+    if not said:
         return patient.skipped("redis-version", "it does not say")
-    if numbers < _OLDEST:
+    if is_too_old(said):
         return patient.failure("redis-version", f"Redis {said}", _PLACE)
     return patient.ok("redis-version", f"Redis {said}")
 

@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from sidecar.config.engines import OpaEngine, OpenFgaEngine
+from sidecar.core.unaccepted import certificate_fault
 from sidecar.logins.strict_json import parse_object
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
@@ -64,7 +65,7 @@ class EngineHttp:
             raise self.down("no answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
             inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-            raise self.down(type(inner).__name__) from None
+            raise self.down(certificate_fault(error) or type(inner).__name__) from None
         try:
             answer = parse_object(content)
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from datetime import timedelta
@@ -60,6 +61,11 @@ _MYSQL_STATES = {
     3819: "23514",
     4025: "23514",
 }
+_SQLITE_READING = ("SQLITE_ERROR", "SQLITE_SCHEMA")
+_SQLITE_UNKNOWN = re.compile(
+    r"no such (table|column|function|module|collation sequence): [^\n]{1,200}"
+    r"|table [^\n]{1,200} has no column named [^\n]{1,200}|near \"[^\n]{1,200}\": syntax error"
+)
 _SQLITE_STATES = {
     "SQLITE_CONSTRAINT_UNIQUE": "23505",
     "SQLITE_CONSTRAINT_PRIMARYKEY": "23505",
@@ -167,6 +173,19 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+def sqlite_words_of(error: DBAPIError) -> str:
+    """SQLite's name for *error*, which has no SQLSTATE, and what of the statement it does not know; "" for others.
+
+    Other words of SQLite may hold values, such as a path into JSON or what a trigger raises.
+    """
+    name = getattr(error.orig, "sqlite_errorname", None)
+    if not isinstance(name, str):
+        return ""
+    text = str(error.orig)
+    # Made while the statement is read, when no value is bound: names of the configuration and of the application.
+    return f"{name}: {text}" if name in _SQLITE_READING and _SQLITE_UNKNOWN.fullmatch(text) else name
 
 
 def sqlstate_of(error: DBAPIError) -> str:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from sidecar.config.provision import RestConnection
 from sidecar.config.values import Secret
+from sidecar.core.unaccepted import certificate_fault
 from sidecar.hooks.answer import Answer, AnswerUnusable, read_answer
 from sidecar.hooks.request import Request, base_problem
 from sidecar.hooks.token import ServiceToken
@@ -101,7 +102,7 @@ def _reason(error: BaseException) -> str:
     inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(inner, ForbiddenAddressError):
         return str(inner)
-    return type(inner).__name__
+    return certificate_fault(error) or type(inner).__name__
 
 
 def _plain(value: Secret | str) -> str:

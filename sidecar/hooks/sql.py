@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 from sidecar.config.provision import SqlStep
 from sidecar.config.values import Dsn
 from sidecar.core.statement import parse_statement
+from sidecar.core.unaccepted import certificate_fault
 from sidecar.hooks.context import Fields
-from sidecar.hooks.databases import WRITES, open_engine, sqlstate_of
+from sidecar.hooks.databases import WRITES, open_engine, sqlite_words_of, sqlstate_of
 from sidecar.hooks.matching import SUCCESSES, StepError, matched, read_saved, settled, storable, success_of
 from sidecar.hooks.values import bindable, readable
 from sidecar.model import Change, Outcome, Result, Unavailable
@@ -116,9 +117,11 @@ def _kind(error: BaseException) -> str:
     """Describe an error without its message, which may carry values."""
     if isinstance(error, PoolTimeoutError):
         return "all connections are busy"
+    if fault := certificate_fault(error):
+        return fault
     if isinstance(error, DBAPIError):
         state = sqlstate_of(error)
-        return f"SQLSTATE {state}" if state else type(error.orig).__name__
+        return f"SQLSTATE {state}" if state else sqlite_words_of(error) or type(error.orig).__name__
     return type(error).__name__
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from sidecar.core.unaccepted import certificate_fault
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.strict_json import parse_object
 from sidecar.model import Unavailable, Unreached
@@ -136,7 +137,7 @@ class ProviderHttp:
         except TimeoutError:
             raise self._unreached("no answer in time", url) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
-            raise self._unreached(type(error).__name__, url) from error
+            raise self._unreached(certificate_fault(error) or type(error).__name__, url) from error
         except (aiohttp.ClientError, ValueError) as error:
             raise self._unavailable(type(error).__name__, url) from error
 

@@ -95,9 +95,9 @@ class BreakGlassPage:
         if len(name) > _LONGEST_NAME or len(password) > _LONGEST_PASSWORD:
             raise Refused(Reason.BODY_TOO_LARGE, 413, "name or password")
         await self._count(visit, name)
-        account = await self.vetting.vetted(name, password, form.get("code", "").replace(" ", ""), now)
+        account, fault = await self.vetting.vetted(name, password, form.get("code", "").replace(" ", ""), now)
         if account is None:
-            self._failed(visit, name, Reason.BREAK_GLASS_REFUSED)
+            self._failed(visit, name, Reason.BREAK_GLASS_REFUSED, fault)
             return await self._form(visit, attempt.to, "Name, password or code is wrong.")
         return await self._opened(visit, name, account, attempt.to, now)
 

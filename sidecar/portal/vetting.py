@@ -49,15 +49,17 @@ class Vetting:
         self._hasher = argon2.PasswordHasher(cost.passes, cost.memory_kib, cost.lanes)
         self._nobody = self._hasher.hash(secrets.token_urlsafe(32))
 
-    async def vetted(self, name: str, password: str, code: str, now: float) -> BreakGlassAccount | None:
-        """Account whose *name*, *password* and *code* these are; None when they are nobody's. Raises Unavailable."""
+    async def vetted(self, name: str, password: str, code: str, now: float) -> tuple[BreakGlassAccount | None, str]:
+        """Account whose *name*, *password* and *code* these are; None and why for operators when they are nobody's.
+
+        Raises Unavailable.
+        """
         account = self._accounts.get(name)
         is_right = await self._matches(account.hash.reveal() if account else self._nobody, password)
         if account is None or not is_right:
-            return None
-        if account.totp is not None and not await self._is_fresh(name, totp_key(account.totp.reveal()), code, now):
-            return None
-        return account
+            return None, ""
+        fault = "" if account.totp is None else await self._fault(name, totp_key(account.totp.reveal()), code, now)
+        return (None, f"the password is right, but {fault}") if fault else (account, "")
 
     async def _matches(self, known: str, password: str) -> bool:
         if self._asked >= _AT_ONCE + _MOST_WAITING:
@@ -77,14 +79,15 @@ class Vetting:
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _is_fresh(self, name: str, key: bytes, code: str, now: float) -> bool:
-        """True for a code of about now that was never used before (RFC 6238, section 5.2)."""
+    async def _fault(self, name: str, key: bytes, code: str, now: float) -> str:
+        """What is wrong with a *code*; "" for one of about now that was never used before (RFC 6238, section 5.2)."""
         counter = fitting(key, code, now)
         if counter is None:
-            return False
+            return "the code is not one of about now: if it was typed well, compare this machine's clock"
         used = hashlib.sha256(name.encode()).hexdigest()
         lifetime = float(STEP * (2 * TOLERANCE + 2))
-        return await self._store.claim(f"once:totp:{used}:{counter}", b"1", lifetime)
+        is_first = await self._store.claim(f"once:totp:{used}:{counter}", b"1", lifetime)
+        return "" if is_first else "the code was used before"
 
     async def close(self) -> None:
         """Let go of the threads."""

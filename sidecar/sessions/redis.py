@@ -21,6 +21,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from sidecar.core.unaccepted import certificate_fault
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.redis_watch import Watch
@@ -34,6 +35,8 @@ _FAULTS = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeErro
 _CODE = re.compile(r"[A-Z]{2,20}")
 _GLOB = re.compile(r"[\\*?\[\]^]")
 _MOST_NAMES = 1000
+# GETDEL, and ZADD with GT.
+_OLDEST = (6, 2)
 _SAMPLED = 10_000
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
 _EXCHANGE = """if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -189,11 +192,12 @@ class RedisStore:
         return self._watch is not None and self._watch.is_alive
 
     async def ping(self) -> str:
-        """See Store.ping."""
+        """See Store.ping. One that is too old answers many questions, and lets nobody in."""
         await self._do(self._client.ping, again=True)
-        return f"redis{await self._version()}" + (
-            "" if self._watch is None or self._watch.is_alive else ", local cache off"
-        )
+        version = await self._version()
+        if is_too_old(version):
+            raise Unavailable(Reason.STORE_DOWN, f"redis:{version} is too old, 6.2 or newer is needed")
+        return f"redis{version}" + (", local cache off" if self._watch is not None and self._watch.is_deaf else "")
 
     async def inspect(self, *words: str) -> Any:
         """Ask Redis about itself, as the library reads the answer; of a cluster, one node. Raises Unavailable."""
@@ -239,12 +243,21 @@ async def _some(walk: AsyncIterator[bytes], most: int) -> list[bytes]:
     return names
 
 
+def is_too_old(version: str) -> bool:
+    """True for a *version* that lacks commands of ours; one that says nothing may have them."""
+    numbers = tuple(int(part) for part in version.strip().split(".")[:2] if part.isdecimal())
+    return bool(numbers) and numbers < _OLDEST
+
+
 def _fault(error: Exception) -> str:
     """Name of a fault, and the code that a server's error begins with; never its text, which may quote anything."""
     name = type(error).__name__
     if type(error) is not ResponseError:
-        meant = next((words for kind, words in _MEANT if isinstance(error, kind)), "")
+        meant = certificate_fault(error) or next((words for kind, words in _MEANT if isinstance(error, kind)), "")
         return f"{name} ({meant})" if meant else name
+    # It has no code of its own, and what follows quotes what was asked.
+    if str(error).startswith("unknown command"):
+        return f"{name} (it does not know this command: 6.2 or newer is needed)"
     code = str(error).partition(" ")[0]
     return f"{name} {code}" if _CODE.fullmatch(code) else name
 

@@ -15,6 +15,8 @@ import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from sidecar.core.unaccepted import certificate_fault
+
 _log = structlog.get_logger("redis")
 _PING_EVERY = 1.0
 _PATIENCE = 2.5
@@ -61,6 +63,11 @@ class Watch:
                 async with asyncio.timeout(_PATIENCE):
                     await self._settled.wait()
 
+    @property
+    def is_deaf(self) -> bool:
+        """True while somebody wants to hear of changes, and nothing would be heard."""
+        return self._task is not None and not self.is_alive
+
     async def _stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
@@ -77,7 +84,8 @@ class Watch:
                     "Redis refuses CLIENT TRACKING, local cache off. Allow +client|tracking", "ResponseError"
                 )
             except Exception as error:  # noqa: BLE001 - whatever ended it, it must come back; till then the cache is off
-                self._say_once("no connection for pushes from Redis, local cache off", type(error).__name__)
+                why = certificate_fault(error) or type(error).__name__
+                self._say_once("no connection for pushes from Redis, local cache off", why)
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 

@@ -66,14 +66,19 @@ class Chain:
         """Seconds until the next anchor is due; None when nothing is there that one would cover."""
         if not self._is_uncovered:
             return None
-        return max(0.0, self._anchored + self._anchoring.every - self._clock())
+        return max(0.0, self._left())
 
     def end(self, lost: int) -> bytes:
         """The last anchor; nothing when the chain never began. Raises OSError."""
         return self._anchor("last", lost, self._place()) if self._number else b""
 
     def _is_due(self) -> bool:
-        return self._clock() >= self._anchored + self._anchoring.every
+        return self._left() <= 0
+
+    def _left(self) -> float:
+        left = self._anchored + self._anchoring.every - self._clock()
+        # More than a whole period: the clock was set back, and nothing would be anchored until it is where it was.
+        return 0.0 if left > self._anchoring.every else left
 
     def _anchor(self, kind: str, lost: int, after: str) -> bytes:
         now = self._clock()

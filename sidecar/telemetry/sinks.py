@@ -21,6 +21,7 @@ _STDOUT = 1
 _PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
 # What a datagram over IPv4 carries at most.
 _LONGEST_DATAGRAM = 65_507
+_PORTION = 4096
 _NOTICE, _WARNING = 5, 4
 _EVENT = re.compile(rb'{"time":"([^"]*)","event":"([^"]*)"')
 # What somebody should look at: as `is_bad` of core.audit_export has it, of a line that is not parsed.
@@ -170,7 +171,7 @@ class SyslogSink:
 
     Who listens at a socket of this machine (journald, rsyslog) expects what syslog(3) of the C library writes.
 
-    What a server received and did not keep is not known to the sender: over UDP never, over TCP at its restart.
+    What a server received and did not keep is not known to the sender: over UDP never, over TCP when it ends.
     """
 
     def __init__(self, url: str, facility: int, tls: ssl.SSLContext | None, timeout: float) -> None:
@@ -201,6 +202,8 @@ class SyslogSink:
         """Send as many *lines* as can be sent. Raises OSError when none can."""
         taken = 0
         try:
+            if self._socket is not None and self._has_ended(self._socket):
+                self.close()
             if self._socket is None:
                 self._socket = self._connected()
             for line in lines.splitlines(keepends=True):
@@ -217,6 +220,21 @@ class SyslogSink:
                 error.strerror = error.strerror or str(error)
                 raise
         return taken
+
+    def _has_ended(self, door: socket.socket) -> bool:
+        """True when the server has closed the connection: the kernel would still take what nobody will read."""
+        if self._kind not in {"tcp", "tls"}:
+            return False
+        door.settimeout(0)
+        try:
+            # It has nothing to say, but TLS may have: tickets, new keys.
+            return door.recv(_PORTION) == b""
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError:
+            return True
+        finally:
+            door.settimeout(self._timeout)
 
     def _connected(self) -> socket.socket:
         if self._kind == "unix":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sidecar.core.audit_export import is_bad
 from sidecar.core.references import second_in
 from sidecar.reason import Reason
 from sidecar.telemetry.reading import Line, Query, instant_of
@@ -38,8 +39,9 @@ def _shared(lines: Sequence[Line], names: Sequence[str]) -> frozenset[tuple[str,
 
 
 def reason_in(lines: Sequence[Line]) -> Reason | None:
-    """The first reason that one of *lines* tells."""
-    for line in lines:
+    """The reason that somebody was shown: of *lines* the last bad one tells it, else the first that has one."""
+    # Whoever was let in may still have met an application, or an account, that was not there.
+    for line in (*(line for line in reversed(lines) if is_bad(line)), *lines):
         try:
             return Reason(line.get("reason"))
         except ValueError:

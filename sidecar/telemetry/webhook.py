@@ -17,6 +17,7 @@ import structlog
 
 from sidecar import __version__
 from sidecar.config.audit import Webhook
+from sidecar.core.unaccepted import certificate_fault
 from sidecar.telemetry.aside import Aside
 from sidecar.telemetry.spool import Spool
 
@@ -157,7 +158,9 @@ class Sender:
                 answer.close()
                 return answer.status, f"status {answer.status}"
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return 0, "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+            if isinstance(error, TimeoutError):
+                return 0, "no answer in time"
+            return 0, certificate_fault(error) or type(error).__name__
 
     def _paused(self, pause: float, fault: str) -> float:
         if not self._fault:

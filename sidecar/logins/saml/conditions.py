@@ -14,7 +14,7 @@ from lxml import etree
 from sidecar.logins.saml.answer import Verified
 from sidecar.logins.saml.document import text_of
 from sidecar.logins.saml.grammar import tag
-from sidecar.logins.saml.instants import read_instant
+from sidecar.logins.saml.instants import ahead, past, read_instant
 from sidecar.logins.saml.names import ENTITY_FORMAT
 from sidecar.logins.saml.vocabulary import BEARER
 from sidecar.model import Refused
@@ -102,9 +102,9 @@ def _check_issuer(element: etree._Element, expected: Expected, what: str) -> Non
 def _check_issue(element: etree._Element, expected: Expected) -> None:
     issued = read_instant(_present(element, "IssueInstant"), "IssueInstant")
     if issued > expected.now + expected.leeway:
-        raise _refused(Reason.TOKEN_TIME, "IssueInstant is in the future")
+        raise _refused(Reason.TOKEN_TIME, ahead("IssueInstant", issued, expected.now))
     if issued < expected.now - _OLDEST_ISSUE - expected.leeway:
-        raise _refused(Reason.TOKEN_EXPIRED, "IssueInstant is too old")
+        raise _refused(Reason.TOKEN_EXPIRED, past("IssueInstant", issued, expected.now))
 
 
 def _check_request(found: str | None, expected: Expected, what: str) -> None:
@@ -131,13 +131,14 @@ def _check_conditions(assertion: etree._Element, expected: Expected) -> float:
 
 def _check_window(element: etree._Element, expected: Expected, what: str) -> float:
     begins, ends = element.get("NotBefore"), element.get("NotOnOrAfter")
-    if begins is not None and read_instant(begins, f"NotBefore of {what}") > expected.now + expected.leeway:
-        raise _refused(Reason.TOKEN_TIME, f"NotBefore of {what} is in the future")
+    since = 0.0 if begins is None else read_instant(begins, f"NotBefore of {what}")
+    if since > expected.now + expected.leeway:
+        raise _refused(Reason.TOKEN_TIME, ahead(f"NotBefore of {what}", since, expected.now))
     if ends is None:
         raise _refused(Reason.TOKEN_TIME, f"no NotOnOrAfter in {what}")
     until = read_instant(ends, f"NotOnOrAfter of {what}")
     if until + expected.leeway <= expected.now:
-        raise _refused(Reason.TOKEN_EXPIRED, f"NotOnOrAfter of {what} has passed")
+        raise _refused(Reason.TOKEN_EXPIRED, past(f"NotOnOrAfter of {what}", until, expected.now))
     return until
 
 
@@ -167,7 +168,7 @@ def _authentication(assertion: etree._Element, expected: Expected) -> tuple[floa
     statement = _only(assertion, "a:AuthnStatement")
     at = read_instant(_present(statement, "AuthnInstant"), "AuthnInstant")
     if at > expected.now + expected.leeway:
-        raise _refused(Reason.TOKEN_TIME, "AuthnInstant is in the future")
+        raise _refused(Reason.TOKEN_TIME, ahead("AuthnInstant", at, expected.now))
     if expected.oldest_login is not None and at < expected.oldest_login - expected.leeway:
         raise _refused(Reason.TOKEN_TIME, "AuthnInstant is older than what was asked for")
     reference = _only(statement, "a:AuthnContext").find(tag("a:AuthnContextClassRef"))
@@ -177,7 +178,7 @@ def _authentication(assertion: etree._Element, expected: Expected) -> tuple[floa
     ends = statement.get("SessionNotOnOrAfter")
     session_ends = 0.0 if ends is None else read_instant(ends, "SessionNotOnOrAfter")
     if ends is not None and session_ends <= expected.now:
-        raise _refused(Reason.TOKEN_EXPIRED, "SessionNotOnOrAfter has passed")
+        raise _refused(Reason.TOKEN_EXPIRED, past("SessionNotOnOrAfter", session_ends, expected.now))
     return at, acr, str(statement.get("SessionIndex", "")), session_ends
 
 

@@ -9,7 +9,7 @@ from lxml import etree
 from sidecar.logins.saml.attributes import name_in
 from sidecar.logins.saml.document import text_of
 from sidecar.logins.saml.grammar import tag
-from sidecar.logins.saml.instants import read_instant, write_instant
+from sidecar.logins.saml.instants import ahead, past, read_instant, write_instant
 from sidecar.logins.saml.names import ENTITY_FORMAT, PARTIAL_LOGOUT, SUCCESS
 from sidecar.logins.saml.naming import NameId, session_key, subject_of
 from sidecar.logins.saml.parties import IdentityProvider, ServiceProvider
@@ -74,7 +74,7 @@ def read_request(root: etree._Element, terms: Terms, weak: frozenset[str]) -> Go
     if ends is not None:
         ends_at = read_instant(ends, "NotOnOrAfter")
         if ends_at + terms.leeway <= terms.now:
-            raise _refused(Reason.TOKEN_EXPIRED, "NotOnOrAfter has passed")
+            raise _refused(Reason.TOKEN_EXPIRED, past("NotOnOrAfter", ends_at, terms.now))
         # Bounded: how long it is remembered must not be the sender's to choose.
         until = min(until, ends_at + terms.leeway)
     name = name_in(root, terms.service.keys, weak)
@@ -122,9 +122,9 @@ def _check_envelope(root: etree._Element, terms: Terms) -> float:
         raise _refused(Reason.TOKEN_AUDIENCE, f"Destination is not {terms.service.slo_url}")
     issued = read_instant(_present(root, "IssueInstant"), "IssueInstant")
     if issued > terms.now + terms.leeway:
-        raise _refused(Reason.TOKEN_TIME, "IssueInstant is in the future")
+        raise _refused(Reason.TOKEN_TIME, ahead("IssueInstant", issued, terms.now))
     if issued + _LIFETIME + terms.leeway <= terms.now:
-        raise _refused(Reason.TOKEN_EXPIRED, "IssueInstant is too old")
+        raise _refused(Reason.TOKEN_EXPIRED, past("IssueInstant", issued, terms.now))
     return issued
 
 

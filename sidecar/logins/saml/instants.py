@@ -23,6 +23,16 @@ def read_instant(text: str, what: str) -> float:
     return whole + float(f"0.{match[2] or 0}")
 
 
+def ahead(what: str, at: float, now: float) -> str:
+    """Words for operators about a time that is still to come."""
+    return f"{what} is {at - now:.0f} s in the future: compare the clocks"
+
+
+def past(what: str, at: float, now: float) -> str:
+    """Words for operators about a time that is over: the answer was slow, or a clock is wrong."""
+    return f"{what} was {now - at:.0f} s ago: if new answers fail, too, compare the clocks"
+
+
 def write_instant(seconds: float) -> str:
     """Text of epoch *seconds*, without fractions."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
