@@ -269,10 +269,13 @@ def habits(draw: st.DrawFn) -> list[bytes]:
 
 
 @st.composite
-def changing(draw: st.DrawFn, *, is_alone: bool) -> tuple[bytes, list[bytes], bytes]:
-    """First line of a request with a body, what says how long that is, rightly or not, and the body."""
+def changing(draw: st.DrawFn, usual: bytes, *, is_alone: bool) -> tuple[bytes, list[bytes], bytes]:
+    """First line of a request with a body, what says how long that is, rightly or not, and the body.
+
+    Its method is mostly the *usual* one.
+    """
     body = draw(st.sampled_from(BODIES))
-    method = draw(st.sampled_from([b"POST"] * 4 + [b"PUT", b"PATCH", b"DELETE", b"GET", b"HEAD", b"OPTIONS"]))
+    method = draw(st.sampled_from([usual] * 9 + [b"POST", b"PUT", b"GET"]))
     target = draw(st.sampled_from([*TARGETS[:1] * 3, b"/public/x"]))
     odd = [b"content-length:%d", b"Content-Length: 0%d", b"Content-Length: +%d"] if is_alone else []
     said = draw(st.sampled_from([b"Content-Length: %d"] * 6 + odd)) % len(body)
@@ -290,10 +293,10 @@ def _rearrange(lines: list[bytes], how: str, at: int) -> None:
 
 
 @st.composite
-def requests(draw: st.DrawFn, habit: list[bytes], *, is_alone: bool, bodies: int) -> bytes:
+def requests(draw: st.DrawFn, habit: list[bytes], *, is_alone: bool, bodies: int, usual: bytes) -> bytes:
     """One request of somebody with that *habit*, now and then another; what may end the connection only *is_alone*.
 
-    *bodies* says how often it has a body.
+    *bodies* says how often it has a body, and *usual* is the method then.
     """
     lines = [*habit]
     for at, line in enumerate(lines):
@@ -308,7 +311,7 @@ def requests(draw: st.DrawFn, habit: list[bytes], *, is_alone: bool, bodies: int
     if how == "target":
         start = b"GET %b HTTP/1.1" % draw(st.sampled_from(TARGETS if is_alone else SOUND))
     elif how == "body":
-        start, said, body = draw(changing(is_alone=is_alone))
+        start, said, body = draw(changing(usual, is_alone=is_alone))
         lines += said
     elif how == "start":
         start = draw(
@@ -335,7 +338,8 @@ def requests(draw: st.DrawFn, habit: list[bytes], *, is_alone: bool, bodies: int
 @st.composite
 def stories(draw: st.DrawFn) -> list[Step]:
     """What one client does: often the same, alone, whole and again."""
-    habit, bodies = draw(habits()), draw(st.sampled_from([1, 20]))
+    habit, bodies = draw(habits()), draw(st.sampled_from([1, 60, 60]))
+    usual = draw(st.sampled_from([b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS"]))
     steps: list[Step] = []
     for _ in range(draw(st.integers(3, 9))):
         how = draw(st.sampled_from(["alone"] * 6 + ["behind one another", "one by one", "in pieces", "change"]))
@@ -343,7 +347,7 @@ def stories(draw: st.DrawFn) -> list[Step]:
             steps.append(Change(draw(st.sampled_from([0, 0, 1])), draw(st.sampled_from([None, ("wiki-editors",), ()]))))
             continue
         many = draw(st.integers(2, 3)) if how in ("behind one another", "one by one") else 1
-        several = [draw(requests(habit, is_alone=how == "alone", bodies=bodies)) for _ in range(many)]
+        several = [draw(requests(habit, is_alone=how == "alone", bodies=bodies, usual=usual)) for _ in range(many)]
         if any(map(CLOSING.search, several)):
             del several[1:]
             how = "alone"

@@ -43,8 +43,8 @@ async def test_beyond_32_former_configurations_the_oldest_streams_are_closed(wor
             assert (await one.change({"pages": {"support": f"more {number}"}})).is_loaded
         for socket in sockets[:3]:
             message = await socket.receive(timeout=10)
-            assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
-            assert socket.close_code == aiohttp.WSCloseCode.GOING_AWAY
+            # What it was told counts, not whether it could still say goodbye: it reads late on a slow machine.
+            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.GOING_AWAY)
 
         async def is_bounded() -> bool:
             return one.reloading.sidecar.former <= MOST
