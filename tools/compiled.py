@@ -44,9 +44,6 @@ from mypyc.build import mypycify
 from setuptools import setup
 types, *modules = sys.argv[1:]
 extensions = mypycify(["--config-file", types, *modules], opt_level="s", debug_level="0", group_name="sidecar")
-for extension in extensions:
-    # Nobody calls into it but by Python: the compiler may call its functions directly, which is shorter and quicker.
-    extension.extra_compile_args.append("-fvisibility=hidden")
 setup(name="sidecar", packages=[], ext_modules=extensions, script_args=["--quiet", "build_ext", "--inplace"])
 """
 
