@@ -160,7 +160,7 @@ class Express:
         if sent is not None and seen is not None and len(seen.head) <= _LONGEST_HEAD:
             head, found = without_varying(seen.head)
             if found == others.values:
-                key = _key(regular.method, b"1" if request.version == HttpVersion11 else b"0", head)
+                key = key_of(regular.method, version_of(request), head)
                 size = len(key) + weight_of(visit.cookies) + regular.make_room() + _SIZE_OF_REGULAR - ROOM
                 self._regulars.keep((key, seen.origin), regular, size)
         return sent
@@ -179,7 +179,7 @@ class Express:
         if len(data) - end > self._longest_body:
             return None
         head, values = without_varying(data[size - 2 : end])
-        regular = self._regulars.get((_key(method, version, head), origin))
+        regular = self._regulars.get((key_of(method, version, head), origin))
         body = data[end:]
         if regular is None or not regular.fits(values, body) or self._is_ours(path):
             return None
@@ -299,8 +299,7 @@ def _is_ordinary(request: web.BaseRequest) -> bool:
     headers = request.headers
     return (
         request.method in SIMPLE_METHODS
-        # Somebody who speaks HTTP/1.0 and wants to stay has to be told that they may.
-        and (request.version == HttpVersion11 or not request.keep_alive)
+        and knows_when_it_ends(request)
         and hdrs.UPGRADE not in headers
         and hdrs.EXPECT not in headers
         and hdrs.TRANSFER_ENCODING not in headers
@@ -308,7 +307,17 @@ def _is_ordinary(request: web.BaseRequest) -> bool:
     )
 
 
-def _key(method: bytes, version: bytes, head: bytes) -> bytes:
+def knows_when_it_ends(request: web.BaseRequest) -> bool:
+    """False for somebody who speaks HTTP/1.0 and wants to stay, who has to be told that they may."""
+    return request.version == HttpVersion11 or not request.keep_alive
+
+
+def version_of(request: web.BaseRequest) -> bytes:
+    """As ``read_simple_start`` gives it."""
+    return b"1" if request.version == HttpVersion11 else b"0"
+
+
+def key_of(method: bytes, version: bytes, head: bytes) -> bytes:
     """What the lines of *head* are known by, which begins with a line break: they mean more than one thing."""
     return head if method == b"GET" and version == b"1" else method + version + head
 

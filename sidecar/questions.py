@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from email.utils import formatdate
 
 from aiohttp import web
-from aiohttp.http import HttpVersion11
 
 from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import read_simple_start, read_simple_target
 from sidecar.core.regulars import VARYING, Differing, Recurring, differing, lines_of, without_varying
-from sidecar.express import Written
+from sidecar.express import Written, key_of, knows_when_it_ends, version_of
 from sidecar.forward_auth import ForwardAuth, is_handshake
 from sidecar.limits import Limits
 from sidecar.model import Visit
@@ -94,8 +93,7 @@ class Questions:
         if answer is not None and len(seen.head) <= _LONGEST_HEAD:
             head, found = without_varying(seen.head, self._lines)
             if found == others.values:
-                version = b"1" if request.version == HttpVersion11 else b"0"
-                key = _key(request.method.encode(), version, head)
+                key = key_of(request.method.encode(), version_of(request), head)
                 size = weight_of(visit.cookies) + weight_of(asker.given_back) + asker.make_room() + _SIZE_OF_ASKER
                 # What stands in it stands in the visit, too.
                 size += 2 * len(key)
@@ -117,7 +115,7 @@ class Questions:
             return None
         # With all that came behind it, which is nothing in those that are known.
         head, values = without_varying(data[size - 2 :], self._lines)
-        asker = self._askers.get((_key(method, version, head), origin))
+        asker = self._askers.get((key_of(method, version, head), origin))
         if asker is None or not asker.fits(values):
             return None
         asked = path[len(self._page) :] if is_about_path else read_simple_target(values[asker.path_at])
@@ -153,10 +151,4 @@ class Questions:
 
 
 def _is_ordinary(request: web.BaseRequest) -> bool:
-    # Somebody who speaks HTTP/1.0 and wants to stay has to be told that they may.
-    return (request.version == HttpVersion11 or not request.keep_alive) and not is_handshake(request)
-
-
-def _key(method: bytes, version: bytes, head: bytes) -> bytes:
-    """What the lines of *head* are known by: how long the connection lasts depends on the version, too."""
-    return b"%b %b%b" % (method, version, head)
+    return knows_when_it_ends(request) and not is_handshake(request)

@@ -27,6 +27,7 @@ Databases (tests/services/postgres.py, mariadb.py, databases.py)
     mariadb_server, mariadb_databases, mariadb_url     the same; `mysql+aiomysql://…?charset=utf8mb4`.
     sqlite_url: str                     per test: `sqlite+aiosqlite:///…` in the test's temporary directory.
     database_url: str                   per test, parametrised: the test runs on SQLite, on PostgreSQL and on MariaDB.
+    directory: Directory                per test: the directory of the application `wiki` there, open.
 
 OpenID provider (tests/services/oidc.py; npm oidc-provider, over http on localhost)
     oidc_provider: OidcProvider         per test: one server per worker, reset before each test. `.issuer` `.port`
@@ -103,7 +104,7 @@ from joserfc.jwk import RSAKey
 
 import sidecar
 from sidecar.demo import signer
-from sidecar.directory import upgrading
+from sidecar.directory import Directory, upgrading
 from tests.scim_world import ScimClient, with_scim
 from tests.services.browser import open_browser
 from tests.services.databases import Databases
@@ -289,6 +290,14 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a fresh database, once on each kind of server."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture
+async def directory(database_url: str) -> AsyncIterator[Directory]:
+    """The directory of the application `wiki`, made anew on each kind of server."""
+    opened = await Directory.open(database_url, "wiki", 15)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture(scope="session")

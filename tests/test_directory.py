@@ -24,13 +24,6 @@ BOB = Identity("corp", "https://id.example.com", "b2", "bob", "bob@example.com")
 
 
 @pytest.fixture
-async def directory(database_url: str) -> AsyncIterator[Directory]:
-    opened = await Directory.open(database_url, "wiki", 15)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def replica(database_url: str, directory: Directory) -> AsyncIterator[Directory]:
     opened = await Directory.open(database_url, directory.application, 15)
     yield opened

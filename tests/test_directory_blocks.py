@@ -21,16 +21,9 @@ from sidecar.model import Identity, Person, Refused
 from sidecar.reason import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
 ADA = Identity("corp", "https://id.example.com", "a1", "ada", "ada@example.com")
-
-
-@pytest.fixture
-async def directory(database_url: str) -> AsyncIterator[Directory]:
-    opened = await Directory.open(database_url, "wiki", 15)
-    yield opened
-    await opened.close()
 
 
 def describe(user_id: str, document: dict[str, Any]) -> tuple[Identity, Sequence[str]]:

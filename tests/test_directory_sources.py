@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import insert
@@ -21,18 +20,8 @@ from sidecar.directory.tables import scim_user, subgroup
 from sidecar.model import Account, Duty, Identity, Refused
 from sidecar.reason import Reason
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
 ADA = Identity("scim:hr", "scim:hr", "4711", "ada", "ada@example.com", "Ada", (), {"department": "Numbers"})
 ADA_AT_CORP = Identity("corp", "https://id.example.com", "sub-ada", "ada.l", "ada@example.com", "A. L.", ("staff",))
-
-
-@pytest.fixture
-async def directory(database_url: str) -> AsyncIterator[Directory]:
-    opened = await Directory.open(database_url, "wiki", 15)
-    yield opened
-    await opened.close()
 
 
 async def owed(directory: Directory, now: float = 1e6) -> list[tuple[str, Duty]]:

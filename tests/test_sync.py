@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.model import Identity, Refused, Unavailable
+from sidecar.directory import Directory
+from sidecar.model import Identity, Person, Refused, Unavailable
+from sidecar.provision import Provisioner
 from sidecar.reason import Reason
 from sidecar.sync import lease
 from sidecar.sync.lease import is_dead, new_token
@@ -192,14 +194,20 @@ async def test_people_of_another_source_are_left_alone(company: Company) -> None
     assert "p00007" in company.active()
 
 
+async def accounts_with(syncing: Any, external: str) -> tuple[Directory, Provisioner, Person]:
+    """The accounts of *syncing*, and whom the source calls *external*."""
+    directory, provisioner = syncing.accounts.directory, syncing.accounts.provisioner
+    assert directory is not None
+    assert provisioner is not None
+    known = await directory.person_by_identity(Identity("", "sync:hr", external, "").key)
+    assert known is not None
+    return directory, provisioner, known
+
+
 async def test_whom_an_operator_switched_off_stays_off(company: Company) -> None:
     await company.run()
     async with company.opened() as syncing:
-        directory, provisioner = syncing.accounts.directory, syncing.accounts.provisioner
-        assert directory is not None
-        assert provisioner is not None
-        known = await directory.person_by_identity(Identity("", "sync:hr", "7", "").key)
-        assert known is not None
+        _, provisioner, known = await accounts_with(syncing, "7")
         await provisioner.disable(known.id, "manual", company.now)
         await syncing.settle(lambda _done: None)
     company.list([*everybody(but=(7,)), person(7, mail="x@example.com")])
@@ -210,11 +218,7 @@ async def test_whom_an_operator_switched_off_stays_off(company: Company) -> None
 async def test_each_of_an_operator_and_the_source_lifts_their_own_word_alone(company: Company) -> None:
     await company.run()
     async with company.opened() as syncing:
-        directory, provisioner = syncing.accounts.directory, syncing.accounts.provisioner
-        assert directory is not None
-        assert provisioner is not None
-        known = await directory.person_by_identity(Identity("", "sync:hr", "7", "").key)
-        assert known is not None
+        directory, provisioner, known = await accounts_with(syncing, "7")
 
         async def turned(by: str, *, on: bool) -> bool:
             if by == "hr":

@@ -5,7 +5,7 @@ Each source has a say of its own: a person is on when nobody has them switched o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,8 +34,12 @@ async def blockers(connection: AsyncConnection, known: Person) -> tuple[str, ...
     if known.active:
         return ()
     chosen = select(block.c.source).where(block.c.person_id == known.id).order_by(block.c.since, block.c.source)
-    # A replica that is older than the table knows the first one only.
-    return tuple(dict.fromkeys((known.disabled_by, *(await connection.execute(chosen)).scalars())))
+    return in_order(known.disabled_by, (await connection.execute(chosen)).scalars())
+
+
+def in_order(first: str, rows: Iterable[str]) -> tuple[str, ...]:
+    """Who holds somebody, the *first* one first: a replica that is older than the table knows no other."""
+    return tuple(dict.fromkeys((first, *rows)))
 
 
 async def blockers_of_people(connection: AsyncConnection, people: Collection[str]) -> dict[str, list[str]]:

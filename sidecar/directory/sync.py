@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.database import Database
 from sidecar.directory.profiles import profile_of
-from sidecar.directory.switching import blockers_of_people
+from sidecar.directory.switching import blockers_of_people, in_order
 from sidecar.directory.sync_runs import SyncRuns, batches
 from sidecar.directory.sync_tables import sync_source, sync_track
 from sidecar.directory.tables import account, digest, join, person, profile
@@ -260,7 +260,7 @@ def _known(row: Mapping[Any, Any], identity: Identity | None, off_by: Iterable[s
         person_id=row["id"],
         owner=row["source"],
         is_on=bool(row["active"]),
-        off_by=() if row["active"] else tuple(dict.fromkeys((row["disabled_by"], *off_by))),
+        off_by=() if row["active"] else in_order(row["disabled_by"], off_by),
         is_gone=row["tombstone"] is not None,
         username=row["username"],
         account_key=row["account_key"] or "",

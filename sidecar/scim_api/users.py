@@ -156,8 +156,7 @@ class Users:
         with suppress(Unavailable):
             # It is durable by now; what cannot be ended at once, the outbox ends.
             if heir:
-                await self._changes.announce([gone.person_id])
-                self._provisioner.outbox.wake()
+                await self._announce(gone.person_id)
             else:
                 await self._provisioner.left(gone.person_id, source)
         note = {"change": "deleted", "resource": "User", "id": user_id, "person": gone.person_id}
@@ -174,8 +173,11 @@ class Users:
             elif user.active and not written.was_active:
                 await self._provisioner.returned(user.person_id, call.client.source)
             else:
-                await self._changes.announce([user.person_id])
-                self._provisioner.outbox.wake()
+                await self._announce(user.person_id)
+
+    async def _announce(self, person_id: str) -> None:
+        await self._changes.announce([person_id])
+        self._provisioner.outbox.wake()
 
     async def _reply(self, call: Call, status: int, user: ScimUser, said: str = "") -> Reply:
         projection = projection_of(USERS, call.query.get("attributes"), call.query.get("excludedattributes"))
