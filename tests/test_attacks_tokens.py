@@ -352,6 +352,7 @@ async def test_t33_no_ambiguous_or_unverified_address_counts(world: World, forge
         (400, b"{}"),
         (403, b"a firewall says no"),
         (413, b""),
+        (500, b"the server tripped over it"),
         (200, b'{"active":true,"name":"\\ud800"}'),
         (200, b'{"active":true,"number":1e999}'),
         (200, b'{"x":"' + b"y" * (1 << 20) + b'"}'),

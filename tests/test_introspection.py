@@ -200,6 +200,20 @@ async def test_an_answer_that_is_none_is_503_and_never_taken_for_a_bad_token(
     assert await authenticator.identify(visit("opaque"), NOW + 1.1) is not None
 
 
+@pytest.mark.parametrize("status", [302, 401, 429, 502, 503, 504])
+async def test_a_provider_that_is_away_or_does_not_know_us_is_not_hammered_with_other_tokens(
+    opened: Opened, oracle: Oracle, status: int
+) -> None:
+    oracle.status = status
+    authenticator = opened()
+    for number in range(3):
+        with pytest.raises(Unavailable):
+            await authenticator.identify(visit(f"opaque{number}"), NOW)
+    assert len(oracle.asked) == 1
+    oracle.status = 200
+    assert await authenticator.identify(visit("another"), NOW + 1.1) is not None
+
+
 async def test_a_slow_answer_is_given_up(opened: Opened, oracle: Oracle) -> None:
     oracle.pause = 5
     with pytest.raises(Unavailable):

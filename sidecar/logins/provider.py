@@ -97,8 +97,11 @@ class Provider:
         form, headers = self._credentials.sign(url, asked, now)
         answer = await self.http.post(url, form, headers)
         if answer.status != HTTPStatus.OK:
-            is_client_error = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
-            raise answer.failure(is_answer=is_client_error and answer.status not in _STATUS_ABOUT_US)
+            if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                # A server that tripped over the question; one that is away or too busy says 502 to 504.
+                raise Unavailable(Reason.PROVIDER_DOWN, f"{answer.place}: status 500", is_answer=True)
+            is_about_it = answer.status >= HTTPStatus.BAD_REQUEST and answer.status not in _STATUS_ABOUT_US
+            raise answer.failure(is_answer=is_about_it)
         return answer.json_object(is_answer=True)
 
     async def userinfo(self, access_token: str, subject: str) -> Mapping[str, Any]:
