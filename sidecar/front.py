@@ -180,6 +180,8 @@ class Front:
         self._trips -= 1
         self.metrics.ended(max(0.0, self.clock() - began))
         self._quiet.set()
+        if not self._trips:
+            self.audit.catch_up()
 
     async def _counted(self, request: web.BaseRequest, trip: Trip | None, began: float) -> web.StreamResponse:
         task = asyncio.current_task()

@@ -101,6 +101,27 @@ async def test_lines_are_written_in_their_order_whenever_they_are_worded() -> No
     assert [json.loads(line)["path"] for line in kept.lines] == ["/a", "/b", "/c"]
 
 
+async def test_lines_are_worded_when_nobody_waits_for_an_answer_or_a_few_at_a_time() -> None:
+    log = AuditLog([Kept()], lambda: NOW)
+    form = log.form(Event.DECISION, {"effect": "allow"}, "path")
+    (outlet,) = log._outlets
+
+    def waiting_after(fills: int) -> tuple[int, int]:
+        for _ in range(fills):
+            log.fill(form, NOW, "/a")
+        return len(log._blanks), outlet._put
+
+    assert waiting_after(127) == (127, 0)
+    assert waiting_after(1) == (96, 32)
+    log.catch_up()
+    assert waiting_after(31) == (31, 128)
+    log.catch_up()
+    assert waiting_after(1) == (32, 128)
+    log.catch_up()
+    assert waiting_after(0) == (0, 160)
+    log.close()
+
+
 def test_without_an_event_loop_nothing_waits_for_another_line() -> None:
     kept = Kept()
     log = AuditLog([kept], lambda: NOW)
@@ -122,6 +143,7 @@ def test_lines_that_are_not_written_yet_are_bounded_by_their_bytes(monkeypatch: 
     async def many() -> None:
         for _ in range(64):
             log.fill(form, NOW, "/" * 999)
+        log.catch_up()
 
     asyncio.run(many())
     log.rest()

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from sidecar import front as front_module
 from sidecar.config.service import Server
+from sidecar.core.audit import Event
 from sidecar.serving import HttpServer, _Connection, server_of
 from tests.services.certificates import make_certificates
 from tests.services.upstream import until
@@ -316,3 +317,19 @@ async def test_a_head_that_grows_is_cut_off_long_before_its_time(station: Any) -
         link.writer.write(b"GET / HTTP/1.1\r\n")
         async with asyncio.timeout(8):
             assert await trickle(link, b"X-More: " + b"x" * 490 + b"\r\n", 0.005) < 50_000
+
+
+async def test_audit_lines_are_worded_when_the_last_answer_has_been_given(station: Any) -> None:
+    async with station() as here:
+        await here.ask(get(here, "/"))
+        audit = here.running.sidecar.audit
+        audit.flush()
+        audit.rest()
+        # Nothing else words them meanwhile.
+        audit._timer = asyncio.get_running_loop().call_later(60, audit.rest)
+        for blanks in (0, 35):
+            form = audit.form(Event.DECISION, {"effect": "allow"}, "path")
+            for _ in range(blanks):
+                audit.fill(form, 0.0, "/x")
+            await here.ask(get(here, f"/{blanks}"))
+            assert len(audit._blanks) == (0 if blanks else 1)

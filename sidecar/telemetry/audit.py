@@ -18,7 +18,9 @@ from sidecar.telemetry.sinks import Sink
 _FLUSH_AFTER = 0.05
 _FLUSH_ORDINARY_AFTER = 0.25
 # Lines that are worded together. One by one they take twice as long, as what it takes has left the processor each time.
-_MOST_BLANK = 32
+_MANY_BLANK = 32
+# Until as many wait, they are worded only when nobody waits for an answer.
+_MOST_BLANK = 128
 # Seconds that the end waits for a sink that hangs.
 _PATIENCE = 3.0
 
@@ -127,13 +129,18 @@ class AuditLog:
             return
         self._blanks.append((form, now, values))
         if len(self._blanks) >= _MOST_BLANK:
-            self._word()
+            self._word(but=_MOST_BLANK - _MANY_BLANK)
         if self._timer is None:
             self._schedule(_FLUSH_ORDINARY_AFTER)
 
-    def _word(self) -> None:
-        """Word what is blank; also in the thread that closes."""
-        while self._blanks:
+    def catch_up(self) -> None:
+        """Word what is blank if it is worth it; to be called when nobody waits for an answer."""
+        if len(self._blanks) >= _MANY_BLANK:
+            self._word()
+
+    def _word(self, but: int = 0) -> None:
+        """Word what is blank, *but* so many of the last; also in the thread that closes."""
+        while len(self._blanks) > but:
             try:
                 form, now, values = self._blanks.popleft()
             except IndexError:
