@@ -23,6 +23,20 @@ from sidecar.reason import Reason
 # Where a connection comes from: address of its other side, and whether it is TLS.
 Whence = tuple[str, bool]
 _NOWHERE = Target("", "", "", "")
+# What a visit may be another one for, or no ordinary one.
+_READ = frozenset(
+    [
+        b"accept",
+        b"authorization",
+        b"expect",
+        b"sec-fetch-dest",
+        b"sec-fetch-mode",
+        b"upgrade",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-requested-with",
+    ]
+)
 # Fetched at once: a call of the system for each request costs more than all else about its name.
 _CHANCES = 512
 
@@ -88,6 +102,11 @@ class Arrival:
             reference=self._reference(now),
             certificate=self._certificate(peer, request) if self._certificates is not None else b"",
         )
+
+    def reads(self, name: bytes) -> bool:
+        """Whether a visit may depend on what stands in a line of this lower-case *name*, but for Cookie and Host."""
+        section = self._certificates
+        return name in _READ or (section is not None and name == section.header.lower().encode())
 
     def _certificate(self, peer: str, request: web.BaseRequest) -> bytes:
         """The client's certificate, as the proxies alone may say that are named for it."""

@@ -19,6 +19,7 @@ from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import SIMPLE_METHODS, read_simple_start
 from sidecar.core.regulars import Recurring, differing, is_length, varies, without_varying
+from sidecar.core.variance import Variance
 from sidecar.gate import Admission, Gate
 from sidecar.limits import Limits
 from sidecar.model import Visit
@@ -128,6 +129,7 @@ class Express:
         self._limits = limits
         self._alter = gate.answering(())
         self._longest_body = _LONGEST_BODY if max_body is None else min(_LONGEST_BODY, max_body)
+        self._variance = Variance(lambda name: gate.plan.incoming.passes(name) and not arrival.reads(name))
         self._regulars: Recurring[tuple[bytes, Whence], Regular] = Recurring(_MOST_OF_REGULARS)
         self._incoming: dict[tuple[bytes, bytes], Outgoing] = {}
         self._about: dict[tuple[str, str], tuple[bytes, bytes]] = {}
@@ -151,18 +153,20 @@ class Express:
         lines = self._lines(request, visit)
         if lines is None:
             return None
-        others = differing(request.raw_headers)
+        others = differing(request.raw_headers, self._variance.names)
         regular = Regular(visit, lines, others.length_at, is_last=not request.keep_alive)
         values = [*others.values]
         if not regular.fits(values, body):
             return None
         sent = self._sent(client, regular, visit, target.raw.encode(), values, body, now)
         if sent is not None and seen is not None and len(seen.head) <= _LONGEST_HEAD:
-            head, found = without_varying(seen.head)
+            head, found = without_varying(seen.head, self._variance.lines)
             if found == others.values:
                 key = key_of(regular.method, version_of(request), head)
                 size = len(key) + weight_of(visit.cookies) + regular.make_room() + _SIZE_OF_REGULAR - ROOM
                 self._regulars.keep((key, seen.origin), regular, size)
+        if sent is not None:
+            self._variance.note(request.raw_headers)
         return sent
 
     def again(self, client: Client, data: bytes, origin: Whence, now: float) -> Sent | None:
@@ -178,7 +182,7 @@ class Express:
         end = data.find(b"\r\n\r\n", size - 2) + 4
         if len(data) - end > self._longest_body:
             return None
-        head, values = without_varying(data[size - 2 : end])
+        head, values = without_varying(data[size - 2 : end], self._variance.lines)
         regular = self._regulars.get((key_of(method, version, head), origin))
         body = data[end:]
         if regular is None or not regular.fits(values, body) or self._is_ours(path):
@@ -265,7 +269,7 @@ class Express:
             kept = self._incoming.get(pair) or self._lines_of(pair)
             if kept is None:
                 return None
-            if not varies(name, value):
+            if not varies(name, value, self._variance.names):
                 block += kept.data
             elif kept.data == b"%b: %b\r\n" % pair:
                 blocks.append(block + name + b": ")

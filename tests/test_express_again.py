@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.regulars import VARYING
 from tests.services.upstream import until
 from tests.station import ASKED, LENGTH, Link, Station, station_of, ways_of, whole
 from tests.world import World
@@ -75,6 +76,29 @@ async def test_values_that_differ_each_time_are_kept_apart(station: Any) -> None
             assert f"\r\nX-Request-ID: {one}\r\n".encode() in here.heads[-1]
             assert f"\r\nReferer: http://localhost/{one}\r\n".encode() in here.heads[-1]
         assert here.again == [True] * 3
+
+
+async def test_a_name_of_which_nobody_knows_is_learnt_when_its_value_differs_each_time(station: Any) -> None:
+    async with station() as here, here.regular() as link:
+        for number in range(70):
+            await link.ask(here.request(*ASKED[:4], f"X-Acme-Trace: {number}", *ASKED[4:]))
+        assert here.again[:66] == [False] * 66
+        here.forget()
+        for number in range(70, 73):
+            await link.ask(here.request(*ASKED[:4], f"X-Acme-Trace: {number}", *ASKED[4:]))
+            assert f"\r\nX-Acme-Trace: {number}\r\n".encode() in here.heads[-1]
+        assert here.again == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "name", ["Accept", "X-Forwarded-For", "Cookie", "X-App-User", "X-Requested-With", "Connection"]
+)
+async def test_t60_a_name_that_means_something_is_never_learnt(station: Any, name: str) -> None:
+    async with station() as here, here.regular() as link:
+        for number in range(130):
+            await link.ask(here.request(*ASKED, f"{name}: {number}"))
+        assert not here.running.sidecar.front.express._variance.names - VARYING
+        assert True not in here.again
 
 
 @pytest.mark.parametrize("empty", ["", "\0"])

@@ -182,6 +182,10 @@ class HeaderPlan:
         """True for a header line that never passes."""
         return self.fate(name) is _Fate.DROP
 
+    def passes(self, name: bytes) -> bool:
+        """True for a header line that passes as it is, unless it is a credential."""
+        return self.fate(name) is _Fate.KEEP
+
     def stands_alone(self, name: bytes, value: bytes) -> bool:
         """True when what becomes of the line, and of the others, depends on nothing but itself."""
         fate = self.fate(name)
