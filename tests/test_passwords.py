@@ -113,3 +113,16 @@ def test_a_password_that_cannot_be_hashed_is_never_part_of_the_message() -> None
     with pytest.raises(TemplateError) as caught:
         template.text({"password": "geheim" * 20})
     assert "geheim" not in str(caught.value)
+
+
+def test_a_template_is_compiled_once_for_the_same_filters_and_anew_for_others() -> None:
+    source = "{{ 'x' | bcrypt }}"
+    assert Compiler(FILTERS).compile(source) is Compiler(dict(FILTERS)).compile(source)
+    assert Compiler({**FILTERS, "bcrypt": str.upper}).compile(source).text({}) == "X"
+
+
+def test_what_is_kept_of_templates_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.core.template._MOST_KNOWN", 3)
+    compiler = Compiler({"own": str.upper})
+    assert [compiler.compile(f"{number}").text({}) for number in range(10)] == [str(number) for number in range(10)]
+    assert len(compiler._known) <= 3

@@ -11,6 +11,7 @@ import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jinja2
@@ -18,6 +19,7 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _MAX_TEXT = 64 * 1024
+_MOST_KNOWN = 2000
 _ARITHMETIC_THAT_GROWS = frozenset(["*", "**"])
 
 
@@ -197,19 +199,29 @@ def _text(value: Any) -> str:
     raise TemplateError(message)
 
 
+@lru_cache(maxsize=8)
+def _shared(filters: frozenset[tuple[str, Callable[..., Any]]]) -> tuple[_Environment, dict[str, Template]]:
+    """The environment with these *filters*, and what was compiled in it."""
+    return _environment(dict(filters)), {}
+
+
 class Compiler:
-    """Compiles templates with one set of filters; remembers what it has compiled, since a file may be read twice."""
+    """Compiles templates with one set of filters; the process remembers them, as every reload needs the same again."""
 
     def __init__(self, filters: Mapping[str, Callable[..., Any]] | None = None) -> None:
         """Add *filters* (name → function) to the built-in ones."""
-        self._environment = _environment(filters or {})
-        self._known: dict[str, Template] = {}
+        self._environment, self._known = _shared(frozenset((filters or {}).items()))
 
     def compile(self, source: str) -> Template:
         """Compile *source*; raises TemplateError that says what is wrong with it."""
-        if source not in self._known:
-            self._known[source] = self._compile(source)
-        return self._known[source]
+        known = self._known.get(source)
+        if known is None:
+            known = self._compile(source)
+            # What operators changed long ago must not pile up.
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[source] = known
+        return known
 
     def _compile(self, source: str) -> Template:
         try:

@@ -12,19 +12,24 @@ _HERE = Path(__file__).parent
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 
+@cache
+def _environment(folder: str) -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_HERE / "templates" / folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 class Pages:
     """One application's pages; `always` are the values that every template gets."""
 
     def __init__(self, folder: Literal["idp", "legacy"], always: Mapping[str, object]) -> None:
-        """Load the templates of `folder`."""
-        self._environment = Environment(
-            loader=FileSystemLoader(_HERE / "templates" / folder),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.globals.update(always)
+        """Show the templates of `folder`."""
+        self._environment = _environment(folder)
+        self._always = always
 
     def show(
         self,
@@ -38,7 +43,7 @@ class Pages:
 
         Chromium applies form-action to the redirects that follow a form too.
         """
-        text = self._environment.get_template(template).render(values)
+        text = self._environment.get_template(template).render({**self._always, **values})
         policy = _POLICY if forms_reach is None else f"{_POLICY}; form-action {' '.join(forms_reach)}"
         headers = {"Content-Security-Policy": policy}
         return web.Response(text=text, status=status, content_type="text/html", headers=headers)
