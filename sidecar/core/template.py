@@ -80,13 +80,14 @@ def _integer(value: object) -> int:
 
 @jinja2.pass_environment
 def _join(environment: jinja2.Environment, value: Any, d: str = "", attribute: str | int | None = None) -> str:
-    """Text of all items with *d* between them, which is in none of them: whoever parts them gets the same list."""
+    """Text of all items with *d* between them; TemplateError where whoever parts them would get another list."""
     items = list(value if attribute is None else map(make_attrgetter(environment, attribute), value))
     texts = [str(text) for text in items]
     # Else a group that somebody called "users,admins" would be two of them. Blanks stand between words, too.
     mark = d.strip()
-    if mark and any(mark in text for text in texts):
-        message = f"a value has the {mark} in it that is to part it from the next: join with another sign"
+    # Nor " admins" be "admins", as whoever parts them takes blanks off.
+    if mark and any(mark in text or text != text.strip() for text in texts):
+        message = f"a value has {mark}, which is to part it from the next, in it, or blanks at an end: use another sign"
         raise TemplateError(message)
     return d.join(texts)
 
