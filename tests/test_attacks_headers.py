@@ -136,6 +136,22 @@ async def test_t06_a_huge_list_of_groups_is_refused_by_name_and_not_cut(world: W
     assert any("X-App-Groups: longer than 8192 bytes" in line.get("detail", "") for line in running.audit())
 
 
+@pytest.mark.parametrize(
+    ("line", "separator"), [("{{ groups | join(',') }}", ","), ("{{ user.groups | map('lower') | join('; ') }}", ";")]
+)
+async def test_t06_a_group_with_the_separator_in_its_name_is_not_two_groups(
+    world: World, line: str, separator: str
+) -> None:
+    async with running_forger() as forger:
+        running = await world({"headers": {"X-App-Groups": line}}, issuer=forger.issuer)
+        for own in (f"my{separator}wiki-admins", " wiki-admins", "wiki-admins\u00a0"):
+            answer = await entered(running, forger, preferred_username="eve", groups=["wiki-readers", own])
+            assert (answer.status, running.application.seen) == (403, [])
+        assert any(line.get("detail", "").startswith("X-App-Groups: a value has ") for line in running.audit())
+        answer = await entered(running, forger, preferred_username="ben", groups=["wiki-readers", "my wiki admins"])
+        assert answer.status == 200
+
+
 async def test_t06_an_assertion_that_is_too_large_is_refused_by_name(world: World) -> None:
     section = {"audience": "wiki", "key": {"env": "KEY"}, "claims": {"groups": "{{ groups }}"}}
     async with running_forger() as forger:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jinja2
 from jinja2 import nodes
+from jinja2.filters import make_attrgetter
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _MAX_TEXT = 64 * 1024
@@ -79,6 +80,20 @@ def _integer(value: object) -> int:
         raise TemplateError(message) from None
 
 
+@jinja2.pass_environment
+def _join(environment: jinja2.Environment, value: Any, d: str = "", attribute: str | int | None = None) -> str:
+    """Text of all items with *d* between them; TemplateError where whoever parts them would get another list."""
+    items = list(value if attribute is None else map(make_attrgetter(environment, attribute), value))
+    texts = [str(text) for text in items]
+    # Else a group that somebody called "users,admins" would be two of them. Blanks stand between words, too.
+    mark = d.strip()
+    # Nor " admins" be "admins", as whoever parts them takes blanks off.
+    if mark and any(mark in text or text != text.strip() for text in texts):
+        message = f"a value has {mark}, which is to part it from the next, in it, or blanks at an end: use another sign"
+        raise TemplateError(message)
+    return d.join(texts)
+
+
 def _environment(filters: Mapping[str, Callable[..., Any]]) -> _Environment:
     environment = _Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.globals.clear()
@@ -96,7 +111,7 @@ def _environment(filters: Mapping[str, Callable[..., Any]]) -> _Environment:
     ):
         environment.filters.pop(name, None)
     environment.filters.update(
-        {"casefold": _lower, "slug": _slug, "domain": _domain, "int": _integer, "json": _json, **filters}
+        {"casefold": _lower, "slug": _slug, "domain": _domain, "int": _integer, "json": _json, "join": _join, **filters}
     )
     return environment
 
