@@ -481,6 +481,9 @@ CASES = [
     ({"directory": "directory: nowhere"}, "error", "directory", "no address"),
     ({"directory": "directory: {url: postgresql:///d}"}, "error", "directory.url", "no host"),
     ({"directory": 'directory: "sqlite:///:memory:"'}, "error", "directory", "in memory"),
+    ({"directory": "directory: mysql://u@h/d?ssl_ca=/no.pem"}, "error", "directory", "/no.pem cannot be used: No such"),
+    ({"directory": "directory: postgresql://u@h/d?sslmode=full"}, "error", "directory", "sslmode is one of"),
+    ({"directory": "directory: postgresql://u@h/d?sslcert=/c"}, "error", "directory", "belong together"),
     ({"directory": "directory: postgresql://u:pw@h/d"}, "warning", "directory", "a password stands"),
     (
         {**accounts(), **sessions(f"redis: redis://r, {SECRETS}"), "directory": "directory: sqlite:///d.db"},

@@ -181,7 +181,7 @@ def test_an_address_needs_no_driver_in_it(given: str, driver: str) -> None:
         ("nonsense", "not a URL"),
         ("redis://h", "redis"),
         ("sqlite://", "needs a file"),
-        ("postgresql://u:secret@h/d?sslrootcert=/no/such/file", "/no/such/file cannot be read"),
+        ("postgresql://u:secret@h/d?sslrootcert=/no/such/file", "/no/such/file cannot be used: No such file"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_said_without_its_password(given: str, message: str) -> None:

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.sessions.redis import is_too_old
 from sidecar.sessions.store import Store
+from tests.services.certificates import make_certificates
 from tests.services.redis import AclUser, RedisServer, RedisServers
 from tests.sessions_world import CAREFUL, NOW, Time, keeping, opened, section, signed_in
 
@@ -244,6 +247,25 @@ async def test_a_certificate_that_nobody_vouches_for_is_a_fault(redis_servers: R
     server = redis_servers(tls=True)
     async with opened(section(server.url)) as store:
         await _is_down(store.get("a"))
+
+
+async def test_an_authority_that_was_renewed_on_disk_is_believed_by_connections_made_later(
+    redis_servers: RedisServers, tmp_path: Path
+) -> None:
+    server = redis_servers(tls=True)
+    assert server.certificates is not None
+    ca = tmp_path / "ca.pem"
+    shutil.copy(server.certificates.authority, ca)
+    async with opened(section(server.url, redis_ca=ca)) as store:
+        assert await store.get("a") is None
+        new = make_certificates(tmp_path)
+        with server.client() as client:
+            names = {"cert": new.certificate, "key": new.key, "ca-cert": new.authority}
+            client.config_set(*[part for name, path in names.items() for part in (f"tls-{name}-file", str(path))])
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await _is_down(store.get("a"))
+        shutil.copy(new.authority, ca)
+        await _recovers(store)
 
 
 async def test_something_else_that_listens_there_is_a_fault() -> None:

@@ -15,6 +15,8 @@ from sidecar.config.document import Document, Location
 from sidecar.config.engines import CedarEngine
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
+from sidecar.config.secret import Dsn
+from sidecar.config.trust import trust_of, words_of
 
 _AUTHORITIES = frozenset(["ca", "redis_ca"])
 _KEY_OF = {"certificate": "key", "redis_certificate": "redis_key"}
@@ -32,6 +34,8 @@ def file_problems(config: Config, document: Document, usable: frozenset[str]) ->
             for place, path in paths.items():
                 missing = list(_missing(place, path, document))
                 yield from missing or _useless(place, paths, document)
+            for place, address in addresses_in(getattr(config, name), (name,)):
+                yield from _address_problems(place, address, document)
     if "engines" in usable:
         yield from _policy_problems(config, document)
 
@@ -66,6 +70,20 @@ def _useless(place: Location, paths: dict[Location, Path], document: Document) -
             yield document.error(place, f"{shown} cannot be used with its key: {problem}", way_out)
 
 
+def _address_problems(place: Location, address: Dsn, document: Document) -> Iterator[Problem]:
+    """Files that the address of a database names."""
+    try:
+        trust = trust_of(address.reveal())
+        if trust is not None:
+            trust.context()
+    except OSError as error:
+        files = ", ".join(map(str, trust.files)) if trust is not None else ""
+        message = f"{files} cannot be used: {words_of(error)}"
+        yield document.error(place, message, "Give PEM files that can be read, the key without a password")
+    except ValueError as error:
+        yield document.error(place, str(error), "See docs/provisioning.md, The directory")
+
+
 def _holds_certificates(path: Path) -> bool:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
@@ -78,10 +96,8 @@ def _pair_problem(certificate: Path, key: Path) -> str:
     try:
         # Without the empty password, a key that needs one would be asked for at the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
-    except ssl.SSLError as error:
-        return (error.reason or "no PEM").replace("_", " ").lower()
     except OSError as error:
-        return error.strerror or type(error).__name__
+        return words_of(error)
     return ""
 
 
@@ -103,3 +119,15 @@ def paths_in(value: Any, place: Location) -> Iterator[tuple[Location, Path]]:
     elif isinstance(value, dict):
         for name, part in value.items():
             yield from paths_in(part, (*place, name))
+
+
+def addresses_in(value: Any, place: Location) -> Iterator[tuple[Location, Dsn]]:
+    """Give every address of a database or store below *value*, with its location."""
+    if isinstance(value, Dsn):
+        yield place, value
+    elif isinstance(value, BaseModel):
+        for name, field in type(value).model_fields.items():
+            yield from addresses_in(getattr(value, name), (*place, field.alias or name))
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from addresses_in(part, (*place, name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from sidecar.config.renewing import Renewing
+from sidecar.config.trust import OF_MYSQL, OF_POSTGRESQL, Trust, trust_of_mysql, trust_of_postgresql
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 
@@ -25,11 +26,12 @@ _DRIVERS = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a database is: ``kind`` is sqlite, postgresql or mysql; ``options`` go to the driver's connect."""
+    """Where a database is: ``kind`` is sqlite, postgresql or mysql. ``options`` and ``tls`` are for connecting."""
 
     kind: str
     url: URL
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    tls: Renewing | None = field(default=None, repr=False)
 
     @property
     def file(self) -> Path:
@@ -51,7 +53,10 @@ def address_of(text: str, timeout: float) -> Address:
         raise Unavailable(Reason.DIRECTORY_DOWN, f"no directory can be kept in {kind}; use sqlite, postgresql or mysql")
     url = url.set(drivername=_DRIVERS[kind])
     build = {"sqlite": _sqlite, "postgresql": _postgresql}.get(_DRIVERS[kind].partition("+")[0], _mysql)
-    return build(url, timeout)
+    try:
+        return build(url, timeout)
+    except ValueError as error:
+        raise Unavailable(Reason.DIRECTORY_DOWN, str(error)) from None
 
 
 def _sqlite(url: URL, timeout: float) -> Address:
@@ -61,29 +66,18 @@ def _sqlite(url: URL, timeout: float) -> Address:
 
 
 def _postgresql(url: URL, timeout: float) -> Address:
-    # libpq's names, which asyncpg takes only inside its own kind of address.
-    mode, authority = url.query.get("sslmode"), url.query.get("sslrootcert")
     options: dict[str, Any] = {"timeout": timeout, "command_timeout": timeout}
-    if isinstance(authority, str):
-        options["ssl"] = _trusting(authority, host_checked=mode != "verify-ca")
-    elif isinstance(mode, str):
-        options["ssl"] = mode
-    return Address("postgresql", url.difference_update_query(["sslmode", "sslrootcert"]), options)
+    trust = trust_of_postgresql(url.query)
+    if isinstance(trust, str):
+        options["ssl"] = trust
+    return Address("postgresql", url.difference_update_query(OF_POSTGRESQL), options, _renewing(trust))
 
 
 def _mysql(url: URL, timeout: float) -> Address:
-    options: dict[str, Any] = {"connect_timeout": timeout}
-    authority = url.query.get("ssl_ca")
-    if isinstance(authority, str):
-        options["ssl"] = _trusting(authority, host_checked=True)
-    url = url.difference_update_query(["ssl_ca"])
-    return Address("mysql", url.update_query_dict({"charset": "utf8mb4"}), options)
+    trust = trust_of_mysql(url.query)
+    url = url.difference_update_query(OF_MYSQL).update_query_dict({"charset": "utf8mb4"})
+    return Address("mysql", url, {"connect_timeout": timeout}, _renewing(trust))
 
 
-def _trusting(authority: str, *, host_checked: bool) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=authority)
-    except OSError as error:
-        raise Unavailable(Reason.DIRECTORY_DOWN, f"the file {authority} cannot be read: {error}") from None
-    context.check_hostname = host_checked
-    return context
+def _renewing(trust: Trust | str | None) -> Renewing | None:
+    return Renewing("directory", trust) if isinstance(trust, Trust) else None

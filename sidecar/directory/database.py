@@ -141,6 +141,8 @@ def _engine(address: Address, timeout: float) -> AsyncEngine:
         # Pre-ping notices a server that was restarted; READ COMMITTED avoids MySQL's gap locks.
         options |= {"pool_pre_ping": True, "pool_recycle": 1800, "isolation_level": "READ COMMITTED"}
     engine = create_async_engine(address.url, **options)
+    if address.tls is not None:
+        event.listen(engine.sync_engine, "do_connect", address.tls.give)
     if address.kind == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -12,6 +11,8 @@ from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from sidecar.config.renewing import Renewing
+from sidecar.config.trust import OF_MYSQL, OF_POSTGRESQL, Trust, trust_of_mysql, trust_of_postgresql
 from sidecar.config.values import Dsn
 
 _DRIVERS = {
@@ -97,8 +98,6 @@ def address_of(dsn: Dsn) -> URL:
         return url.update_query_dict({"charset": "utf8mb4"})
     if kind == "sqlite":
         return _existing_file(url)
-    if "sslmode" in url.query:
-        return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
     return url
 
 
@@ -113,7 +112,10 @@ def open_engine(dsn: Dsn, timeout: timedelta) -> AsyncEngine:
     """Make the engine of one connection; connects to nothing yet. Raises ValueError for a wrong address."""
     url = address_of(dsn)
     seconds = timeout.total_seconds()
-    url, arguments = _driver_arguments(url, seconds)
+    url, trust = _trust_in(url)
+    arguments = _driver_arguments(url, seconds)
+    if isinstance(trust, str):
+        arguments["ssl"] = trust
     pool: dict[str, Any] = {}
     if url.get_backend_name() != "sqlite" or url.database not in (None, "", ":memory:"):
         pool = {"pool_size": _POOL_SIZE, "max_overflow": 0, "pool_timeout": seconds}
@@ -125,6 +127,8 @@ def open_engine(dsn: Dsn, timeout: timedelta) -> AsyncEngine:
         hide_parameters=True,
         **pool,
     )
+    if isinstance(trust, Trust):
+        event.listen(engine.sync_engine, "do_connect", Renewing("the database's address", trust).give)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "begin", _begin)
     elif engine.dialect.name == "postgresql":
@@ -132,22 +136,27 @@ def open_engine(dsn: Dsn, timeout: timedelta) -> AsyncEngine:
     return engine
 
 
-def _driver_arguments(url: URL, seconds: float) -> tuple[URL, dict[str, Any]]:
+def _trust_in(url: URL) -> tuple[URL, Trust | str | None]:
+    """The address without its words about TLS, and what they mean."""
+    if url.get_backend_name() == "postgresql":
+        return url.difference_update_query(OF_POSTGRESQL), trust_of_postgresql(url.query)
+    if url.get_backend_name() in ("mysql", "mariadb"):
+        return url.difference_update_query(OF_MYSQL), trust_of_mysql(url.query)
+    return url, None
+
+
+def _driver_arguments(url: URL, seconds: float) -> dict[str, Any]:
     backend = url.get_backend_name()
     if backend == "sqlite":
         # Waiting for a lock ends before the statement's own time does, so that the reason is known.
-        return url, {"timeout": seconds * 0.8}
+        return {"timeout": seconds * 0.8}
     if backend == "postgresql":
-        return url, {"timeout": seconds, "server_settings": {"application_name": "sidecar"}}
-    arguments: dict[str, Any] = {
+        return {"timeout": seconds, "server_settings": {"application_name": "sidecar"}}
+    return {
         "connect_timeout": max(1, round(seconds)),
         # A server that is not strict cuts long values off, and one person's name becomes another's.
         "init_command": "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
     }
-    if "ssl_ca" in url.query:
-        arguments["ssl"] = ssl.create_default_context(cafile=str(url.query["ssl_ca"]))
-        url = url.difference_update_query(["ssl_ca"])
-    return url, arguments
 
 
 def _begin(connection: Connection) -> None:

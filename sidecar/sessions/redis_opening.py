@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -12,10 +11,11 @@ from redis.asyncio.sentinel import Sentinel as SentinelClient
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
+from sidecar.config.renewing import Renewing
 from sidecar.config.secret import Dsn
 from sidecar.config.service import Sentinel, Sessions
 from sidecar.sessions.redis import MOST_AT_ONCE, RedisStore
-from sidecar.sessions.redis_tls import share, tls_context
+from sidecar.sessions.redis_tls import share, tls_of
 from sidecar.sessions.redis_watch import Watch
 from sidecar.sessions.store import Store
 
@@ -32,40 +32,40 @@ def open_redis(section: Sessions, address: Dsn) -> Store:
     if not url.startswith(_SCHEMES):
         message = "sessions.redis is no address of Redis: write redis://, rediss:// or unix://"
         raise ValueError(message)
-    context = tls_context(section)
+    tls = tls_of(section)
     try:
-        return _opened(section, url, context)
+        return _opened(section, url, tls)
     except (ValueError, TypeError):
         # The library's own message quotes what it could not read, which may be a part of the password.
         message = f"sessions.redis cannot be used: {address.redacted}"
         raise ValueError(message) from None
 
 
-def _opened(section: Sessions, url: str, context: ssl.SSLContext | None) -> Store:
+def _opened(section: Sessions, url: str, tls: Renewing | None) -> Store:
     timeout = section.timeout.total_seconds()
     if section.cluster:
         # Its pushes come from every primary apart; sessions are looked up each time instead.
-        return RedisStore(_open_cluster(section, url, context), section.prefix, timeout, None)
-    beside = None if section.sentinel is None else _sentinels(section, section.sentinel, context)
+        return RedisStore(_open_cluster(section, url, tls), section.prefix, timeout, None)
+    beside = None if section.sentinel is None else _sentinels(section, section.sentinel, tls)
     pool: Any
     if beside is None or section.sentinel is None:
         pool = BlockingConnectionPool.from_url(url, **_pooled(section))
     else:
         pool = _SentinelPool(section.sentinel.master, beside, **_login(url), **_pooled(section))  # type: ignore[no-untyped-call]
-    share(context, pool)
+    share(tls, pool)
     # Made once here, so that an option in the address that no connection knows is found at the start.
     pool.make_connection()
     watch = Watch(lambda: _speaking_resp3(pool))
     return RedisStore(Redis.from_pool(pool), section.prefix, timeout, watch, beside)
 
 
-def _open_cluster(section: Sessions, url: str, context: ssl.SSLContext | None) -> RedisCluster:
+def _open_cluster(section: Sessions, url: str, tls: Renewing | None) -> RedisCluster:
     client = RedisCluster.from_url(url, **_options(section))
-    share(context, *client.startup_nodes)
-    if context is not None:
+    share(tls, *client.startup_nodes)
+    if tls is not None:
         # Of these the nodes are made that are found on the way.
         one = client.startup_nodes[0]
-        client.connection_kwargs |= {"connection_class": one.connection_class, "shared": context}
+        client.connection_kwargs |= {"connection_class": one.connection_class, "shared": tls}
     return client
 
 
@@ -100,7 +100,7 @@ def _login(url: str) -> dict[str, Any]:
     return {**login, "ssl": url.startswith("rediss://")}
 
 
-def _sentinels(section: Sessions, sentinel: Sentinel, context: ssl.SSLContext | None) -> SentinelClient:
+def _sentinels(section: Sessions, sentinel: Sentinel, tls: Renewing | None) -> SentinelClient:
     nodes = [(node.rpartition(":")[0].strip("[]"), int(node.rpartition(":")[2])) for node in sentinel.nodes]
     # They are asked one after the other; a few that do not answer must leave time for the one that does.
     each = section.timeout.total_seconds() / (len(nodes) + 1)
@@ -111,7 +111,7 @@ def _sentinels(section: Sessions, sentinel: Sentinel, context: ssl.SSLContext | 
     if sentinel.password is not None:
         asking["password"] = sentinel.password.reveal()
     client = SentinelClient(nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    share(context, *(one.connection_pool for one in client.sentinels))
+    share(tls, *(one.connection_pool for one in client.sentinels))
     return client
 
 

@@ -1,14 +1,16 @@
-"""Read the certificates for Redis once, for every connection there will ever be."""
+"""Read the certificates for Redis once for all connections, and again when their files were renewed."""
 
 from __future__ import annotations
 
-import ssl
+from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedSSLConnection
 
+from sidecar.config.renewing import Renewing
 from sidecar.config.service import Sessions
+from sidecar.config.trust import Trust
 
 
 class _Sharing:
@@ -19,9 +21,15 @@ class _Sharing:
 
     ssl_context: Any
 
-    def __init__(self, *, shared: ssl.SSLContext, **options: Any) -> None:
+    def __init__(self, *, shared: Renewing, **options: Any) -> None:
         super().__init__(**options)
-        self.ssl_context.context = shared
+        self._shared = shared
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        # Asked each time: the library keeps this object and connects it again after years.
+        self.ssl_context.context = self._shared.current()
+        arguments: Mapping[str, Any] = super()._connection_arguments()  # type: ignore[misc]
+        return arguments
 
 
 class _Direct(_Sharing, SSLConnection):
@@ -35,24 +43,16 @@ class _BySentinel(_Sharing, SentinelManagedSSLConnection):
 _SHARING = {SSLConnection: _Direct, SentinelManagedSSLConnection: _BySentinel}
 
 
-def tls_context(section: Sessions) -> ssl.SSLContext | None:
+def tls_of(section: Sessions) -> Renewing | None:
     """What rediss:// needs; None for addresses without TLS. Raises ValueError for files that do not serve."""
     if section.redis is None or not section.redis.reveal().startswith("rediss://"):
         return None
-    try:
-        context = ssl.create_default_context(cafile=section.redis_ca)
-        if section.redis_certificate is not None:
-            context.load_cert_chain(section.redis_certificate, section.redis_key)
-    except OSError as error:
-        # ssl.SSLError is one too; its text names no secret, but neither does it name the file.
-        message = f"sessions: a PEM file for Redis cannot be used: {type(error).__name__}"
-        raise ValueError(message) from None
-    return context
+    return Renewing("sessions", Trust(section.redis_ca, section.redis_certificate, section.redis_key))
 
 
-def share(context: ssl.SSLContext | None, *makers: Any) -> None:
-    """Let all connections of *makers*, which are pools or nodes of a cluster, share *context*."""
-    if context is not None:
+def share(tls: Renewing | None, *makers: Any) -> None:
+    """Let all connections of *makers*, which are pools or nodes of a cluster, share *tls*."""
+    if tls is not None:
         for maker in makers:
             maker.connection_class = _SHARING[maker.connection_class]
-            maker.connection_kwargs["shared"] = context
+            maker.connection_kwargs["shared"] = tls

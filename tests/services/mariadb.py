@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Self
 
 import pymysql
 
-from tests.services.process import HOST, Server, find_program, new_directory, run_once, unprivileged
+from tests.services.process import HOST, Server, find_program, handed_over, new_directory, run_once, unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from tests.services.certificates import Certificates
 
 USER = "sidecar"
 PASSWORD = "not-so-secret"
@@ -37,13 +39,16 @@ SETTINGS = (
 class MariadbServer:
     """One running MariaDB; the user `sidecar` may do everything and signs in with a password."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, certificates: Certificates | None = None) -> None:
         self.host = HOST
         self.port = port
         self.user = USER
         self.password = PASSWORD
         self._account = unprivileged("mysql")
         self._directory = new_directory("sidecar-mariadb", self._account)
+        self._has_tls = certificates is not None
+        if certificates is not None:
+            self._take(certificates)
         # Killed rather than asked: an orderly shutdown takes seconds, and InnoDB recovers committed rows at a restart.
         self._server = Server(
             "mariadbd",
@@ -66,7 +71,20 @@ class MariadbServer:
         words = [find_program("mariadbd"), "--no-defaults", f"--datadir={self._data}"]
         words += [f"--bind-address={self.host}", f"--port={self.port}", f"--socket={self._directory}/s"]
         words += [f"--pid-file={self._directory}/pid", f"--init-file={self._init_file}"]
+        if self._has_tls:
+            words += [f"--ssl-cert={self._directory}/server.pem", f"--ssl-key={self._directory}/server.key"]
+            words += [f"--ssl-ca={self._directory}/authority.pem"]
         return [*words, *SETTINGS]
+
+    def _take(self, certificates: Certificates) -> None:
+        handed_over(certificates.certificate, self._directory / "server.pem", self._account)
+        handed_over(certificates.key, self._directory / "server.key", self._account)
+        handed_over(certificates.authority, self._directory / "authority.pem", self._account)
+
+    def speak_tls(self, certificates: Certificates) -> None:
+        """Show this certificate to whoever connects from now on, where there were some from the beginning."""
+        self._take(certificates)
+        self._execute("FLUSH SSL")
 
     def _initialise(self) -> None:
         self._init_file.write_text(

@@ -5,17 +5,21 @@ from __future__ import annotations
 import shutil
 import signal
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tests.services.process import (
     HOST,
     Server,
     ServiceFailedError,
     find_program,
+    handed_over,
     new_directory,
     run_once,
     unprivileged,
 )
+
+if TYPE_CHECKING:
+    from tests.services.certificates import Certificates
 
 USER = "sidecar"
 PASSWORD = "not-so-secret"
@@ -96,6 +100,14 @@ class PostgresServer:
     def drop_database(self, name: str) -> None:
         """Delete a database, even when somebody is still connected."""
         self._psql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def speak_tls(self, certificates: Certificates) -> None:
+        """Show this certificate to whoever connects from now on."""
+        handed_over(certificates.certificate, self._data / "server.crt", self._account)
+        handed_over(certificates.key, self._data / "server.key", self._account)
+        handed_over(certificates.authority, self._data / "root.crt", self._account)
+        # With authorities it asks clients for a certificate, too.
+        self._psql("ALTER SYSTEM SET ssl = on", "ALTER SYSTEM SET ssl_ca_file = 'root.crt'", "SELECT pg_reload_conf()")
 
     @property
     def is_running(self) -> bool:

@@ -103,6 +103,14 @@ def new_directory(prefix: str, owner: str | None = None) -> Path:
     return directory
 
 
+def handed_over(file: Path, place: Path, owner: str | None) -> None:
+    """Copy a private file to where a server that runs as *owner* may read it, and nobody else."""
+    shutil.copyfile(file, place)
+    place.chmod(0o600)
+    if owner is not None:
+        shutil.chown(place, owner, pwd.getpwnam(owner).pw_gid)
+
+
 def _set_privileges(account: str | None, *options: str) -> list[str]:
     """Return what goes before a command so that it runs as `account` (None: unchanged) with setpriv's `options`."""
     words = [*options]
