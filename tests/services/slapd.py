@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import ldap
 
-from tests.services.process import HOST, Server, find_program, new_directory, run_once
+from tests.services.certificates import Certificates
+from tests.services.process import HOST, Server, find_program, free_port, new_directory, run_once
 
 SUFFIX = "dc=example,dc=com"
 ADMIN = f"cn=admin,{SUFFIX}"
@@ -36,30 +37,46 @@ access to attrs=userPassword by anonymous auth
 access to * by dn.exact="{reader}" read by * none
 {overlay}
 """
+TLS = "TLSCertificateFile {certificate}\nTLSCertificateKeyFile {key}\n"
 
 
 class SlapdServer:
     """One running slapd. ``READER`` may read, within *limits* as slapd.conf writes them.
 
-    *overlay* are more lines about the database, such as ``overlay syncprov``.
+    *overlay* are more lines about the database, such as ``overlay syncprov``. With *certificates* it knows
+    StartTLS, and listens at ``tls_url``, too.
     """
 
-    def __init__(self, port: int, limits: str = "size=unlimited", overlay: str = "") -> None:
+    def __init__(
+        self, port: int, limits: str = "size=unlimited", overlay: str = "", certificates: Certificates | None = None
+    ) -> None:
         self.url = f"ldap://{HOST}:{port}"
+        self.tls_url = f"ldaps://{HOST}:{free_port()}" if certificates is not None else ""
+        self.certificates = certificates
         self._directory = new_directory("sidecar-slapd")
         (self._directory / "data").mkdir()
         self._limits = limits
         self._overlay = overlay
         self._server = Server(
             "slapd",
-            [find_program("slapd"), "-d", "0", "-f", str(self._directory / "slapd.conf"), "-h", self.url],
+            [
+                find_program("slapd"),
+                "-d",
+                "0",
+                "-f",
+                str(self._directory / "slapd.conf"),
+                "-h",
+                f"{self.url} {self.tls_url}",
+            ],
             answers=self._answers,
         )
 
     def _write(self, limits: str) -> None:
         values = {"folder": self._directory, "suffix": SUFFIX, "admin": ADMIN, "password": PASSWORD, "reader": READER}
         values |= {"limits": limits, "overlay": self._overlay}
-        (self._directory / "slapd.conf").write_text(CONFIG.format(**values))
+        tls = self.certificates
+        said = TLS.format(certificate=tls.certificate, key=tls.key) if tls is not None else ""
+        (self._directory / "slapd.conf").write_text(said + CONFIG.format(**values))
 
     def _answers(self) -> bool:
         try:
@@ -92,6 +109,11 @@ class SlapdServer:
         self.stop()
         self._write(limits)
         self.start()
+
+    def certify(self, certificates: Certificates) -> None:
+        """Start again with another certificate."""
+        self.certificates = certificates
+        self.limit(self._limits)
 
     def change(self, overlay: str) -> None:
         """Start again with other lines about the database."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sidecar.config.sync_source import LdapSource
+from sidecar.sync.sources.ldap_tls import unaccepted
 from sidecar.sync.sources.source import down
 
 _BROKEN = ("SIZELIMIT_EXCEEDED", "ADMINLIMIT_EXCEEDED", "TIMELIMIT_EXCEEDED", "PARTIAL_RESULTS")
@@ -51,6 +52,8 @@ class LdapServer:
             connection = ldap.initialize(self.section.url)
             self._prepare(ldap, connection)
             yield connection
+        except (ldap.CONNECT_ERROR, ldap.SERVER_DOWN) as error:
+            raise down(f"{self.name}: {unaccepted(self.section) or _words(error)}") from None
         except ldap.LDAPError as error:
             raise down(f"{self.name}: {_words(error)}") from None
         finally:
