@@ -1013,6 +1013,21 @@ def test_certificates_must_go_with_their_keys(tmp_path: Path) -> None:
     assert "mismatch" in found.message
 
 
+@pytest.mark.parametrize(("days", "word"), [(15, ""), (13, "ends on"), (-1, "ended on")])
+@pytest.mark.parametrize("key", ["app.tls.certificate", "directory"])
+def test_a_certificate_of_ours_that_ends_soon_is_told_of(tmp_path: Path, key: str, days: int, word: str) -> None:
+    make_certificates(tmp_path, days=days)
+    ours = f"{tmp_path}/server.pem", f"{tmp_path}/server.key"
+    shown = app("upstream: https://h, tls: {{certificate: {}, key: {}}}".format(*ours))
+    if key == "directory":
+        address = "postgresql://u:p@h/d?sslmode=require&sslcert={}&sslkey={}".format(*ours)
+        shown = {"directory": f"directory: '{address}'"}
+    found = [one for one in problems(tmp_path, text_of(**shown)) if " on 20" in one.message]
+    assert [(one.severity, one.path, word in one.message) for one in found] == (
+        [("warning", key, True)] if word else []
+    )
+
+
 def test_the_least_configuration_is_fine(tmp_path: Path) -> None:
     assert problems(tmp_path, text_of()) == ()
 

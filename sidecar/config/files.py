@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from sidecar.config.trust import trust_of, words_of
 
 _AUTHORITIES = frozenset(["ca", "redis_ca"])
 _KEY_OF = {"certificate": "key", "redis_certificate": "redis_key"}
+# As long as it may take until somebody reads what is said, and renews it.
+_SOON = timedelta(days=14)
 _READ = _AUTHORITIES | frozenset(_KEY_OF) | frozenset(_KEY_OF.values()) | {"metadata_certificate"}
 
 
@@ -68,6 +71,24 @@ def _useless(place: Location, paths: dict[Location, Path], document: Document) -
         if problem:
             way_out = "Give a certificate and its own private key, both as PEM, the key without a password"
             yield document.error(place, f"{shown} cannot be used with its key: {problem}", way_out)
+        elif "keys" not in place:
+            # Those of SAML count whatever their dates are; the doctor looks at them.
+            yield from _ending(place, paths[place], shown, document)
+
+
+def _ending(place: Location, certificate: Path, shown: str, document: Document) -> Iterator[Problem]:
+    """A certificate of ours that nobody accepts any more, or soon will not."""
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415 - for those who have a certificate
+
+    try:
+        ends = load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return
+    left = ends - datetime.now(UTC)
+    if left < _SOON:
+        word = "ended" if left < timedelta(0) else "ends"
+        message = f"{shown} {word} on {ends:%Y-%m-%d}"
+        yield document.warning(place, message, "Renew it; docs/reload.md tells what makes a renewed one serve")
 
 
 def _address_problems(place: Location, address: Dsn, document: Document) -> Iterator[Problem]:
@@ -76,6 +97,8 @@ def _address_problems(place: Location, address: Dsn, document: Document) -> Iter
         trust = trust_of(address.reveal())
         if trust is not None:
             trust.context()
+            if trust.certificate is not None:
+                yield from _ending(place, trust.certificate, str(trust.certificate), document)
     except OSError as error:
         files = ", ".join(map(str, trust.files)) if trust is not None else ""
         message = f"{files} cannot be used: {words_of(error)}"

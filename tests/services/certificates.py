@@ -26,14 +26,14 @@ class Certificates:
     key: Path
 
 
-def make_certificates(directory: Path, *, host: str = "localhost", days: int = 1) -> Certificates:
+def make_certificates(directory: Path, *, host: str = "localhost", days: int = 30) -> Certificates:
     """Write an authority and a server certificate for `host`, localhost and 127.0.0.1 into `directory`.
 
     Negative `days` make a server certificate that has expired.
     """
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name("Test authority")
-    authority = _certificate(authority_name, authority_key, authority_name, authority_key, days=2, is_authority=True)
+    authority = _certificate(authority_name, authority_key, authority_name, authority_key, days=30, is_authority=True)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _certificate(_name(host), key, authority_name, authority_key, days=days, host=host)
     paths = Certificates(directory / "authority.pem", directory / "server.pem", directory / "server.key")
