@@ -7,12 +7,16 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from sidecar.cli import main
 from tests.services import commands
 from tests.world import BASE, PROVISION, USERS
 
@@ -131,6 +135,28 @@ def test_connect_says_what_cannot_be_reached_and_is_3(desk: Desk) -> None:
         "directory": True,
         "provision.connections.db": True,
     }
+
+
+def leaves(command: click.Command, *names: str) -> Iterator[tuple[str, ...]]:
+    """Each command that does something, by its words."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            _, part, _ = command.resolve_command(context, [name])
+            assert part is not None
+            yield from leaves(part, *names, name)
+    else:
+        yield names
+
+
+def test_every_command_says_what_its_exit_code_means() -> None:
+    every = list(leaves(main))
+    assert ("users", "list") in every
+    assert len(every) > 50
+    for words in every:
+        told = CliRunner().invoke(main, [*words, "--help"])
+        assert told.exit_code == 0
+        assert "xit code" in told.output, words
 
 
 def test_plan_shows_the_statements_and_runs_none(desk: Desk) -> None:

@@ -37,6 +37,8 @@ _COMMANDS = {
     "demo": ("See it work within seconds, with an application and a provider.", "sidecar.cli.demo"),
 }
 
+# What a command means by its exit code that does not say so itself (docs/operation.md).
+_EXIT_CODES = "Exit code 0: done. 1: refused, or something is wrong. 2: wrong usage. 3: something could not be reached."
 _HOW = ", request path compiled" if is_compiled() else ""
 
 
@@ -59,6 +61,7 @@ class _Commands(click.Group):
         if stand_in is None or name is None:
             return name, stand_in, rest
         command: click.Command = getattr(importlib.import_module(_COMMANDS[name][1]), name.replace("-", "_"))
+        _say_exit_codes(command)
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -69,6 +72,14 @@ class _Commands(click.Group):
 
             leave_if_unheard(error)
             raise
+
+
+def _say_exit_codes(command: click.Command) -> None:
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            _say_exit_codes(part)
+    elif "xit code" not in (command.help or ""):
+        command.epilog = _EXIT_CODES
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
