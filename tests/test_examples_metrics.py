@@ -78,6 +78,11 @@ def test_panels_neither_overlap_nor_leave_the_page() -> None:
         taken |= cells
 
 
+def test_each_panel_says_what_it_shows() -> None:
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        assert panel["type"] == "row" or panel["description"], panel["title"]
+
+
 def test_alerts_name_reasons_that_exist() -> None:
     for alert, expression in expressions():
         for reason in re.findall(r'reason="([^"]+)"', expression):
