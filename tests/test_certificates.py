@@ -156,6 +156,13 @@ def test_two_certificates_in_one_element_are_none() -> None:
     assert certificate_in([f"{one},{other}"], "envoy") == UNREADABLE
 
 
+@pytest.mark.parametrize("name", ["URI=spiffe://b", "DNS=a.example", 'Subject="CN=x"'])
+def test_a_certificate_behind_the_callers_own_names_is_none(name: str) -> None:
+    one = f'Cert="{quote(pem(AUTHORITY.issue()))}"'
+    assert certificate_in([f"By=spiffe://a;Hash=00;{one};{name}"], "envoy") not in (UNREADABLE, b"")
+    assert certificate_in([f"By=spiffe://a;Hash=00;{name};{one}"], "envoy") == UNREADABLE
+
+
 def test_only_named_peers_are_believed() -> None:
     networks: list[Network | str] = list(Certificates(proxies=("10.0.0.5/32",), ca=Path("x")).proxies)  # type: ignore[arg-type]
     assert [is_named(peer, networks) for peer in ("10.0.0.5", "10.0.0.6", "", "unix", "::ffff:10.0.0.5")] == [

@@ -13,6 +13,9 @@ from sidecar.core.addresses import Network, parse_address
 UNREADABLE = b"?"
 _ABSENT = frozenset(["", "-", "(null)"])
 _PEM = re.compile(r"\s*-----BEGIN CERTIFICATE-----\s([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----\s*", re.ASCII)
+# What Envoy writes before the certificate, which is none of the caller's own words. Behind it stand their names,
+# unquoted, and one of those might hold another certificate.
+_BEFORE_CERT = frozenset(["by", "hash"])
 # One element of Envoy's list: key=value pairs, in which a quoted value may hold anything.
 _PAIR = re.compile(r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,"]*)(;|$)', re.DOTALL)
 
@@ -73,9 +76,10 @@ def _envoy(text: str) -> bytes:
     at, found = 0, dict[str, str]()
     while at < len(text):
         match = _PAIR.match(text, at)
-        if match is None or (match[1].lower() == "cert" and "cert" in found):
+        name = match[1].lower() if match is not None else ""
+        if match is None or (name == "cert" and not found.keys() <= _BEFORE_CERT):
             raise ValueError(text[at : at + 1])
-        found[match[1].lower()] = match[2]
+        found[name] = match[2]
         at = match.end()
     return _nginx(found.get("cert", "").strip('"'))
 
