@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.doctor import examination, files
+from sidecar.config.secret import Secret
+from sidecar.config.within import within
+from sidecar.doctor import examination
 from sidecar.doctor.catalogue import CATALOGUE, table
 from sidecar.doctor.examination import CHECKS, NAMES, examine, wanted_checks
 from sidecar.doctor.finding import Probe
@@ -83,7 +85,7 @@ async def test_no_secret_of_the_configuration_comes_out(tmp_path: Path) -> None:
     )
 
     async def tells(patient: Patient) -> Probe:
-        for _, secret in files.secrets_in(patient.config):
+        for _, secret in within(patient.config, Secret):
             yield patient.failure("dns", f"it is {secret.reveal()}")
         yield patient.failure("dns", "and hidden-redis-password alone")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
-
 from sidecar.config.models import Config
+from sidecar.config.within import within
 from sidecar.core.template import Template
 
 Location = tuple[str | int, ...]
@@ -15,17 +14,7 @@ Location = tuple[str | int, ...]
 
 def templates_of(section: Any, location: Location = ()) -> Iterator[tuple[Location, Template]]:
     """All templates inside a section, however deep, each with its location."""
-    if isinstance(section, Template):
-        yield location, section
-    elif isinstance(section, BaseModel):
-        for name, field in type(section).model_fields.items():
-            yield from templates_of(getattr(section, name), (*location, field.alias or name))
-    elif isinstance(section, Mapping):
-        for key, part in section.items():
-            yield from templates_of(part, (*location, key))
-    elif isinstance(section, list | tuple):
-        for number, part in enumerate(section):
-            yield from templates_of(part, (*location, number))
+    return within(section, Template, location)
 
 
 def claims_read(config: Config, login: str) -> frozenset[str] | None:

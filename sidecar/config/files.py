@@ -7,9 +7,6 @@ import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
 
 from sidecar.config.cedar_files import CedarMissingError, read_policies
 from sidecar.config.document import Document, Location
@@ -18,6 +15,7 @@ from sidecar.config.models import Config
 from sidecar.config.problem import Problem
 from sidecar.config.secret import Dsn
 from sidecar.config.trust import trust_of, words_of
+from sidecar.config.within import within
 
 _AUTHORITIES = frozenset(["ca", "redis_ca"])
 _KEY_OF = {"certificate": "key", "redis_certificate": "redis_key"}
@@ -33,11 +31,11 @@ def file_problems(config: Config, document: Document, usable: frozenset[str]) ->
     """
     for name in Config.model_fields:
         if name in usable:
-            paths = dict(paths_in(getattr(config, name), (name,)))
+            paths = dict(within(getattr(config, name), Path, (name,)))
             for place, path in paths.items():
                 missing = list(_missing(place, path, document))
                 yield from missing or _useless(place, paths, document)
-            for place, address in addresses_in(getattr(config, name), (name,)):
+            for place, address in within(getattr(config, name), Dsn, (name,)):
                 yield from _address_problems(place, address, document)
     if "engines" in usable:
         yield from _policy_problems(config, document)
@@ -130,27 +128,3 @@ def _missing(place: Location, path: Path, document: Document) -> Iterator[Proble
         yield document.error(place, f"{shown} is no file that can be read", "Check the path and its permissions")
     elif place == ("pages", "templates") and not path.is_dir():
         yield document.error(place, f"{shown} is no folder", "Make it, or remove the line")
-
-
-def paths_in(value: Any, place: Location) -> Iterator[tuple[Location, Path]]:
-    """Give every path below *value*, with its location."""
-    if isinstance(value, Path):
-        yield place, value
-    elif isinstance(value, BaseModel):
-        for name, field in type(value).model_fields.items():
-            yield from paths_in(getattr(value, name), (*place, field.alias or name))
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield from paths_in(part, (*place, name))
-
-
-def addresses_in(value: Any, place: Location) -> Iterator[tuple[Location, Dsn]]:
-    """Give every address of a database or store below *value*, with its location."""
-    if isinstance(value, Dsn):
-        yield place, value
-    elif isinstance(value, BaseModel):
-        for name, field in type(value).model_fields.items():
-            yield from addresses_in(getattr(value, name), (*place, field.alias or name))
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield from addresses_in(part, (*place, name))

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from sidecar.config.secret import Dsn
+from sidecar.config.secret import Dsn, Secret
+from sidecar.config.within import within
 from sidecar.doctor import (
     application,
     browser,
@@ -25,7 +26,6 @@ from sidecar.doctor import (
     saml,
 )
 from sidecar.doctor.catalogue import CATALOGUE
-from sidecar.doctor.files import secrets_in
 from sidecar.doctor.finding import Finding, Probe, Severity, Tell
 from sidecar.doctor.patient import Patient
 from sidecar.model import Refused, Unavailable
@@ -139,7 +139,7 @@ def _broken(patient: Patient, name: str, error: Exception) -> Finding:
 def _hidden_texts(patient: Patient) -> list[str]:
     """Secrets of the configuration and the passwords in its addresses, the longest first."""
     texts = set()
-    for _, secret in secrets_in(patient.config):
+    for _, secret in within(patient.config, Secret):
         texts |= set(_passwords(secret)) if isinstance(secret, Dsn) else {secret.reveal()}
     return sorted((text for text in texts if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)
 

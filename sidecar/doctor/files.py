@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from sqlalchemy.engine import make_url
 
 from sidecar.config.document import Location
-from sidecar.config.files import paths_in
 from sidecar.config.secret import Dsn, Secret
+from sidecar.config.within import within
 from sidecar.doctor.finding import Finding, Probe
 from sidecar.doctor.patient import Patient
 
@@ -36,27 +35,12 @@ async def _in_thread(patient: Patient, one: Any) -> Probe:
         yield finding
 
 
-def secrets_in(value: Any, place: Location = ()) -> Iterator[tuple[Location, Secret]]:
-    """Every secret below *value*, with its location."""
-    if isinstance(value, Secret):
-        yield place, value
-    elif isinstance(value, BaseModel):
-        for name, field in type(value).model_fields.items():
-            yield from secrets_in(getattr(value, name), (*place, field.alias or name))
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield from secrets_in(part, (*place, name))
-    elif isinstance(value, tuple):
-        for number, part in enumerate(value):
-            yield from secrets_in(part, (*place, number))
-
-
 def _secret_files(patient: Patient) -> Iterator[tuple[Location, Path]]:
-    for place, secret in secrets_in(patient.config):
+    for place, secret in within(patient.config, Secret):
         kind, _, name = secret.origin.partition(" ")
         if kind == "file":
             yield place, patient.folder / name
-    for place, path in paths_in(patient.config, ()):
+    for place, path in within(patient.config, Path):
         if place[-1] in _KEYS:
             yield place, path
 
@@ -64,7 +48,7 @@ def _secret_files(patient: Patient) -> Iterator[tuple[Location, Path]]:
 def _permissions(patient: Patient) -> Iterator[Finding]:
     found = []
     config = Path(patient.document.file)
-    holds_password = any(isinstance(one, Dsn) and one.has_inline_password for _, one in secrets_in(patient.config))
+    holds_password = any(isinstance(one, Dsn) and one.has_inline_password for _, one in within(patient.config, Secret))
     files = [((), config, holds_password), *((place, path, True) for place, path in _secret_files(patient))]
     for place, path, is_secret in files:
         try:
@@ -155,7 +139,7 @@ def _session_secret(patient: Patient) -> Iterator[Finding]:
     place = ("sessions", "secrets", 0)
     if len(set(held[0].reveal())) < _FEW_LETTERS:
         yield patient.failure("session-secret", "few different letters: it can be guessed", place)
-    elif any(other == held[0] for where, other in secrets_in(patient.config) if where[:2] != ("sessions", "secrets")):
+    elif held[0] in [one for where, one in within(patient.config, Secret) if where[:2] != ("sessions", "secrets")]:
         yield patient.failure("session-secret", "another secret of the configuration is the same", place)
     elif (age := _age(patient, held[0])) > _OLD:
         yield patient.warning("session-secret", f"unchanged for {age / 86400:.0f} days", place)

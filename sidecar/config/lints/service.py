@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel
-
-from sidecar.config.document import Document, Location
+from sidecar.config.document import Document
 from sidecar.config.lints.addresses import far_reach, is_host, is_loopback, listen_problem, origin_problem
 from sidecar.config.models import Config
 from sidecar.config.problem import Problem
+from sidecar.config.within import within
 from sidecar.core.addresses import host_of
 from sidecar.core.cookies import is_cookie_name
 
@@ -152,23 +150,9 @@ def health(config: Config, document: Document) -> Iterator[Problem]:
 
 def durations(config: Config, document: Document) -> Iterator[Problem]:
     """A duration of zero is a typing mistake nearly everywhere."""
-    for place, duration in _durations(config, ()):
+    for place, duration in within(config, timedelta):
         if duration <= timedelta(0) and place[-1] not in _MAY_BE_ZERO:
             yield document.error(place, "must be longer than nothing", "Write a duration such as 30s")
-
-
-def _durations(value: Any, place: Location) -> Iterator[tuple[Location, timedelta]]:
-    if isinstance(value, timedelta):
-        yield place, value
-    elif isinstance(value, BaseModel):
-        for name, field in type(value).model_fields.items():
-            yield from _durations(getattr(value, name), (*place, field.alias or name))
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield from _durations(part, (*place, name))
-    elif isinstance(value, tuple):
-        for number, part in enumerate(value):
-            yield from _durations(part, (*place, number))
 
 
 def application_cookies(config: Config, document: Document) -> Iterator[Problem]:
