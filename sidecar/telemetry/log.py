@@ -17,8 +17,8 @@ LEVELS = ("debug", "info", "warning", "error")
 # Who writes lines here, by the names that a level can be set for.
 LOGGERS = (
     "accounts", "app", "application", "audit", "break_glass", "condition", "console", "control", "doorway", "drift",
-    "front", "insights", "listening", "metadata", "oidc", "outages", "redis", "reload", "run", "scim", "serving",
-    "signals", "sync", "upstream", "vault", "webhook", "wire", "workers",
+    "front", "insights", "listening", "metadata", "oidc", "outages", "redis", "reload", "renewing", "run", "scim",
+    "serving", "signals", "sync", "upstream", "vault", "webhook", "wire", "workers",
 )  # fmt: skip
 _NUMBERS = {"exception": logging.ERROR, "warn": logging.WARNING, "msg": logging.INFO, "critical": logging.CRITICAL}
 # As syslog has them: from this level on (logging's numbers), the highest first.
