@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -47,21 +48,20 @@ class Places:
 
     def example(self, name: str) -> str:
         """An example with these ports in the place of its own, and our host in the place of the public one."""
-        text = (EXAMPLES / name).read_text()
-        for old, new in (
-            ("127.0.0.1:8080", f"{HOST}:{self.sidecar}"),
-            ("127.0.0.1:3000", f"{HOST}:{self.application}"),
-            ("listen 8000", f"listen {HOST}:{self.front}"),
-            ("bind :8000", f"bind {HOST}:{self.front}"),
-            ("\n:8000 {", f"\n:{self.front} {{\n\tbind {HOST}\n"),
-            ('address: ":8000"', f'address: "{HOST}:{self.front}"'),
-            ("address: 0.0.0.0, port_value: 8000", f"address: {HOST}, port_value: {self.front}"),
-            ("address: 127.0.0.1, port_value: 8080", f"address: {HOST}, port_value: {self.sidecar}"),
-            ("address: 127.0.0.1, port_value: 3000", f"address: {HOST}, port_value: {self.application}"),
-            ("wiki.example.com", "localhost"),
-        ):
-            text = text.replace(old, new)
-        return text
+        instead = {
+            "127.0.0.1:8080": f"{HOST}:{self.sidecar}",
+            "127.0.0.1:3000": f"{HOST}:{self.application}",
+            "listen 8000": f"listen {HOST}:{self.front}",
+            "bind :8000": f"bind {HOST}:{self.front}",
+            "\n:8000 {": f"\n:{self.front} {{\n\tbind {HOST}\n",
+            'address: ":8000"': f'address: "{HOST}:{self.front}"',
+            "address: 0.0.0.0, port_value: 8000": f"address: {HOST}, port_value: {self.front}",
+            "address: 127.0.0.1, port_value: 8080": f"address: {HOST}, port_value: {self.sidecar}",
+            "address: 127.0.0.1, port_value: 3000": f"address: {HOST}, port_value: {self.application}",
+            "wiki.example.com": "localhost",
+        }
+        # All at once: a port that was put in may begin with one that is looked for.
+        return re.sub("|".join(map(re.escape, instead)), lambda found: instead[found[0]], (EXAMPLES / name).read_text())
 
 
 class Front:
