@@ -36,7 +36,10 @@ class Soaked:
         async def said() -> bool:
             return self.log().count(text) >= times
 
-        await until(said, within=60)
+        try:
+            await until(said, within=60)
+        except TimeoutError:
+            pytest.fail(f"{text!r} is not there {times} times (the process: {self.process.returncode}): {self.log()}")
 
 
 @pytest.fixture

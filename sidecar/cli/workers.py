@@ -39,6 +39,8 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _LAST_WORDS = 1.0
 _SHORT = 5.0
+# Longer than a reload under way may take, for which a new worker waits.
+_LONGEST_START = 120.0
 
 
 class Workers:
@@ -96,7 +98,15 @@ class Workers:
         """Run one worker, and another when it dies, until we stop; its last exit code."""
         pause = _FIRST_PAUSE
         while True:
-            worker = self._current[number] = worker or await self._launch(number)
+            try:
+                worker = self._current[number] = worker or await self._launch(number)
+            except OSError as error:
+                # Where there is no room for a process now, there may be soon; the others go on serving.
+                _log.error("a worker cannot be started", worker=number, error=str(error), in_seconds=pause)
+                if await self._stops_within(pause):
+                    return 0
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
             code = await self._ended(worker)
             if self._current[number] is not worker:
                 # It was renewed, and has drained.
@@ -106,11 +116,15 @@ class Workers:
                 return code
             pause = _FIRST_PAUSE if worker.serves else min(pause * 2, _LONGEST_PAUSE)
             _log.error("a worker died, starting another", worker=number, code=code, in_seconds=pause)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
-                    return 0
+            if await self._stops_within(pause):
+                return 0
             worker = None if self._current[number] is worker else self._current[number]
+
+    async def _stops_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        return self._stopping.is_set()
 
     async def _renew_when_told(self) -> int:
         """Renew the workers after each SIGUSR1, until we stop."""
@@ -134,7 +148,11 @@ class Workers:
         """
         _log.info("renewing the workers")
         for number, old in sorted(self._current.items()):
-            new = await self._launch(number)
+            try:
+                new = await self._launch(number)
+            except OSError as error:
+                _log.error("a new worker cannot be started, the old ones stay", worker=number, error=str(error))
+                return
             if self._stopping.is_set() or not new.serves:
                 code = await self._ended(new)
                 if not self._stopping.is_set():
@@ -153,17 +171,11 @@ class Workers:
         _log.info("the workers are new")
 
     async def _launch(self, number: int) -> Worker:
-        """Start the worker of that *number*, and wait until it serves or has let go of its end of the leash."""
-        ours, theirs = socket.socketpair()
-        ours.settimeout(0)
-        with theirs:
-            # A session of its own, so that Ctrl-C in the terminal reaches the workers through us alone, once.
-            process = await asyncio.create_subprocess_exec(
-                *[*self._command, "--worker", str(theirs.fileno())],
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
+        """Start the worker of that *number*, and wait until it serves or has let go of its end of the leash.
+
+        One that does neither for too long is killed. Raises OSError when the system gives no process.
+        """
+        process, ours = await self._spawn()
         self._processes.add(process)
         if self._section.cpu_affinity:
             _bind(process.pid, number)
@@ -178,9 +190,34 @@ class Workers:
             ready.set()
 
         worker.listening = asyncio.create_task(listen())
-        await ready.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_START):
+                await ready.wait()
+        if not ready.is_set():
+            _log.error("a worker does not get ready, it is killed", worker=number, after_seconds=_LONGEST_START)
+            ready.set()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
         self._serving += worker.serves
         return worker
+
+    async def _spawn(self) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        """A process with its end of the leash, and our end. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                # A session of its own, so that Ctrl-C in the terminal reaches the workers through us alone, once.
+                process = await asyncio.create_subprocess_exec(
+                    *[*self._command, "--worker", str(theirs.fileno())],
+                    start_new_session=True,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                )
+            except OSError:
+                ours.close()
+                raise
+        ours.settimeout(0)
+        return process, ours
 
     async def _answer(self, worker: Worker, message: Mapping[str, Any], ready: asyncio.Event) -> Mapping[str, Any]:
         """Answer what *worker* asks or says."""
@@ -190,7 +227,9 @@ class Workers:
             return {"go": self._is_renewing or await self._assembly.admits(worker, self._operations.reload)}
         if do == "ready":
             # What was put in force since it was admitted has passed it by.
-            worker.serves = self._is_renewing or await self._assembly.agrees(worker)
+            agrees = self._is_renewing or await self._assembly.agrees(worker)
+            # Too late is no: it is about to be killed.
+            worker.serves = worker.serves or (agrees and not ready.is_set())
             ready.set()
             return {"stay": worker.serves}
         if do == "reload":
