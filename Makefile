@@ -86,22 +86,22 @@ $(COMPILED)/made: $(VENV)/installed-for-development $(filter-out bench/results.m
 # What is measured has its own dependencies and no others: the Redis client, for one, loads OpenTelemetry where it is.
 $(BARE)/installed: pyproject.toml | $(VENV)/installed-for-development
 	@$(BIN)/python -m venv --clear $(BARE)
-	@$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check .
+	@tools/install $(BARE) .
 	@touch $@
 
 # A stamp that is older than pyproject.toml is made again.
 $(VENV)/installed: pyproject.toml
 	@tools/virtual-environment $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@tools/install $(VENV) --editable .
 	@touch $@
 
 $(VENV)/installed-for-development: pyproject.toml | build-packages
 	@tools/virtual-environment $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	@tools/install $(VENV) --editable '.[test,check]'
 	@touch $(VENV)/installed $@
 
 $(VENV)/installed-for-deployment: $(VENV)/installed-for-development
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[deploy]'
+	@tools/install $(VENV) --editable '.[deploy]'
 	@touch $@
 
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package.json $(NODE)/package-lock.json

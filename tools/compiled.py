@@ -2,11 +2,16 @@
 
 A build hook of hatchling (HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 pip wheel .), and a command that makes a copy of the project
 in .cache/compiled, whose tests and measurements are those of the compiled modules. Which modules they are stands in
-pyproject.toml. They run uncompiled just as well, only slower.
+pyproject.toml. They run uncompiled just as well, only slower. What was compiled last is kept where COMPILED_KEPT says,
+and serves as long as it would come out the same.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,8 +60,37 @@ def modules() -> list[str]:
     return list(wheel["hooks"]["custom"]["modules"])
 
 
-def compile_into(target: Path) -> list[str]:
-    """Put the compiled modules into *target*, in folders as their sources; their paths; raises SystemExit."""
+def compile_into(target: Path, kept: str = os.environ.get("COMPILED_KEPT", "")) -> list[str]:
+    """Put the compiled modules into *target*, in folders as their sources; their paths; raises SystemExit.
+
+    They are taken from the folder *kept*, or left there, where one is named.
+    """
+    if not kept:
+        return _compiled(target)
+    place = Path(kept) / _fingerprint()
+    if not place.is_dir():
+        shutil.rmtree(kept, ignore_errors=True)
+        # Whole or not at all: another process may look at the same time.
+        unfinished = place.with_suffix(f".{os.getpid()}")
+        _compiled(unfinished)
+        unfinished.rename(place)
+    shutil.copytree(place, target, dirs_exist_ok=True)
+    return [str(path.relative_to(place)) for path in place.rglob("*.so")]
+
+
+def _fingerprint() -> str:
+    """A name for all that what is compiled depends on: the sources, how they are compiled, by what and beside what."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    hook = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    packages = [re.split(r"[^\w.-]", one)[0] for one in (*project["project"]["dependencies"], *hook["dependencies"])]
+    versions = [f"{one} {importlib.metadata.version(one)}" for one in sorted(packages)]
+    parts = [sys.version, str(modules()), *versions, Path(__file__).read_text()]
+    for path in sorted((ROOT / "sidecar").rglob("*.py")):
+        parts += (str(path.relative_to(ROOT)), path.read_text())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _compiled(target: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as place:
         types = Path(place) / "types.ini"
         types.write_text(_TYPES)
@@ -106,7 +140,7 @@ def main() -> None:
             shutil.copy(path, target / path.name)
     for name in _SHARED:
         (target / name).symlink_to(ROOT / name)
-    compile_into(target)
+    compile_into(target, str(ROOT / ".cache/compiled-modules"))
 
 
 if __name__ == "__main__":
