@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -141,11 +142,9 @@ def test_a_host_that_nobody_has_is_not_remembered() -> None:
 
 def test_a_certificate_full_of_blanks_is_read_in_one_go() -> None:
     text = f"-----BEGIN CERTIFICATE-----{' ' * 32_000}!"
-    loop = asyncio.new_event_loop()
-    began = loop.time()
+    began = time.thread_time()
     assert certificate_in([text], "nginx") == UNREADABLE
-    assert loop.time() - began < 0.5
-    loop.close()
+    assert time.thread_time() - began < 0.5
 
 
 # The same rules as on any other way

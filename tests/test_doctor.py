@@ -57,7 +57,7 @@ async def test_a_check_that_hangs_or_breaks_is_a_finding_and_the_others_go_on(tm
     began = asyncio.get_running_loop().time()
     found = await examine(
         patient_of(written(tmp_path)),
-        patience=1.5,
+        patience=3,
         checks={
             "one": lambda patient: [hanging(patient), broken(patient), unavailable(patient)],
             "two": lambda patient: [talkative(patient), hanging(patient)],
@@ -65,13 +65,13 @@ async def test_a_check_that_hangs_or_breaks_is_a_finding_and_the_others_go_on(tm
         },
     )
     # All at once: two that hang take as long as one.
-    assert asyncio.get_running_loop().time() - began < 2.9
+    assert asyncio.get_running_loop().time() - began < 5.9
     assert [finding.seen for finding in found if finding.name == "examination"] == [
         "broke off: ValueError",
-        "no answer within 1.5 s",
+        "no answer within 3 s",
         "broke off: RuntimeError",
         "broke off: redis: ConnectionError",
-        "no answer within 1.5 s",
+        "no answer within 3 s",
     ]
     assert all(finding.severity is FAILURE for finding in found if finding.name == "examination")
     assert [finding.seen for finding in found if finding.severity is OK].count("seen before it hangs") == 2
