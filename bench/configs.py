@@ -178,7 +178,7 @@ def oauth2_proxy(place: Place) -> list[str]:
 
 
 _SIDECAR = """
-server: {{listen: "127.0.0.1:{port}", public_url: "{url}", workers: {workers}, notice: 0s, drain: 1s}}
+server: {{listen: "127.0.0.1:{port}", public_url: "{url}", workers: {workers}, notice: 0s, drain: 1s{server}}}
 app: {{upstream: "http://127.0.0.1:{upstream}"}}
 logins:
   corp: {{type: oidc, issuer: "{issuer}", client_id: {client}, client_secret: {{env: OIDC_SECRET}}}}
@@ -205,8 +205,11 @@ log: {{level: warning}}
 """
 
 
-def sidecar(place: Place, events: str = "") -> str:
-    """The sidecar with sessions in Redis and one audit line for each decision, or what *events* says."""
+def sidecar(place: Place, events: str = "", server: str = "") -> str:
+    """The sidecar with sessions in Redis and one audit line for each decision, or what *events* says.
+
+    *server* is one more setting of that section.
+    """
     return _SIDECAR.format(
         port=place.port,
         url=place.public or place.url,
@@ -216,6 +219,7 @@ def sidecar(place: Place, events: str = "") -> str:
         client=CLIENT,
         folder=place.folder,
         events=f", events: {{file: [{events}]}}" if events else "",
+        server=f", {server}" if server else "",
     )
 
 

@@ -106,10 +106,10 @@ def _start_oauth2_proxy(place: Place) -> Server:
     return Server("oauth2-proxy", command, answers=lambda: listens(place.port))
 
 
-def start_sidecar(place: Place, events: str = "", more: str = "") -> Server:
-    """Start the sidecar; *events* are the audit lines that it writes, *more* stands in its configuration."""
+def start_sidecar(place: Place, events: str = "", server: str = "", more: str = "") -> Server:
+    """Start the sidecar; *events* are the audit lines that it writes, *server* and *more* its settings."""
     file = place.folder / "config.yaml"
-    file.write_text(configs.sidecar(place, events) + more)
+    file.write_text(configs.sidecar(place, events, server) + more)
     command = [python(), "-m", "sidecar", "run", str(file)]
     environment = {**configs.sidecar_environment(place), "PYTHONPATH": str(ROOT)}
     return Server("sidecar", command, answers=lambda: listens(place.port), environment=environment)
@@ -140,6 +140,7 @@ def _no_oauth2_proxy() -> str | None:
 
 
 SIDECAR = "sidecar"
+KEPT = "sidecar, each worker kept to one core"
 BARE = "nginx, bare proxy_pass"
 KINDS = (
     Kind(BARE, lambda: _no_program("nginx", "nginx"), lambda: _said("nginx", "-v"), _start_bare, signs_in=False),
@@ -299,6 +300,13 @@ class Surroundings:
         """Start a sidecar that writes no audit lines about decisions."""
         kind = replace(KINDS[1], start=partial(start_sidecar, events='"!decision"'))
         return self._peer(kind, self.place())
+
+    def kept_to_cores(self) -> Peer:
+        """Start a sidecar of which each worker keeps to one core; signed in."""
+        kind = replace(KINDS[1], name=KEPT, start=partial(start_sidecar, server="cpu_affinity: true"))
+        peer = self._peer(kind, self.place())
+        peer.cookie = peer.sign_in()
+        return peer
 
     def for_front_proxies(self) -> Peer:
         """Start a sidecar that front proxies on this machine may ask."""
