@@ -281,6 +281,12 @@ CASES = [
     (saml("weak: [aes_cbc]"), "warning", "logins.partners.weak[0]", "opened"),
     (saml("unsolicited: true"), "warning", "logins.partners.unsolicited", "begin here"),
     (
+        {"logins": f"logins:\n  one: {{{SAML}, idp: urn:one}}\n  two: {{type: saml, metadata: two.xml}}"},
+        "error",
+        "logins.two.idp",
+        "entityID",
+    ),
+    (
         {"logins": f"logins:\n  one: {{{SAML}}}\n  two: {{{SAML.replace('[example.com]', '[example.org]')}}}"},
         "warning",
         "logins.two.metadata",
