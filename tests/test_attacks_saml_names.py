@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from sidecar.config.problem import ConfigError
-from tests.saml_forger import pair, recipe, request_of
+from tests.saml_forger import PERSISTENT, pair, recipe, request_of
 from tests.saml_metadata import described
-from tests.saml_world import Begun, SamlWorld
+from tests.saml_world import Begun, SamlWorld, start
 from tests.world import Running, World
 
 HOME, PARTNER = "https://id.example.com/metadata", "https://idp.partner.example/metadata"
@@ -58,3 +58,68 @@ async def test_t67_two_providers_serve_only_when_each_is_named(world: World, tmp
         await world(logins(tmp_path, HOME, home=HOME))
     running = await world(logins(tmp_path, PARTNER, home=HOME, partners=PARTNER))
     assert (await entered(running, world, "partners", PARTNER))[0] == 302
+
+
+EMAIL, UNSPECIFIED = (f"urn:oasis:names:tc:SAML:1.1:nameid-format:{kind}" for kind in ("emailAddress", "unspecified"))
+BY_NAME = {"username": "{{ claims.name_id }}", "groups": "{{ claims.groups }}"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "reason"),
+    [
+        ("email", EMAIL, ""),
+        ("email", UNSPECIFIED, "token-claim"),
+        ("email", "", "token-claim"),
+        ("persistent", PERSISTENT, ""),
+        ("persistent", EMAIL, "token-claim"),
+        ("unspecified", PERSISTENT, ""),
+    ],
+)
+async def test_t67_a_name_of_another_kind_than_was_asked_for_is_nobody_s(
+    world: World, monkeypatch: pytest.MonkeyPatch, asked: str, given: str, reason: str
+) -> None:
+    # Whoever changes the request in their browser gets a user name, which they chose, in the place of an address.
+    partners = await start(world, monkeypatch, name_id=asked, identity=BY_NAME)
+    if reason:
+        made = {"name_id": "chief@partner.example", "name_format": given}
+        async with partners.running.browser() as browser:
+            begun = await partners.begin(browser)
+            assert await partners.refused(partners.recipe(begun, **made), begun, browser) == reason
+        assert "the NameID's Format is not" in partners.details()[-1]
+    else:
+        assert (await came_as(partners, "chief@partner.example", given))[0] == "chief@partner.example"
+
+
+async def came_as(
+    partners: SamlWorld, name: str, kind: str = PERSISTENT, groups: tuple[str, ...] = ("wiki-readers",)
+) -> tuple[str, str]:
+    """(user name, roles) that the application sees of whoever is called *name*, ("", "") for nobody."""
+    async with partners.running.browser() as browser:
+        begun = await partners.begin(browser)
+        made = partners.recipe(begun, name_id=name, name_format=kind, attributes={"groups": groups})
+        await partners.bring(browser, made.text(), begun.relay_state)
+        if (await browser.fetch("/")).status != 200:
+            return "", ""
+    seen = partners.running.application.seen[-1]
+    return seen.values("X-App-User")[0], seen.values("X-App-Roles")[0]
+
+
+@pytest.mark.parametrize("unseen", ["\u00a0", "\u2003", "\u3000", "\u205f", "\u1680"])
+async def test_t67_white_space_that_xml_does_not_know_makes_another_name(
+    world: World, monkeypatch: pytest.MonkeyPatch, unseen: str
+) -> None:
+    partners = await start(world, monkeypatch, identity=BY_NAME)
+    assert (await came_as(partners, "\n chief\t"))[0] == "chief"
+    assert [await came_as(partners, name) for name in (f"chief{unseen}", f"{unseen}chief")] == [("", "")] * 2
+    groups = (f"wiki-admins{unseen}", f"{unseen}wiki-editors", "wiki-readers")
+    assert await came_as(partners, "chief", groups=groups) == ("chief", "reader")
+
+
+async def test_t67_a_subject_is_not_somebody_else_s_but_for_white_space(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partners = await start(world, monkeypatch, identity=BY_NAME, subject="{{ claims.groups[0] }}")
+    for one in ("wiki-readers", "wiki-readers\u00a0"):
+        await came_as(partners, "chief", groups=(one, "wiki-readers"))
+    opened = [line["subject"] for line in partners.running.audit() if line["event"] == "login-succeeded"]
+    assert opened == ["wiki-readers", "wiki-readers\u00a0"]
