@@ -123,3 +123,10 @@ async def test_t67_a_subject_is_not_somebody_else_s_but_for_white_space(
         await came_as(partners, "chief", groups=(one, "wiki-readers"))
     opened = [line["subject"] for line in partners.running.audit() if line["event"] == "login-succeeded"]
     assert opened == ["wiki-readers", "wiki-readers\u00a0"]
+
+
+async def test_t67_an_attribute_called_as_a_claim_does_not_stand_in_for_the_one_that_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partners = await start(world, monkeypatch, identity=BY_NAME, attributes={"groups": "memberOf"})
+    assert await came_as(partners, "chief", groups=("wiki-admins",)) == ("", "")
