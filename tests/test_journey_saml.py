@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode, urljoin
 
 import pytest
 from playwright.async_api import Page, Request
@@ -143,6 +144,26 @@ async def test_keycloak_refuses_requests_that_a_stranger_signed(place: Place, pa
     assert await page.is_visible("#kc-error-message")
     # So the signature of the other tests is one that Keycloak looks at.
     assert two.one.application.seen == []
+
+
+async def test_t67_who_asks_keycloak_for_another_kind_of_name_is_nobody(place: Place, page: Page) -> None:
+    two, answers = await place(), answers_of(page)
+    # Requests are not signed here, so people can change them: Keycloak gives what this one asks for.
+    url = f"{two.url}/"
+    while not url.startswith(place.keycloak.issuer):
+        headers = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+        sent = await page.request.get(url, max_redirects=0, headers=headers)
+        url = urljoin(url, sent.headers["location"])
+    address, _, query = url.partition("?")
+    fields = {name: values[0] for name, values in parse_qs(query).items()}
+    asked = zlib.decompress(base64.b64decode(fields["SAMLRequest"]), -15)
+    other = asked.replace(b"SAML:2.0:nameid-format:persistent", b"SAML:1.1:nameid-format:unspecified")
+    fields["SAMLRequest"] = base64.b64encode(zlib.compress(other)[2:-4]).decode()
+    await page.goto(f"{address}?{urlencode(fields)}")
+    await enter(page, "ada")
+    await page.get_by_text("token-claim").wait_for()
+    assert ">ada</saml:NameID>" in answers[-1]
+    assert await two.rows() == []
 
 
 async def test_an_answer_that_is_not_encrypted_is_refused_where_it_must_be(place: Place, page: Page) -> None:

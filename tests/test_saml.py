@@ -406,6 +406,9 @@ def attribute(name: str, *values: str, friendly: str = "") -> str:
         ([attribute("urn:a", "1", friendly="a")], {"x": "b"}, {"urn:a": "1", "a": "1"}),
         # The mapping is the operator's word; a Name is stronger than a FriendlyName.
         ([attribute("x", "theirs"), attribute("urn:a", "1")], {"x": "urn:a"}, {"urn:a": "1", "x": "1"}),
+        ([attribute("x", "theirs")], {"x": "urn:a"}, {}),
+        ([attribute("urn:b", "theirs", friendly="x")], {"x": "urn:a"}, {"urn:b": "theirs"}),
+        ([attribute("x", "1"), attribute("y", "2")], {"x": "y", "y": "x"}, {"x": "2", "y": "1"}),
         ([attribute("urn:b", "evil", friendly="a"), attribute("a", "1")], {}, {"urn:b": "evil", "a": "1"}),
         (
             [attribute("urn:a", "1", friendly="f"), attribute("urn:b", "2", friendly="f")],

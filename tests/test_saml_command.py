@@ -112,6 +112,12 @@ def test_what_is_wrong_is_said_and_the_rest_is_still_looked_at(
     assert "right  " in done.output.partition(line)[0] + done.output.partition(line)[2]
 
 
+def test_a_name_of_another_kind_than_is_asked_for_is_said(config: Path) -> None:
+    config.write_text(config.read_text().replace("type: saml", "type: saml\n    name_id: email"))
+    done = run("inspect", "-", config, given=answer())
+    assert "WRONG  format of the NameID: token-claim: the NameID's Format is not" in done.output
+
+
 def test_an_old_answer_can_be_judged_as_of_when_it_was_made(config: Path) -> None:
     old = answer(now=1_600_000_000.0)
     assert run("inspect", "--as-issued", "-", config, given=old).exit_code == 0

@@ -341,6 +341,18 @@ async def test_a_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
     await metadata.close()
 
 
+async def test_a_new_copy_about_another_provider_is_not_used() -> None:
+    clock = Clock()
+    async with metadata_server(described()) as server:
+        metadata = known(server.url, clock)
+        assert (await metadata.current(clock())).entity_id == ENTITY
+        server.body = described(OTHER).encode()
+        with pytest.raises(Unavailable, match=r"about another provider: 'https://other\.example/idp'"):
+            await metadata._flight.join()
+        assert (await metadata.current(clock())).entity_id == ENTITY
+        await metadata.close()
+
+
 async def test_probing_says_what_an_operator_should_know() -> None:
     clock = Clock()
     async with metadata_server(described(slo="")) as server:

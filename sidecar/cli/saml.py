@@ -135,6 +135,7 @@ def _terms(
 ) -> tuple[Demand, Expected]:
     from sidecar.logins.saml.answer import Demand
     from sidecar.logins.saml.conditions import Expected
+    from sidecar.logins.saml.names import held_to
 
     section = settings.saml_logins[login.name]
     demand = Demand(
@@ -153,6 +154,7 @@ def _terms(
         now=now,
         leeway=section.leeway.total_seconds(),
         classes=frozenset(section.authn_context),
+        name_format=held_to(section.name_id),
     )
     return demand, expected
 

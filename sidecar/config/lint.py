@@ -113,6 +113,7 @@ CHECKS: tuple[Check, ...] = (
     _check(templates.identity, "identity", "logins"),
     _check(templates.roles, "roles"),
     _check(templates.rules, "access"),
+    _check(templates.single_values, "roles", "access", "logins"),
     _check(templates.statements, "headers", "assertion", "provision"),
     _check(templates.accounts, "provision"),
     _check(provision.roles, "roles", "provision"),

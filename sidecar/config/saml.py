@@ -38,7 +38,9 @@ class SamlLogin(Section):
         None, description="SHA-256 of that certificate in hexadecimal, in place of the file"
     )
     metadata_refresh: Duration = Field(timedelta(hours=1), description="how often it is fetched again")
-    idp: Text | None = Field(None, description="entityID of the provider, where the metadata holds several")
+    idp: Text | None = Field(
+        None, description="entityID of the provider; needed where the metadata or the SAML logins know several"
+    )
     entity_id: Text | None = Field(None, description="what we call ourselves; the address of our metadata by default")
     keys: tuple[SamlKey, ...] = Field((), description="our key pairs, newest first")
     sign_requests: bool | None = Field(None, description="by default when there is a key")

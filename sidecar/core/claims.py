@@ -13,6 +13,8 @@ from sidecar.reason import Reason
 
 _LONGEST_TEXT = 1024
 MOST_GROUPS = 5000
+# What is written around a value by accident.
+_BLANKS = " \t\r\n"
 _LINK = "http://schemas.microsoft.com/claims/groups.link"
 
 
@@ -45,6 +47,10 @@ def identity_from(provider: str, issuer: str, claims: Mapping[str, Any], plan: I
     username = _line(plan.username, context)
     if not username:
         raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"{plan.username.source} gave no user name")
+    if username != username.strip():
+        # Without it, it would be the name of somebody else; and it is not seen.
+        detail = f"{plan.username.source} gave a user name with white space at an end that is no blank"
+        raise Refused(Reason.IDENTITY_INCOMPLETE, 403, detail)
     kept = claims if plan.claims is None else {name: claims[name] for name in plan.claims if name in claims}
     return Identity(
         provider=provider,
@@ -68,7 +74,7 @@ def _line(template: Template | None, context: Mapping[str, Any]) -> str:
     except TemplateError as error:
         raise Refused(Reason.IDENTITY_INCOMPLETE, 403, str(error)) from None
     # One canonical form, made once and used everywhere: two spellings of a name must not be two people.
-    text = unicodedata.normalize("NFC", text).strip()
+    text = unicodedata.normalize("NFC", text).strip(_BLANKS)
     if len(text) > _LONGEST_TEXT or _has_unseen(text):
         raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"{template.source} gave control characters or too much text")
     return text

@@ -24,13 +24,18 @@ _WEAK = {
 
 
 def saml(config: Config, document: Document) -> Iterator[Problem]:
-    """Every SAML login by itself, and none twice by accident."""
+    """Every SAML login by itself, none twice by accident, and none that could pass for another."""
     seen: dict[tuple[str, str | None], str] = {}
+    has_several = len({login.metadata for login in config.saml_logins.values()}) > 1
     for name, login in config.saml_logins.items():
         place: Location = ("logins", name)
         yield from _metadata(login, place, document)
         yield from _needs(login, place, document)
         yield from _dangers(login, place, document)
+        if has_several and login.idp is None:
+            # People are known by the entityID and what it calls them; else each metadata could take any entityID.
+            message = "is missing: with several providers each must be named, or one could call itself what another is"
+            yield document.error((*place, "idp"), message, "Add idp: the entityID that its metadata has")
         other = seen.setdefault((login.metadata, login.idp), name)
         if other != name:
             yield document.warning((*place, "metadata"), f"the same provider as logins.{other}", "Remove one")

@@ -110,6 +110,30 @@ def rules(config: Config, document: Document) -> Iterator[Problem]:
                 yield from no_condition(document, place, lines.when)
 
 
+def single_values(config: Config, document: Document) -> Iterator[Problem]:
+    """``'a' in claims.b``: by SAML one value is a text, in which parts are found as well."""
+    if not config.saml_logins:
+        return
+    for name, line in config.roles.items():
+        if line.when is not None:
+            yield from _found_in_text(document, ("roles", name, "when"), line.when)
+    for number, rule in enumerate(config.access):
+        for kind, item, lines in rule.line_sets:
+            if lines.when is not None:
+                yield from _found_in_text(document, ("access", number, kind, item, "when"), lines.when)
+
+
+def _found_in_text(document: Document, place: Location, template: Template) -> Iterator[Problem]:
+    tree = _PLAIN.parse(template.source)
+    asked = [test.node for test in tree.find_all(nodes.Test) if test.name == "string"]
+    for operand in tree.find_all(nodes.Operand):
+        claim = operand.expr
+        is_claim = isinstance(claim, nodes.Getattr | nodes.Getitem) and claim.node == nodes.Name("claims", "load")
+        if operand.op in ("in", "notin") and is_claim and claim not in asked:
+            message = "one value comes as a text by SAML, and parts of it are found, too: 'admins' in 'no-admins'"
+            yield document.warning(place, message, 'Read `groups`, or put "claims.… is not string and" before it')
+
+
 def statements(config: Config, document: Document) -> Iterator[Problem]:
     """What the application is told, by headers and by the assertion."""
     lines: list[tuple[Location, Template]] = []

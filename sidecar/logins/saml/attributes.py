@@ -66,6 +66,8 @@ def claims_of(assertion: etree._Element, mapped: Mapping[str, str]) -> dict[str,
     found: dict[str, Any] = {**friendly, **named}
     claims = {name: value for name, value in found.items() if name not in OWN_CLAIMS}
     for claim, attribute in mapped.items():
+        # Missing is missing: an attribute that happens to be called as the claim is must not stand in for it.
+        claims.pop(claim, None)
         if attribute in found:
             claims[claim] = found[attribute]
     if any(name in named for name in _OVERAGE):

@@ -26,7 +26,10 @@ _OLDEST_ISSUE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the answer to one request must say; ``request`` is "" for an answer that nobody asked for."""
+    """What the answer to one request must say; ``request`` is "" for an answer that nobody asked for.
+
+    ``name_format`` is "" where the NameID may be of any.
+    """
 
     provider: str
     service: str
@@ -36,6 +39,7 @@ class Expected:
     leeway: float
     oldest_login: float | None = None
     classes: frozenset[str] = frozenset()
+    name_format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,18 @@ def points(answer: Verified, expected: Expected) -> Iterator[tuple[str, Callable
     yield "audience and times of the conditions", partial(_check_conditions, assertion, expected)
     yield "recipient, request and time of the confirmation", partial(_check_confirmation, assertion, expected)
     yield "the sign-in at the provider", partial(_authentication, assertion, expected)
+    name = assertion.find(f"{tag('a:Subject')}/{tag('a:NameID')}")
+    if name is not None and expected.name_format:
+        yield "format of the NameID", partial(check_name_format, str(name.get("Format", "")), expected)
+
+
+def check_name_format(found: str, expected: Expected) -> None:
+    """Core, section 3.4.1.1: the name is of the kind that was asked for, and of no other.
+
+    People can change what their browser asks for, and a name of another kind may be one that they chose themselves.
+    """
+    if expected.name_format and found != expected.name_format:
+        raise _refused(Reason.TOKEN_CLAIM, f"the NameID's Format is not {expected.name_format}", found or None)
 
 
 def _check_envelope(response: etree._Element, expected: Expected, *, is_signed: bool) -> None:

@@ -16,6 +16,8 @@ from lxml import etree
 from sidecar.model import Refused
 from sidecar.reason import Reason
 
+# White space of XML (1.0, section 2.3) and no other: "ada" and "ada" with a no-break space are two people's names.
+BLANKS = " \t\r\n"
 _BREAKS = str.maketrans("", "", "\r\n")
 _DECLARATION = re.compile(
     rb"""\A<\?xml\s+version=(["'])1\.0\1(\s+encoding=(["'])utf-8\3)?(\s+standalone=(["'])(yes|no)\5)?\s*\?>""",
@@ -78,8 +80,8 @@ def everything(root: etree._Element) -> Iterator[etree._Element]:
 
 
 def text_of(element: etree._Element) -> str:
-    """All text of *element*, without the white space around it; ``.text`` alone ends at the first node inside."""
-    return "".join(element.itertext()).strip()
+    """All text of *element*, without the blanks around it; ``.text`` alone ends at the first node inside."""
+    return "".join(element.itertext()).strip(BLANKS)
 
 
 def _parser() -> etree.XMLParser:

@@ -14,9 +14,9 @@ from sidecar.logins.login import Ask, Begin, Brought, LoggedOut, LogoutAsked
 from sidecar.logins.saml.answer import Demand, Verified, guarded, verified
 from sidecar.logins.saml.attributes import claims_of, name_id_of
 from sidecar.logins.saml.bench import Bench
-from sidecar.logins.saml.conditions import Expected, Statement, check
-from sidecar.logins.saml.document import decode
-from sidecar.logins.saml.names import NAME_ID_FORMATS
+from sidecar.logins.saml.conditions import Expected, Statement, check, check_name_format
+from sidecar.logins.saml.document import BLANKS, decode
+from sidecar.logins.saml.names import NAME_ID_FORMATS, held_to
 from sidecar.logins.saml.naming import TRANSIENT, NameId, issuer_of, session_key, subject_of, write_handle
 from sidecar.logins.saml.parties import Binding, IdentityProvider, KeyPair, ProviderMetadata, ServiceProvider
 from sidecar.logins.saml.publishing import published
@@ -151,6 +151,7 @@ class SamlSignIn:
             leeway=self._section.leeway.total_seconds(),
             oldest_login=float(kept["oldest_login"]) if "oldest_login" in kept else self._oldest_unasked(kept, now),
             classes=frozenset(kept["classes"].split() if "classes" in kept else self._classes_unasked(kept)),
+            name_format=held_to(self._section.name_id),
         )
 
     def _oldest_unasked(self, kept: Mapping[str, str], now: float) -> float | None:
@@ -176,6 +177,8 @@ class SamlSignIn:
     def _checked(self, found: Verified, expected: Expected) -> _Read:
         statement = check(found, expected)
         name = name_id_of(found.assertion, self.service.keys, self._weak)
+        if name is not None:
+            check_name_format(name.format, expected)
         return statement, name, claims_of(found.assertion, self._section.attributes)
 
     def _signed_in(
@@ -204,7 +207,7 @@ class SamlSignIn:
         template = self._section.subject
         if template is not None:
             try:
-                subject = template.text({"claims": dict(claims)}).strip()
+                subject = template.text({"claims": dict(claims)}).strip(BLANKS)
             except TemplateError as error:
                 raise Refused(Reason.IDENTITY_INCOMPLETE, 403, f"SAML: subject: {error}") from None
         elif name is None:

@@ -15,7 +15,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from sidecar.config.saml import SamlLogin
 from sidecar.logins.flight import Flight
 from sidecar.logins.saml.description import Description, describe
-from sidecar.logins.saml.metadata_document import Seal, read_metadata
+from sidecar.logins.saml.metadata_document import Seal, bad, read_metadata
 from sidecar.logins.saml.metadata_place import Place
 from sidecar.logins.saml.parties import IdentityProvider
 from sidecar.model import Unavailable
@@ -164,7 +164,12 @@ class ProviderDescription:
             raise
 
     def _read(self, content: bytes, now: float) -> Description:
-        return describe(read_metadata(content, self._seal), self._section.idp, now)
+        found = describe(read_metadata(content, self._seal), self._section.idp, now)
+        before = found if self._known is None else self._known
+        if found.provider.entity_id != before.provider.entity_id:
+            # Its people would be others all at once, or somebody else's.
+            raise bad(f"about another provider: {found.provider.entity_id[:200]!a}")
+        return found
 
     def _failed(self, failure: str, kind: type[Unavailable]) -> None:
         self.tell("failed")

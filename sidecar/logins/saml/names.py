@@ -27,9 +27,16 @@ NAME_ID_FORMATS = {
     "email": "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
     "unspecified": "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified",
 }
+# Those that name somebody: the others say of themselves that they do not, or may be anything.
+_NAMING = frozenset(["persistent", "email"])
 ENTITY_FORMAT = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 PARTIAL_LOGOUT = "urn:oasis:names:tc:SAML:2.0:status:PartialLogout"
+
+
+def held_to(name_id: str | None) -> str:
+    """Format that a NameID must have where *name_id* (short) is asked for; "" when it may have any."""
+    return NAME_ID_FORMATS[name_id] if name_id in _NAMING else ""
 
 
 def md(name: str) -> str:
