@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
 from pathlib import Path
 
 import pytest
+import structlog
 
 from sidecar.config.service import App, UpstreamTls
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
-from sidecar.upstream import Upstream
+from sidecar.upstream import Head, Upstream
 from tests.services.certificates import Certificates, make_certificates
 from tests.services.upstream import Caller, front, raw_application, until
 
@@ -75,14 +77,91 @@ async def test_a_client_certificate_is_shown(certificates: Certificates) -> None
     assert (await ask_over_tls(certificates, tls, wants_client=True)).endswith(b"ok")
 
 
+@pytest.mark.parametrize(
+    ("days", "name", "is_known", "said"),
+    [
+        (-1, None, True, "its certificate is not accepted: certificate has expired"),
+        (30, "other.example", True, "its certificate is not accepted: Hostname mismatch"),
+        (30, None, False, "its certificate is not accepted: unable to get local issuer certificate"),
+    ],
+)
+async def test_what_is_wrong_with_a_certificate_is_said(
+    tmp_path: Path, days: int, name: str | None, is_known: bool, said: str
+) -> None:
+    certificates = make_certificates(tmp_path, days=days)
+    tls = UpstreamTls(ca=certificates.authority if is_known else None, server_name=name)
+    async with raw_application(polite, ssl=server_tls(certificates)) as application:
+        upstream = Upstream(App(upstream=f"https://127.0.0.1:{application.port}", tls=tls))
+        with pytest.raises(Unavailable) as caught:
+            await upstream.probe()
+        assert caught.value.detail.startswith(f"https://127.0.0.1:{application.port}: {said}")
+        assert "_ssl.c" not in caught.value.detail
+
+
+async def test_an_application_that_speaks_no_tls_is_told_of_in_few_words(certificates: Certificates) -> None:
+    async def plain(caller: Caller) -> None:
+        await caller.reader.read(5)
+        await caller.say(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    async with raw_application(plain) as application:
+        tls = UpstreamTls(ca=certificates.authority)
+        upstream = Upstream(App(upstream=f"https://127.0.0.1:{application.port}", tls=tls))
+        with pytest.raises(Unavailable) as caught:
+            await upstream.probe()
+        assert ": TLS failed: " in caught.value.detail
+        assert "_ssl.c" not in caught.value.detail
+
+
+async def test_files_that_were_renewed_serve_the_next_connection(tmp_path: Path) -> None:
+    made = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        made.append(make_certificates(tmp_path / name))
+    first, second = made
+    ours = Certificates(*(tmp_path / name for name in ("ca.pem", "ours.pem", "ours.key")))
+    in_force = server_tls(first, wants_client=True)
+    async with raw_application(polite, ssl=in_force) as application:
+        copied(first, ours)
+        tls = UpstreamTls(ca=ours.authority, certificate=ours.certificate, key=ours.key)
+        upstream = Upstream(App(upstream=f"https://127.0.0.1:{application.port}", tls=tls))
+
+        async def asked() -> str:
+            try:
+                await upstream.ask(Head("GET", "/", (("Host", "h"),)))
+            except Unavailable as fault:
+                return fault.detail
+            return "ok"
+
+        assert await asked() == "ok"
+        in_force.load_cert_chain(second.certificate, second.key)
+        assert "not accepted" in await asked()
+        # Half of a file is none: the former stays, and it is said.
+        ours.authority.write_bytes(second.authority.read_bytes()[:300])
+        with structlog.testing.capture_logs() as lines:
+            assert "not accepted" in await asked()
+        assert [(one["event"], one["setting"]) for one in lines] == [("cannot be used, the former stays", "app.tls")]
+        copied(second, ours)
+        in_force.load_verify_locations(second.authority)
+        assert await asked() == "ok"
+        # Ours is a new one, too.
+        tls_object = application.callers[-1].writer.get_extra_info("ssl_object")
+        assert ssl.DER_cert_to_PEM_cert(tls_object.getpeercert(True)) == second.certificate.read_text()
+        await upstream.close()
+
+
+def copied(source: Certificates, target: Certificates) -> None:
+    for name in ("authority", "certificate", "key"):
+        shutil.copy(getattr(source, name), getattr(target, name))
+
+
 def test_files_that_cannot_be_used_are_named(tmp_path: Path, certificates: Certificates) -> None:
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("nonsense")
-    for tls, key in (
-        (UpstreamTls(ca=nonsense), "app.tls.ca"),
-        (UpstreamTls(ca=certificates.authority, certificate=nonsense, key=nonsense), "app.tls.certificate"),
+    for tls in (
+        UpstreamTls(ca=nonsense),
+        UpstreamTls(ca=certificates.authority, certificate=nonsense, key=nonsense),
     ):
-        with pytest.raises(ValueError, match=key):
+        with pytest.raises(ValueError, match=r"app\.tls: .*nonsense\.pem.* cannot be used: "):
             Upstream(App(upstream="https://h", tls=tls))
 
 

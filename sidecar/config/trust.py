@@ -20,13 +20,17 @@ OF_MYSQL = ("ssl_ca", "ssl_cert", "ssl_key")
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom to believe (``ca``; the system's authorities when None), what to show, and how closely to look."""
+    """Whom to believe (``ca``; the system's authorities when None), what to show, and how closely to look.
+
+    ``protocols`` are those to offer by ALPN, none by default.
+    """
 
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
     is_verified: bool = True
     is_host_checked: bool = True
+    protocols: tuple[str, ...] = ()
 
     @property
     def files(self) -> Sequence[Path]:
@@ -41,6 +45,8 @@ class Trust:
         if self.certificate is not None:
             # Without the empty password, a key that needs one would be asked for at the terminal.
             context.load_cert_chain(self.certificate, self.key, password="")
+        if self.protocols:
+            context.set_alpn_protocols(self.protocols)
         return context
 
 

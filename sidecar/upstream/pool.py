@@ -8,6 +8,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from sidecar.config.trust import words_of
+from sidecar.core.unaccepted import certificate_fault
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.connection import Connection
@@ -143,7 +145,7 @@ class Pool:
         except TimeoutError:
             raise NoConnectionError(Reason.UPSTREAM_SLOW, f"{self._target}: no connection in time", 504) from None
         except (OSError, ssl.SSLError, ssl.CertificateError) as error:
-            raise NoConnectionError(Reason.UPSTREAM_DOWN, f"{self._target}: {error}", 502) from error
+            raise NoConnectionError(Reason.UPSTREAM_DOWN, f"{self._target}: {_said(error)}", 502) from error
 
     async def _dial(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -155,8 +157,10 @@ class Pool:
         if target.path:
             _, connection = await loop.create_unix_connection(protocol, target.path)
         else:
+            # Asked each time: files that were renewed serve the next connection.
+            tls = None if target.tls is None else target.tls.current()
             _, connection = await loop.create_connection(
-                protocol, target.host, target.port, ssl=target.tls, server_hostname=target.server_name
+                protocol, target.host, target.port, ssl=tls, server_hostname=target.server_name
             )
         return connection
 
@@ -192,3 +196,10 @@ class Pool:
         idle, self._idle = self._idle, {}
         for connection in idle:
             connection.close()
+
+
+def _said(error: Exception) -> str:
+    """Why there is no connection; of TLS, neither the library's line numbers nor its names."""
+    if isinstance(error, ssl.SSLError):
+        return certificate_fault(error) or f"TLS failed: {words_of(error)}"
+    return str(error)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from sidecar.config.renewing import Renewing
+from sidecar.config.trust import Trust
 
 if TYPE_CHECKING:
     from sidecar.config.service import App, UpstreamTls
@@ -24,7 +26,7 @@ class Target:
     host: str = ""
     port: int = 0
     path: str = ""
-    tls: ssl.SSLContext | None = None
+    tls: Renewing | None = None
     server_name: str | None = None
 
     def __str__(self) -> str:
@@ -36,11 +38,11 @@ class Target:
 
 def targets_of(section: App) -> tuple[Target, ...]:
     """Read ``app.upstream`` and ``app.tls``; raises ValueError that names the key when either cannot be used."""
-    tls = tls_context(section.tls) if any(one.startswith("https:") for one in section.upstream) else None
+    tls = tls_of(section.tls) if any(one.startswith("https:") for one in section.upstream) else None
     return tuple(_target(one, section.tls, tls) for one in section.upstream)
 
 
-def _target(address: str, section: UpstreamTls, context: ssl.SSLContext | None) -> Target:
+def _target(address: str, section: UpstreamTls, shared: Renewing | None) -> Target:
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
         if not path.startswith("/"):
@@ -54,7 +56,7 @@ def _target(address: str, section: UpstreamTls, context: ssl.SSLContext | None) 
     if url.path not in ("", "/") or url.query or url.fragment or url.username is not None:
         message = "app.upstream: scheme, host and port only; paths are forwarded as they come"
         raise ValueError(message)
-    tls = context if url.scheme == "https" else None
+    tls = shared if url.scheme == "https" else None
     return Target(
         authority=url.netloc,
         host=url.hostname,
@@ -64,21 +66,9 @@ def _target(address: str, section: UpstreamTls, context: ssl.SSLContext | None) 
     )
 
 
-def tls_context(section: UpstreamTls) -> ssl.SSLContext:
-    """TLS towards the application; raises ValueError that names the key when a file cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=section.ca)
-    except OSError as error:
-        message = f"app.tls.ca: {error.strerror or error}"
-        raise ValueError(message) from error
-    context.set_alpn_protocols(["http/1.1"])
-    if not section.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if section.certificate:
-        try:
-            context.load_cert_chain(section.certificate, section.key)
-        except OSError as error:
-            message = f"app.tls.certificate: {error.strerror or error}"
-            raise ValueError(message) from error
-    return context
+def tls_of(section: UpstreamTls) -> Renewing:
+    """TLS towards the application; raises ValueError that names the key and the files when one cannot be used."""
+    return Renewing(
+        "app.tls",
+        Trust(section.ca, section.certificate, section.key, is_verified=section.verify, protocols=("http/1.1",)),
+    )
