@@ -279,6 +279,42 @@ async def test_a_logout_token_with_a_session_leaves_those_of_other_browsers_and_
     assert ends == [0, 0, 1, 1, 1]
 
 
+@pytest.mark.parametrize("by", ["sid", "sub"])
+async def test_t30_a_sign_out_at_the_provider_counts_for_a_sign_in_that_is_under_way(
+    world: World, forger: Forger, by: str
+) -> None:
+    corp = {**CHANGES["logins"]["corp"], "userinfo": "always"}
+    running = await world({**CHANGES, "logins": {"corp": corp}}, issuer=forger.issuer)
+    forger.claims = {"groups": ["wiki-readers"], "sid": "s-1"}
+    is_asked, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_: web.Request) -> web.StreamResponse:
+        is_asked.set()
+        await goes_on.wait()
+        return web.json_response({"sub": "ada"})
+
+    async with running.browser() as phone, running.browser() as provider:
+        forger.handlers = {"/me": slowly}
+        state = await began(phone, forger)
+        coming = asyncio.create_task(phone.page(f"/-/callback/corp?state={state}&code=c"))
+        await is_asked.wait()
+        now = int(time.time())
+        whom = {"sub": "ada", **({"sid": "s-1"} if by == "sid" else {})}
+        said = {"iss": forger.issuer, "aud": "wiki", "iat": now, "exp": now + 60, "jti": f"j-{by}", **whom}
+        form = {"logout_token": sign({**said, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
+        assert (await provider.fetch("/-/backchannel/corp", "POST", data=form)).status == 200
+        goes_on.set()
+        answer = await coming
+        assert (answer.status, phone.cookie()) == (401, "")
+        assert "has ended" in await answer.text()
+        assert await running.sidecar.front.gate.keeper.list_all() == ()
+        # It says nothing about those that come later.
+        assert await signed_in(phone, forger) == 302
+        assert (await phone.fetch("/")).status == 200
+    (failed,) = [line for line in running.audit() if line["event"] == "login-failed"]
+    assert failed["reason"] == "session-expired"
+
+
 async def ten_megabytes(_: web.Request) -> web.StreamResponse:
     """A token answer whose ID token is huge."""
     token = f"{encode({'alg': 'RS256', 'kid': 'one'})}.{'A' * (10 << 20)}.x"

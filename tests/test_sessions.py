@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sidecar.config.service import Sessions
-from sidecar.model import Grant, Identity, Session, SignedIn, Unavailable
+from sidecar.model import Grant, Identity, Refused, Session, SignedIn, Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions import keeper as keeper_module
 from sidecar.sessions.codec import pack, read_session, unpack, write_session
@@ -213,7 +213,9 @@ async def test_the_index_knows_a_session_before_anybody_can_use_it(
     keeper: SessionKeeper, store: Recorded, clock: Clock
 ) -> None:
     await keeper.open(signed_in(), clock.now)
-    assert store.calls == [("add", "index"), ("add", "index"), ("put", "grant"), ("put", "session")]
+    steps = [("add", "index"), ("add", "index"), ("put", "grant"), ("put", "session")]
+    # Whether it was ended meanwhile is looked for last, by each index.
+    assert store.calls == [*steps, ("get", "ended"), ("get", "ended")]
 
 
 @pytest.mark.parametrize(
@@ -678,6 +680,26 @@ async def test_a_session_that_is_being_opened_while_its_person_is_ended_can_be_e
     token, _ = await opening
     assert await keeper.end_person(ADA.key) == 1
     assert await keeper.find(token, clock.now) is None
+
+
+@pytest.mark.parametrize("name", ["the person", "the provider's session"])
+async def test_what_was_ended_while_the_provider_was_asked_is_not_opened(
+    keeper: SessionKeeper, store: Recorded, clock: Clock, name: str
+) -> None:
+    began = clock.now
+    clock.now += 1
+    if name == "the person":
+        await keeper.end_person(ADA.key)
+    else:
+        await keeper.end_provider_session(ADA.issuer, "provider-session-1")
+    with pytest.raises(Refused) as refused:
+        await keeper.open(signed_in(), began)
+    assert refused.value.reason is Reason.SESSION_EXPIRED
+    assert await keeper.list_all() == await keeper.list_person(ADA.key) == ()
+    # A sign-in at another session there, of somebody else, or that begins now.
+    await keeper.open(signed_in(replace(ADA, subject="other"), "provider-session-2"), began)
+    _, session = await keeper.open(signed_in(), clock.now)
+    assert await keeper.list_person(ADA.key) == (session.id,)
 
 
 async def test_an_end_that_fails_in_the_middle_can_be_asked_for_again(

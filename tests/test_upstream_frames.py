@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,3 +84,23 @@ def test_a_message_is_measured_with_all_its_fragments_and_without_what_stands_be
     track.feed(bytes((0x01, 6)) + bytes(6))
     track.feed(bytes((0x80, 5)))
     assert track.is_too_large
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b"\x89\x7e\x00\x7e"],
+        [b"\x88\x7f" + (1 << 40).to_bytes(8, "big")],
+        [b"\x01\x06" + bytes(6), b"\x01\x05"],
+        [b"\x02\x06" + bytes(6), b"\x03\x00", b"\x00\x05"],
+    ],
+    ids=["ping", "close", "a second beginning", "an opcode of nobody"],
+)
+def test_what_no_message_may_consist_of_is_measured_too(frames: list[bytes]) -> None:
+    track, unbounded = FrameTrack(10), FrameTrack()
+    for frame in frames:
+        assert not track.is_too_large
+        track.feed(frame)
+        unbounded.feed(frame)
+    assert track.is_too_large
+    assert not unbounded.is_too_large

@@ -324,6 +324,38 @@ async def test_sockets_do_not_use_up_the_connections_for_requests() -> None:
         assert (await place.get()).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n", SWITCH], ids=["426", "101"]
+)
+async def test_calling_a_request_a_handshake_does_not_get_more_connections(answer: bytes) -> None:
+    now = most = 0
+
+    async def script(caller: Caller) -> None:
+        nonlocal now, most
+        await caller.head()
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.05)
+        now -= 1
+        await caller.say(answer)
+        assert await caller.gone() == b""
+
+    async with raw_application(script) as application, front(application.url, max_connections=2) as place:
+        status = answer[:12]
+
+        async def shake() -> bytes:
+            reader, _ = await place.dial(HANDSHAKE)
+            return (await reader.readuntil(b"\r\n\r\n"))[:12]
+
+        assert await asyncio.gather(*[shake() for _ in range(12)]) == [status] * 12
+        assert most == 2
+        (server,) = place.upstream.servers
+        await until(lambda: not server.pool.busy)
+        # What was asked to switch serves nobody else.
+        assert server.pool.idle == 0
+        assert len(application.callers) == 12
+
+
 async def test_while_draining_no_new_socket_is_opened() -> None:
     async with raw_application(switching()) as application, front(application.url) as place:
         place.upstream.drain()

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import math
-from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from sidecar.config.service import Sessions
-from sidecar.model import Grant, Session, SignedIn, Unavailable, identity_key
+from sidecar.model import Grant, Refused, Session, SignedIn, Unavailable, identity_key
 from sidecar.reason import Reason
 from sidecar.sessions.cache import Cache
 from sidecar.sessions.codec import pack, read_grant, read_session, unpack, write_grant, write_session
+from sidecar.sessions.indexes import index_of, indexes_of, indexes_of_provider, word_of_end
 from sidecar.sessions.marks import Mark, Marks, session_of
 from sidecar.sessions.store import Store
 from sidecar.sessions.turn import Turn
@@ -27,6 +26,8 @@ _REFRESH_WAIT = 30.0
 _REFRESH_LEASE = 10.0
 _PAUSE_AFTER_FAULT = 5.0
 _MOST_IDS = 20_000
+# Longer than any sign-in takes from the provider's answer to its session.
+_LONGEST_OPENING = 600.0
 
 
 class SessionKeeper:
@@ -119,7 +120,8 @@ class SessionKeeper:
     ) -> tuple[str, Session]:
         """Open a session: (token for the cookie, session). The token is always new; *previous* ends.
 
-        *foreign* as in ``Session``.
+        *foreign* as in ``Session``. *now* is when the sign-in's answer came. Raises Refused(SESSION_EXPIRED) when the
+        sessions of that person, or of that session at the provider, were ended since.
         """
         token = Vault.token()
         session = Session(
@@ -137,14 +139,26 @@ class SessionKeeper:
             foreign=foreign,
         )
         # Index first: a session that the index does not know could not be ended by its person.
-        for index in _indexes(session):
+        for index in indexes_of(session):
             await self._store.add(index, session.id, self._absolute)
         if signed_in.grant != Grant():
             await self._grants.put(token, write_grant(signed_in.grant), self._absolute)
         await self._sessions.put(token, pack(write_session(session)), self._lifetime(session, now))
+        await self._refuse_ended(token, session)
         if previous is not None:
             await self.end(previous)
         return token, session
+
+    async def _refuse_ended(self, token: str, session: Session) -> None:
+        """Do not open what was ended while the provider was still asked about it.
+
+        Only after the session is there: whoever ends it now finds it, and whoever did before has left word.
+        """
+        for index in indexes_of(session):
+            ended = await self._store.get(word_of_end(index))
+            if ended is not None and session.created < float(ended):
+                await self.end(token)
+                raise Refused(Reason.SESSION_EXPIRED, 401, "ended while the sign-in was under way")
 
     def _lifetime(self, session: Session, now: float) -> float:
         return max(0.001, min(self._idle, session.expires - now))
@@ -283,7 +297,7 @@ class SessionKeeper:
         await self._finish(session_id)
         session = None if raw is None else read_session(unpack(raw), session_id)
         if session is not None:
-            for index in _indexes(session):
+            for index in indexes_of(session):
                 await self._store.discard(index, session_id)
         return int(raw is not None)
 
@@ -302,7 +316,7 @@ class SessionKeeper:
 
     async def end_person(self, key: str) -> int:
         """End all sessions of an identity (Identity.key); number ended."""
-        return await self._end_index(_index("person", key))
+        return await self._end_index(index_of("person", key))
 
     async def end_subject(self, issuer: str, subject: str) -> int:
         """End all sessions of (issuer, subject); number ended."""
@@ -310,14 +324,14 @@ class SessionKeeper:
 
     async def end_alias(self, issuer: str, alias: str) -> int:
         """End all sessions of whoever *issuer* calls *alias*, which may be no subject; number ended."""
-        return await self._end_index(_index("alias", identity_key(issuer, alias)))
+        return await self._end_index(index_of("alias", identity_key(issuer, alias)))
 
     async def end_provider_session(self, issuer: str, sid: str, subject: str = "") -> int:
         """End the sessions that came from one session at the provider; number ended.
 
         Of *subject* those end, too, of which the provider never said from which of its sessions they came.
         """
-        return sum([await self._end_index(index) for index in _of_provider_session(issuer, sid, subject)])
+        return sum([await self._end_index(index) for index in indexes_of_provider(issuer, sid, subject)])
 
     async def list_all(self) -> tuple[str, ...]:
         """Ids of all open sessions; looks through the whole store."""
@@ -325,11 +339,11 @@ class SessionKeeper:
 
     async def mark_person(self, key: str, mark: Mark, now: float) -> int:
         """Mark all sessions of an identity (Identity.key); number marked. Only after ``take_marks``."""
-        return await self._mark_index(_index("person", key), mark, now)
+        return await self._mark_index(index_of("person", key), mark, now)
 
     async def mark_provider_session(self, issuer: str, sid: str, subject: str, mark: Mark, now: float) -> int:
         """Mark the sessions that ``end_provider_session`` would end; number marked."""
-        indexes = _of_provider_session(issuer, sid, subject)
+        indexes = indexes_of_provider(issuer, sid, subject)
         return sum([await self._mark_index(index, mark, now) for index in indexes])
 
     async def _mark_index(self, index: str, mark: Mark, now: float) -> int:
@@ -344,10 +358,12 @@ class SessionKeeper:
 
     async def list_person(self, key: str) -> tuple[str, ...]:
         """Ids of the open sessions of an identity."""
-        members = await self._store.members(_index("person", key))
+        members = await self._store.members(index_of("person", key))
         return tuple([session_id for session_id in sorted(members) if await self.is_open(session_id)])
 
     async def _end_index(self, index: str) -> int:
+        # Before anything is looked for: who is signing in at this moment may be in no index yet.
+        await self._store.put(word_of_end(index), repr(self._clock()).encode(), _LONGEST_OPENING)
         ended = 0
         for session_id in await self._store.members(index):
             # Only what ended leaves the index: of the others one may be about to be opened.
@@ -359,28 +375,3 @@ class SessionKeeper:
     async def close(self) -> None:
         """Finish what runs in the background."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _index(kind: str, key: str) -> str:
-    """Store key of an index; hashed, so that a dump of the store names nobody.
-
-    Four of the hash's 43 letters are left out: 234 bits name nobody else either, and Redis keeps a shorter name in
-    two thirds of the memory.
-    """
-    digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
-    return f"index:{kind}:{urlsafe_b64encode(digest).decode()[:39]}"
-
-
-def _of_provider_session(issuer: str, sid: str, subject: str) -> tuple[str, ...]:
-    named = _index("sid", identity_key(issuer, sid))
-    return (named, _index("nameless", identity_key(issuer, subject))) if subject else (named,)
-
-
-def _indexes(session: Session) -> tuple[str, ...]:
-    issuer = session.identity.issuer
-    keys = [("sid", session.sid), ("alias", session.alias)]
-    return (
-        _index("person", session.identity.key),
-        *(() if session.sid else (_index("nameless", session.identity.key),)),
-        *(_index(kind, identity_key(issuer, key)) for kind, key in keys if key),
-    )

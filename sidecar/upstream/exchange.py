@@ -137,7 +137,8 @@ class Exchange:
         self._open_tunnel: Tunnel | None = None
         self._stays = keep_alive and request.keep_alive
         self._patience = times.answer
-        self._may_be_shared = not outgoing.binds
+        # Whatever the answer says, an application that was asked to switch may have done so.
+        self._may_be_shared = not (outgoing.binds or is_upgrade)
         self._awaits_reader = False
         self._began = time.monotonic()
         self._moved = 0
@@ -253,6 +254,8 @@ class Exchange:
         if self._ending is not None:
             self._ending.unwatch(self._on_end)
         self._open_tunnel = tunnel
+        # It may last for hours, and requests need the place.
+        self._excuse(connection)
         self._response = await tunnel.run(answer)
         return self._response
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 _CLOSE = 0x8
 _SHORT_HEADER = 2
+_LONGEST_CONTROL = 125
+_FINAL = 0x80
 _LENGTH_16 = 126
 _LENGTH_64 = 127
 
@@ -58,12 +60,17 @@ class FrameTrack:
         elif length == _LENGTH_64:
             length = int.from_bytes(header[2:10], "big")
         opcode = header[0] & 0x0F
-        if opcode == _CLOSE:
-            self.has_closed = True
-        elif opcode < _CLOSE:
-            # Opcode 0 continues the message that began before; control frames may stand in between (section 5.4).
-            self._message = length if opcode else self._message + length
-            self.is_too_large = self.is_too_large or (self._limit is not None and self._message > self._limit)
+        if opcode >= _CLOSE:
+            self.has_closed = self.has_closed or opcode == _CLOSE
+            # Section 5.5; they may stand within a message, and are none (section 5.4).
+            is_too_large = length > _LONGEST_CONTROL
+        else:
+            # Until its last frame all is one message, whatever an opcode says that may not stand there.
+            self._message += length
+            is_too_large = self._limit is not None and self._message > self._limit
+            if header[0] & _FINAL:
+                self._message = 0
+        self.is_too_large = self.is_too_large or (self._limit is not None and is_too_large)
         self._payload = length
         header.clear()
 

@@ -275,7 +275,7 @@ class Upstream:
         """Open a WebSocket for a request that ``wants_websocket`` and carry it until either side or the session ends.
 
         An answer other than 101 is passed on as it is. Raises what ``carry`` raises, until the 101 has been passed on.
-        WebSockets do not count against ``max_connections``.
+        A WebSocket counts against ``max_connections`` until it is open: anybody can call a request a handshake.
         """
         check_handshake(request)
         if self._is_draining:
@@ -296,7 +296,7 @@ class Upstream:
                 is_upgrade=True,
                 excuse=server.pool.excuse,
             )
-            return await self._run(exchange, server, await server.pool.connect())
+            return await self._run(exchange, server, await server.pool.take(fresh=True))
 
         return await self._at_one_of_them(one, affinity)
 
