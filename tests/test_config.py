@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -375,6 +376,31 @@ def test_the_redacted_configuration_says_where_secrets_come_from(tmp_path: Path)
     assert plain["provision"]["connections"]["api"]["rest"]["headers"] == {"A": "***", "B": "*** (env WIKI_API_KEY)"}
     assert plain["sessions"]["idle"] == "30m"
     assert plain["roles"]["admin"]["when"] == "{{ 'admins' in groups }}"
+
+
+def test_credentials_that_stand_in_a_call_itself_are_not_shown(tmp_path: Path) -> None:
+    call = (
+        "{on: api, method: POST, path: /u, headers: {Authorization: leak, X-Api-Key: leak, Accept: text/plain}, "
+        "query: {access_token: leak, key: '{{ account.key }}'}, "
+        "form: {client_secret: leak, token: '{{ account.key }}'}}"
+    )
+    connections = "connections: {db: {sql: {env: WIKI_DB_URL}}, api: {rest: {base_url: https://h}}}"
+    name = "{{ claims.id }}"
+    source = "{rest: {base_url: https://h, path: /p, query: {apikey: leak, all: 'yes'}, people: '{{ body }}'}}"
+    config = loaded(
+        tmp_path,
+        text_of(
+            provision=provision(connections=connections, lookup=f"lookup: {{rest: {call}}}"),
+            sync=f"sync: {{hr: {{source: {source}, id: '{name}', identity: {{username: '{name}'}}}}}}",
+        ),
+    ).config
+    shown = redacted(config)
+    assert "leak" not in json.dumps(shown)
+    [step] = shown["provision"]["lookup"]
+    assert step["rest"]["headers"]["Accept"] == "text/plain"
+    assert step["rest"]["query"] == {"access_token": "***", "key": "{{ account.key }}"}
+    assert step["rest"]["form"]["token"] == "{{ account.key }}"
+    assert shown["sync"]["hr"]["source"]["rest"]["query"] == {"apikey": "***", "all": "yes"}
 
 
 def test_the_digest_follows_the_file_alone(tmp_path: Path) -> None:

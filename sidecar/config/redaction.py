@@ -10,10 +10,13 @@ from pydantic import BaseModel
 
 from sidecar.config.models import Config
 from sidecar.config.provision import RestConnection
+from sidecar.config.secret import names_a_credential
 from sidecar.config.values import Dsn, Secret
 from sidecar.core.template import Template
 
 _MASK = "***"
+# What calls send under names that the configuration chooses.
+_SENT = ("headers", "query", "form")
 
 
 def redacted(config: Config) -> dict[str, Any]:
@@ -50,7 +53,17 @@ def _section(section: BaseModel) -> dict[str, Any]:
     if isinstance(section, RestConnection):
         # A header that is sent with every call is nearly always a credential, also where it stands in the file.
         found["headers"] = {name: _masked(line) for name, line in section.headers.items()}
+    for place in _SENT:
+        lines = getattr(section, place, None)
+        if isinstance(lines, Mapping):
+            found[place] |= {name: _MASK for name, line in lines.items() if _is_credential(name, line)}
     return found
+
+
+def _is_credential(name: str, line: Any) -> bool:
+    """Whether a text is sent that stands in the file itself, under a name that says what it is."""
+    is_literal = isinstance(line, str) or (isinstance(line, Template) and line.is_static)
+    return is_literal and names_a_credential(name)
 
 
 def _masked(value: Secret | str) -> str:

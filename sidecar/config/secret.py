@@ -13,6 +13,11 @@ _PASSWORD_PARAMETER = re.compile(
 )
 
 
+def names_a_credential(name: str) -> bool:
+    """True when a parameter or header of that *name* is nearly always a secret."""
+    return "authorization" in name.lower() or _PASSWORD_PARAMETER.match(f"{name}=") is not None
+
+
 class Secret:
     """A text that is never printed; read it with ``reveal()`` at the place of use."""
 
