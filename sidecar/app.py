@@ -48,6 +48,7 @@ from sidecar.portal.outages import Outages
 from sidecar.portal.renewal import Renewal
 from sidecar.portal.site import Site, site_of
 from sidecar.questions import Questions
+from sidecar.rechecks import Rechecks
 from sidecar.recording import open_keeping, open_recording
 from sidecar.running import Sidecar
 from sidecar.sessions.keeper import SessionKeeper
@@ -286,6 +287,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         # Streams outlive a new configuration, and so does what ends them.
         lives_on=[
             endings.watch_the_clock,
+            Rechecks(gate, accounts.changes, clock).watch,
             *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
         ],
         parts=parts,

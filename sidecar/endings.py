@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from weakref import WeakValueDictionary
+from typing import Protocol
+from weakref import WeakSet, WeakValueDictionary
 
-from sidecar.model import Session, Unavailable
+from sidecar.model import Session, Unavailable, Visit
 from sidecar.sessions.keeper import SessionKeeper
-from sidecar.upstream.ending import Ending
+from sidecar.upstream.ending import Callback, Ending
 
 _EVERY = 0.5
 
@@ -23,6 +24,41 @@ class _Timed(Ending):
         self.is_kept = is_kept
 
 
+class Opener(Protocol):
+    """Whoever opens a WebSocket: in which session, and with which token when that is a browser's."""
+
+    @property
+    def session(self) -> Session:
+        """As they are known by now."""
+
+    @property
+    def token(self) -> str:
+        """What opens the session, "" for programs."""
+
+
+class Socket(Ending):
+    """The end of one WebSocket: that of its session, or its own."""
+
+    __slots__ = ("_whole", "opener", "visit")
+
+    def __init__(self, whole: Ending, visit: Visit, opener: Opener) -> None:
+        """*opener*, whose session ends with *whole*, opened it by *visit*."""
+        super().__init__()
+        self._whole = whole
+        self.visit = visit
+        self.opener = opener
+
+    def watch(self, callback: Callback) -> None:
+        """See Ending; a second end may come after the first."""
+        super().watch(callback)
+        self._whole.watch(callback)
+
+    def unwatch(self, callback: Callback) -> None:
+        """See Ending."""
+        super().unwatch(callback)
+        self._whole.unwatch(callback)
+
+
 class Endings:
     """One ending per session that something is under way for; they vanish with the last of it."""
 
@@ -31,6 +67,7 @@ class Endings:
         self._keeper = keeper
         self._clock = clock
         self._live: WeakValueDictionary[str, _Timed] = WeakValueDictionary()
+        self._sockets: WeakSet[Socket] = WeakSet()
         self._losses = keeper.losses
         keeper.on_end(self._live.__contains__, self.end)
 
@@ -50,6 +87,18 @@ class Endings:
         if is_kept and since is not None and since != self._keeper.heard:
             self._keeper.ask_again(session.id)
         return ending
+
+    def of_socket(self, whole: Ending | None, visit: Visit, opener: Opener | None) -> Socket | None:
+        """Ending of one WebSocket, see ``Socket``; None for one that anybody may open."""
+        if whole is None or opener is None:
+            return None
+        socket = Socket(whole, visit, opener)
+        self._sockets.add(socket)
+        return socket
+
+    def sockets(self) -> tuple[Socket, ...]:
+        """Those that are open, or about to be."""
+        return tuple(self._sockets)
 
     def live(self) -> tuple[str, ...]:
         """Ids of the sessions that something is under way for."""

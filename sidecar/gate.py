@@ -129,10 +129,7 @@ class Gate:
     _tokens: Recurring[tuple[tuple[str, str], ...], str] = field(default_factory=lambda: Recurring(_MOST_OF_COOKIES))
 
     async def handle(self, request: web.BaseRequest, visit: Visit, target: Target, now: float) -> web.StreamResponse:
-        """Carry one request: who is it, may they, do they have an account, and on to the application.
-
-        Raises Refused and Unavailable, which the caller answers.
-        """
+        """Carry one request: who is it, may they, is there an account, and on. Raises Refused and Unavailable."""
         rules, heard = self.plan.rules.about(visit), self.endings.heard
         # What is open to anyone must not depend on the session store.
         with step("identify"):
@@ -151,6 +148,7 @@ class Gate:
             caller = ended = None
         if wants_websocket(request):
             self.refuse_foreign_websocket(request.headers.get("Origin"))
+            ended = self.endings.of_socket(ended, visit, caller)
         is_leaving = self.leaving.is_meant(request, visit, target)
         if is_leaving and self.leaving.takes_over:
             return await self.leaving.take_over(visit, now)
@@ -177,7 +175,7 @@ class Gate:
             if verdict is not None and not verdict.ruling.allowed:
                 decision = Decision(Effect.DENY, verdict.reason, decision.rule)
             note(effect=decision.effect.value, reason=decision.reason.value, rule=decision.rule)
-        self._say(decision, visit, caller, verdict)
+        self.say(decision, visit, caller, verdict)
         return decision
 
     def admit(self, visit: Visit, now: float) -> Admission | None:
@@ -237,16 +235,17 @@ class Gate:
             if session is not None:
                 session = await self.renewal.fresh(token, session, now)
             if session is not None:
-                return await self._known_caller(session, "cookie", token, now)
+                return await self.known_caller(session, "cookie", token, now)
         for authenticator in self.authenticators:
             session = await authenticator.identify(visit, now)
             if session is not None:
                 if authenticator.knows:
                     return self._caller(session, session.identity, authenticator.via, "")
-                return await self._known_caller(session, authenticator.via, "", now)
+                return await self.known_caller(session, authenticator.via, "", now)
         return None
 
-    async def _known_caller(self, session: Session, via: str, token: str, now: float) -> Caller:
+    async def known_caller(self, session: Session, via: str, token: str, now: float) -> Caller:
+        """Whoever comes with *session*, as they are by now. Raises Refused and Unavailable."""
         who = self.remembered(session.identity, now) or await self.known(session.identity, now)
         return self._caller(session, who, via, token)
 
@@ -284,7 +283,8 @@ class Gate:
             return None
         return await self.engines.rule_on(rules[-1].ask, caller.session, caller.standing, visit, now)
 
-    def _say(self, decision: Decision, visit: Visit, caller: Caller | None, verdict: Verdict | None) -> None:
+    def say(self, decision: Decision, visit: Visit, caller: Caller | None, verdict: Verdict | None) -> None:
+        """Note a decision."""
         fields = {**_told(decision, visit, caller), "path": visit.path, "reference": visit.reference}
         fields |= verdict.told() if verdict is not None else {}
         self.audit.record(Event.DECISION, fields)

@@ -26,7 +26,7 @@ ROOMS = [
     ["questions"],
     ["lasting"],
     ["asks"],
-    ["express", "serving", "forward_auth"],
+    ["express", "serving", "forward_auth", "rechecks"],
     ["trips", "parsed", "queueing"],
     ["gate"],
     ["endings", "assertion", "arrival", "condition", "doorway", "leaving", "limits"],

@@ -48,6 +48,7 @@ class SessionKeeper:
         self._ids: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._enders: list[tuple[Callable[[str], bool], Callable[[str], None]]] = []
+        self._curious: list[Callable[[str], None]] = []
         self.losses = 0
         # Words of a change so far, and times that they may have gone unheard.
         self.heard = 0
@@ -75,10 +76,16 @@ class SessionKeeper:
         """
         self._enders.append((is_wanted, ended))
 
+    def on_change(self, changed: Callable[[str], None]) -> None:
+        """Call *changed(session id)* whenever a session, or what it is marked with, was written or ended."""
+        self._curious.append(changed)
+
     def _changed(self, key: str) -> None:
         session_id = session_of(key)
         self.heard += 1
         self._cache.forget(session_id)
+        for changed in self._curious:
+            changed(session_id)
         if any(is_wanted(session_id) for is_wanted, _ in self._enders):
             self._in_background(self._tell_if_ended(session_id))
 

@@ -384,6 +384,8 @@ class Exchange:
             self._connection.fail(error)
 
     def _on_end(self) -> None:
+        if self._timer is not None:
+            return
         loop = asyncio.get_running_loop()
         ended = Refused(Reason.SESSION_EXPIRED, 401, "the session ended")
         self._timer = loop.call_later(_GRACE, self.give_up, ended)
