@@ -85,6 +85,8 @@ async def test_a_certificate_is_believed_or_its_fault_is_named(server: Server, a
     assert await until("ok", ask, address(server, good.authority)) == "ok"
     assert "its certificate is not accepted" in await ask(address(server, foreign.authority))
     assert "its certificate is not accepted" in await ask(address(server, "system"))
+    # The same address by a name that is not in the certificate.
+    assert "not accepted: Hostname mismatch" in await ask(address(server, good.authority, host="127.1"))
     missing = await ask(address(server, tmp_path / "none.pem"))
     assert f"{tmp_path}/none.pem cannot be used: No such file or directory" in missing
     server.speak_tls(old)

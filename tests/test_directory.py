@@ -280,6 +280,18 @@ async def test_an_owed_change_is_leased_to_one_replica(directory: Directory, rep
     assert len(await replica.outbox.due(63, 60)) == 6
 
 
+async def test_what_changes_while_a_look_is_taken_owes_another_whatever_the_clocks_say(
+    directory: Directory, replica: Directory
+) -> None:
+    person = await directory.admit(BOB, 1)
+    await directory.relinker.owe_settling(person.id, 1)
+    (item,) = await directory.outbox.due(2, 300)
+    # A replica whose clock is ten minutes ahead changes the person: by that clock the lease has ended.
+    await replica.relinker.owe_settling(person.id, 602)
+    await directory.outbox.done(item)
+    assert len(await directory.outbox.due(603, 300)) == 1
+
+
 async def test_an_owed_change_comes_back_until_it_is_done_or_dead(directory: Directory) -> None:
     person = await directory.admit(ALICE, 1)
     await directory.outbox.enqueue(Owed(person.id, Duty.DEACTIVATE, 5, "one", {"a": "b"}))

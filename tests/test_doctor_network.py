@@ -95,6 +95,16 @@ async def test_certificates_of_provider_and_application(
         assert one(found, "tls-public-url").severity is severity
 
 
+async def test_certificates_of_our_own_listeners_are_read_from_their_files(tmp_path: Path) -> None:
+    # Whoever asks the public address sees that of the proxy in front.
+    made = make_certificates(tmp_path, days=3)
+    tls = {"certificate": str(made.certificate), "key": str(made.key)}
+    server = {"tls": tls, "public_url": "https://localhost"}
+    found = await examined(tmp_path, {"server": server}, "configuration")
+    (finding,) = [each for each in found if each.path == "server.tls.certificate"]
+    assert (finding.severity, f"{made.certificate}` ends on" in finding.seen) == (WARNING, True)
+
+
 async def test_certificates_for_another_name_and_self_signed_ones(tmp_path: Path) -> None:
     made: Certificates = make_certificates(tmp_path, days=90)
     async with impostor(tls=serving(made.certificate, made.key)) as application:

@@ -215,4 +215,10 @@ async def test_the_book_of_invitations_holds_on_every_database(directory: Direct
     assert known.id == told.person_id != other.id
     with pytest.raises(Refused):
         await book.usable("0" * 32, 1.0)
+    # The one who sends a newer one may have a clock that is ahead of that of the one who is shown the older.
+    former = await book.make(other.id, "bob@example.com", 600.0, 100.0)
+    await book.make(other.id, "bob@example.com", 601.0, 100.0)
+    with pytest.raises(Refused) as end:
+        await book.usable(former.id, 5.0)
+    assert end.value.reason is Reason.INVITATION_EXPIRED
     await directory.close()

@@ -187,6 +187,18 @@ async def test_a_provider_that_says_no_ends_the_session_and_is_no_outage(world: 
         assert (count(running, "session-ended"), count(running, "provider-outage-began")) == (1, 0)
 
 
+async def test_a_refresh_that_fails_by_the_clock_says_so(world: World) -> None:
+    running = await world({"sessions": {"idle": "8h"}})
+    async with running.browser() as browser:
+        await browser.sign_in("ada", "/x")
+        # As if this replica's clock were three hours ahead of the provider's.
+        world.clock.ahead = 3 * 3600.0
+        assert (await browser.page("/x")).status == 302
+    (line,) = [line for line in running.audit() if line["event"] == "session-ended"]
+    assert line["reason"] == "token-expired"
+    assert line["detail"].endswith("s ago by its own account: compare the clocks")
+
+
 async def test_after_an_outage_sessions_are_refreshed_one_after_the_other() -> None:
     said: list[Event] = []
     store = MemoryStore(lambda: 1000.0)

@@ -180,7 +180,8 @@ def show(who: str, config: Path, *, as_json: bool) -> None:
         say(f"  owed {one['duty']} ({one['state']}) {one['error']} {one['id']}")
     say(f"  sessions {MEMORY if more['sessions'] is None else len(more['sessions'])}")
     for one in more["invitations"]:
-        said = f"used {moment(one['used'])}" if one["used"] else f"until {moment(one['expires'])}"
+        said = f"until {moment(one['expires'])}" if one["expires"] else "replaced by a newer one"
+        said = f"used {moment(one['used'])}" if one["used"] else said
         say(f"  invited {one['email'] or '-'}, {said}")
 
 

@@ -22,7 +22,10 @@ from sidecar.reason import Reason
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """One invitation. ``email`` is whom it was sent to; times are epoch seconds, ``used`` None while it was not."""
+    """One invitation. ``email`` is whom it was sent to; times are epoch seconds, ``used`` None while it was not.
+
+    ``expires`` is 0.0 for one that a newer one has replaced.
+    """
 
     id: str
     person_id: str
@@ -51,8 +54,9 @@ class InvitationBook:
             known = await load_present(connection, self._application, person_id, lock=True)
             if not known.active or known.tombstone is not None:
                 raise Refused(Reason.PERSON_DISABLED, 409, "switched off")
-            theirs = (invitation.c.person_id == person_id) & invitation.c.used.is_(None) & (invitation.c.expires > now)
-            await connection.execute(update(invitation).where(theirs).values(expires=now))
+            theirs = (invitation.c.person_id == person_id) & invitation.c.used.is_(None)
+            # No time of ours: by the clock of another replica it might be still to come.
+            await connection.execute(update(invitation).where(theirs).values(expires=0.0))
             row = {"id": made.id, "person_id": person_id, "email": email, "created": now, "expires": made.expires}
             await connection.execute(insert(invitation).values(**row))
             return made

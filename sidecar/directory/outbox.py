@@ -135,7 +135,8 @@ async def owe_settling(connection: AsyncConnection, application: str, person_ids
         some = everybody[start : start + _BATCH]
         # No index but that of people, on purpose: every person here would be compared with everything that waits.
         mine = (func.coalesce(outbox.c.application, "") == application) & (outbox.c.change == Duty.SETTLE.value)
-        is_free = (func.coalesce(outbox.c.state, "") == "due") & (outbox.c.lease_until <= now)
+        # By the lease itself, not by when it ends: by the clock of another replica it may have ended already.
+        is_free = (func.coalesce(outbox.c.state, "") == "due") & (outbox.c.lease == "")
         waiting = select(outbox.c.person_id).where(outbox.c.person_id.in_(some), mine, is_free)
         known = set((await connection.execute(waiting)).scalars())
         if known:

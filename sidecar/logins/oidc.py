@@ -251,7 +251,7 @@ class OpenIdLogin:
     async def _id_token(self, tokens: Tokens, table: tuple[Check, ...], now: float, **expected: Any) -> SignedClaims:
         verified = await verify(tokens.id_token, self.provider.keys, self._section.algorithms)
         due = self._expected(verified.header.algorithm, now)
-        check(verified.claims, table, replace(due, access_token=tokens.access_token, **expected))
+        check(verified.claims, table, replace(due, access_token=tokens.access_token, is_new=True, **expected))
         return verified.claims
 
     async def _completed(self, signed: SignedClaims, access_token: str) -> Mapping[str, Any]:

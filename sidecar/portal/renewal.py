@@ -47,7 +47,7 @@ class Renewal:
         except Refused as refused:
             await self._keeper.end(token)
             await self._outages.answered(session.provider, now)
-            self._note(Event.SESSION_ENDED, session, refused.reason)
+            self._note(Event.SESSION_ENDED, session, refused.reason, detail=refused.detail)
             return None
         except Unavailable as fault:
             # An outage at the provider must not sign anybody out; the session's own lifetimes still bound it.
@@ -66,6 +66,6 @@ class Renewal:
             self._note(Event.SESSION_REFRESHED, session, Reason.RULE)
         return renewed
 
-    def _note(self, event: Event, session: Session, reason: Reason) -> None:
+    def _note(self, event: Event, session: Session, reason: Reason, **more: str) -> None:
         fields = {"session": session.id, "person": session.identity.username, "provider": session.provider}
-        self._record(event, {**fields, "reason": reason.value})
+        self._record(event, {**fields, "reason": reason.value, **more})

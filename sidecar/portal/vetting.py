@@ -17,6 +17,7 @@ from sidecar.config.break_glass import BreakGlassAccount
 from sidecar.core.argon2id import LANES, MEMORY_KIB, PASSES, SALT_BYTES, TAG_BYTES, Parameters, parameters_of
 from sidecar.core.totp import STEP, TOLERANCE, fitting, totp_key
 from sidecar.model import Unavailable
+from sidecar.portal.attempts import CLOCKS_APART
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 
@@ -85,7 +86,7 @@ class Vetting:
         if counter is None:
             return "the code is not one of about now: if it was typed well, compare this machine's clock"
         used = hashlib.sha256(name.encode()).hexdigest()
-        lifetime = float(STEP * (2 * TOLERANCE + 2))
+        lifetime = STEP * (2 * TOLERANCE + 2) + CLOCKS_APART
         is_first = await self._store.claim(f"once:totp:{used}:{counter}", b"1", lifetime)
         return "" if is_first else "the code was used before"
 

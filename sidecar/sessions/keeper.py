@@ -57,7 +57,7 @@ class SessionKeeper:
 
     def take_marks(self) -> None:
         """From now on look for marks with every session that is read."""
-        self.marks = Marks(self._store, self._absolute)
+        self.marks = Marks(self._store, self._absolute, self._clock)
 
     async def start(self) -> None:
         """Begin to hear of changes made by other workers."""

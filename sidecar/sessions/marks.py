@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -12,6 +13,9 @@ from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 
 _TRIES = 5
+# Whoever asks about a session may have waited for its turn for so long.
+_WAITED = 60.0
+_MOST_AHEAD = 10_000
 
 
 class Mark(Enum):
@@ -26,10 +30,13 @@ class Mark(Enum):
 class Marks:
     """Marks stand beside the session in the store, so that word of them reaches every cache like that of an end."""
 
-    def __init__(self, store: Store, lifetime: float) -> None:
-        """Keep marks in *store* for *lifetime* seconds, as long as any session may last."""
+    def __init__(self, store: Store, lifetime: float, clock: Callable[[], float]) -> None:
+        """Keep marks in *store* for *lifetime* seconds, as long as any session may last; *clock* gives the time."""
         self._store = store
         self._lifetime = lifetime
+        self._clock = clock
+        # Session id → what was made of a mark by a clock that is ahead of ours, and what the mark says.
+        self._ahead: dict[str, tuple[float, float]] = {}
 
     async def put(self, session_id: str, mark: Mark, now: float) -> None:
         """Mark a session, beside what it was marked with before. Raises Unavailable."""
@@ -52,15 +59,26 @@ class Marks:
             session = replace(session, auth_time=0.0, acr="", amr=())
         if Mark.REFRESH.value in marks:
             # In the past, so it is due; and it says which mark it was.
-            session = replace(session, refresh_at=marks[Mark.REFRESH.value])
+            session = replace(session, refresh_at=self._past(session.id, marks[Mark.REFRESH.value]))
         return session
+
+    def _past(self, session_id: str, said: float) -> float:
+        now = self._clock()
+        if said <= now:
+            return said
+        if len(self._ahead) >= _MOST_AHEAD:
+            self._ahead.clear()
+        self._ahead[session_id] = (now - _WAITED, said)
+        return now - _WAITED
 
     async def refreshed(self, session: Session) -> None:
         """Take the mark away that *session* was refreshed for; one that was put meanwhile stays."""
         key = _key(session.id)
         held = await self._store.get(key)
         marks = _read(held)
-        if held is None or marks.pop(Mark.REFRESH.value, None) != session.refresh_at:
+        shown, said = self._ahead.pop(session.id, (None, 0.0))
+        meant = said if shown == session.refresh_at else session.refresh_at
+        if held is None or marks.pop(Mark.REFRESH.value, None) != meant:
             return
         if marks:
             await self._store.exchange(key, held, json.dumps(marks).encode(), self._lifetime)
