@@ -158,6 +158,34 @@ async def test_what_somebody_else_switched_off_an_event_does_not_switch_on(
             assert heard(running)[-1].get("ended", 0) == 0
 
 
+async def test_a_late_event_is_late_by_whatever_name_it_calls_them(
+    world: World, tmp_path: Path, sender: Sender
+) -> None:
+    running = await listening(world, tmp_path, sender, subjects=["iss_sub", "email"])
+    directory = running.sidecar.condition.accounts.directory
+    assert directory is not None
+    issuer = running.provider.issuer
+    async with running.browser() as browser:
+        await browser.sign_in("ada")
+        known = await directory.person_by_account("ada")
+        assert known is not None
+        other = Identity("corp", issuer, "another-subject", "ada", email="ada@example.com")
+        await directory.join(known, other)
+        names = [{"format": "email", "email": "ada@example.com"}, person(issuer, subject_of(running, "ada"))]
+        names.append(person(issuer, other.subject))
+
+        async def tell(event: str, moment: int, subject: Any) -> str:
+            claims = sender.claims({RISC + event: {"event_timestamp": 1_700_000_000 + moment}}, subject)
+            assert (await sender.push(place(running), sender.signed(claims)))[0] == 202
+            return str(heard(running)[-1].get("result", ""))
+
+        for number, name in enumerate(names):
+            moment = 10 * (number + 1)
+            assert await tell("account-disabled", moment, name) == ""
+            assert [await tell("account-enabled", moment - 1, late) for late in names] == ["outdated"] * 3
+            assert (await browser.fetch("/")).status in (401, 403)
+
+
 async def test_a_session_at_the_provider_is_ended_without_the_persons_others(
     world: World, tmp_path: Path, sender: Sender
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,10 +56,13 @@ class Effects:
         found = await self._found(subject, cause.issuer)
         said: dict[str, object] = {"person": found.person} if found.person else {}
         if what in _SWITCHING and found.keys:
-            if await self._is_outdated(what, found.keys[0], cause):
+            # Under each of their names: the next event may call them by another one, an address for instance.
+            orders = [_order(name, cause) for name in (found.person, *found.keys) if name]
+            if await self._is_outdated(what, orders, cause):
                 return {**said, "result": "outdated"}
             said |= await self._switched(what, found, cause, now)
-            await self._store.put(_order(found.keys[0], cause), str(cause.at).encode(), cause.memory)
+            for order in orders:
+                await self._store.put(order, str(cause.at).encode(), cause.memory)
         if what is Consequence.ENABLE:
             return said
         if what in _MARKS:
@@ -109,12 +113,10 @@ class Effects:
             await provisioner.disable(found.person, by, now)
         return {"switched": what.value}
 
-    async def _is_outdated(self, what: Consequence, key: str, cause: Cause) -> bool:
+    async def _is_outdated(self, what: Consequence, orders: Sequence[str], cause: Cause) -> bool:
         """Events may come late and out of order: an older one undoes no newer one; of two at once "off" holds."""
-        held = await self._store.get(_order(key, cause))
-        if held is None:
-            return False
-        last = float(held)
+        held = [await self._store.get(order) for order in orders]
+        last = max((float(one) for one in held if one is not None), default=-math.inf)
         return cause.at < last or (cause.at == last and what is Consequence.ENABLE)
 
     # Sessions
