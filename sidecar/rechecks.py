@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from sidecar.core.policy import decide
 from sidecar.endings import Opener, Socket
 from sidecar.gate import Caller, Gate
 from sidecar.model import Decision, Effect, Refused, Session, Unavailable, Visit
-from sidecar.people.changes import Changes
+
+if TYPE_CHECKING:
+    from sidecar.people import Changes
 
 _EVERY = 0.5
 # So many are looked at before others have their turn.
