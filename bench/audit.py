@@ -55,7 +55,7 @@ def _turn(peer: Peer, seconds: float, pause: int = 0) -> tuple[Load, float]:
     connections = _PACED_CONNECTIONS if pause else _CONNECTIONS
     load = wrk(peer.place.url + _PAGE, peer.cookie, seconds, connections, pause=pause)
     if load.bad or not load.requests:
-        message = f"{load.bad} of {load.requests} answers were not 200"
+        message = f"{load.requests} answers; wrong: {load.bad or 'all'}"
         raise RuntimeError(message)
     # What is written in the background belongs to the requests, too.
     time.sleep(0.5)

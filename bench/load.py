@@ -47,9 +47,9 @@ function done(summary, latency, requests)
   local strange = 0
   for _, thread in ipairs(threads) do strange = strange + thread:get("strange") end
   local e = summary.errors
-  io.write(string.format('\\nRESULT {"requests": %%d, "seconds": %%f, "p50": %%f, "p99": %%f, "bad": %%d}\\n',
-    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    strange + e.connect + e.read + e.write + e.timeout))
+  io.write(string.format('\\nRESULT {"requests": %%d, "seconds": %%f, "p50": %%f, "p99": %%f, "faults": ',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+  io.write(string.format("[%%d, %%d, %%d, %%d, %%d]}\\n", strange, e.connect, e.read, e.write, e.timeout))
 end
 """
 # Evenly spread around the mean, so that connections do not march in step.
@@ -77,13 +77,23 @@ ORDINARY = Shape()
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of wrk saw; latencies in milliseconds, ``bad`` counts answers other than 200 (202) and lost ones."""
+    """What one run of wrk saw; latencies in milliseconds.
+
+    ``faults`` counts answers other than 200 (202), and what failed to connect, be read, be written, or come in two
+    seconds.
+    """
 
     requests: int
     seconds: float
     p50: float
     p99: float
-    bad: int
+    faults: tuple[int, int, int, int, int]
+
+    @property
+    def bad(self) -> str:
+        """What went wrong in words, "" when nothing did."""
+        kinds = ("not 200", "connect", "read", "write", "later than 2 s")
+        return ", ".join(f"{count} {kind}" for kind, count in zip(kinds, self.faults, strict=True) if count)
 
     @property
     def rate(self) -> float:

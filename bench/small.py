@@ -71,7 +71,7 @@ def turn(here: Surroundings, runs: Runs, seconds: float) -> None:
     before, store = processes.seconds(), here.redis_processes.seconds()
     load = wrk(url, runs.peer.cookie, seconds, runs.connections, shape=runs.shape, headers=runs.headers)
     if load.bad or not load.requests:
-        message = f"{runs.name}: {load.bad} of {load.requests} answers were not 200"
+        message = f"{runs.name}: {load.requests} answers; wrong: {load.bad or 'all'}"
         raise RuntimeError(message)
     # What is written in the background belongs to the requests, too.
     time.sleep(0.2)

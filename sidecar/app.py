@@ -287,7 +287,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         # Streams outlive a new configuration, and so does what ends them.
         lives_on=[
             endings.watch_the_clock,
-            Rechecks(gate, accounts.changes, clock).watch,
+            Rechecks(gate, accounts.changes, accounts.identities, clock).watch,
             *([partial(tokens.watch, endings.live, endings.end, clock)] if tokens is not None else []),
         ],
         parts=parts,

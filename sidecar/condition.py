@@ -92,6 +92,11 @@ class Accounts:
             raise Unavailable(Reason.DIRECTORY_DOWN, "its tables could not be prepared yet")
         return {"directory": await self.directory.ping()}
 
+    async def identities(self, person_id: str) -> Sequence[str]:
+        """Keys of the identities of a person, none when nobody knows them; raises Unavailable."""
+        known = None if self.directory is None else await self.directory.person(person_id)
+        return () if known is None else known.identities
+
     async def ensure(self, identity: Identity, roles: Sequence[str], now: float) -> Account | None:
         """See gate.Ensure."""
         if self.provisioner is None:

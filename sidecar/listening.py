@@ -26,6 +26,9 @@ from sidecar.upstream import Client
 _log = structlog.get_logger("listening")
 # Clients that keep connections alive send their next request on them before they notice that we are leaving.
 _PATIENCE_WITH_IDLE = 2.0
+# An event loop of libuv lets in one connection for each listening handle in each of its turns. With one handle alone
+# those that came together, when a load balancer comes back for one, waited for seconds while others kept it busy.
+_HANDLES = 16
 _BACKLOG = 1024
 _UNTIL_ACCEPTED = 0.05
 # For writing answers that are ready, and for ending what was cut off.
@@ -151,7 +154,8 @@ class Listener:
             await loop.create_unix_server(server, sock=one, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=wait)
             if one.family == socket.AF_UNIX
             else await loop.create_server(server, sock=one, ssl=tls, backlog=_BACKLOG, ssl_handshake_timeout=wait)
-            for one in sockets
+            for address in sockets
+            for one in (address, *(address.dup() for _ in range(_HANDLES - 1)))
         ]
 
     def depart(self, client: Client, request: web.BaseRequest, seen: Seen | None) -> Trip | Told | None:

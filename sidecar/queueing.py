@@ -7,8 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-# Seconds that a request waits so; after that it waits in a task, as long as ``connect_timeout`` says.
-_MOMENT = 0.1
+# Seconds that a request waits so; after that it waits in a task, as long as ``connect_timeout`` says. With a tenth of a
+# second, many at once went on in tasks, which took so much longer that those behind them had to, too, without end.
+_MOMENT = 1.0
 # Seconds until somebody looks whether there is room, where nobody says so.
 _TICK = 0.01
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING
 
 from sidecar.core.policy import decide
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _EVERY = 0.5
 # So many are looked at before others have their turn.
 _AT_ONCE = 50
+# Beyond so many people in one look, all sockets are looked at.
+_MOST_PEOPLE = 100
 
 
 class Rechecks:
@@ -26,16 +28,26 @@ class Rechecks:
     An age of the sign-in that a rule asks for is one at the handshake: that it passes ends nothing.
     """
 
-    def __init__(self, gate: Gate, changes: Changes | None, clock: Callable[[], float]) -> None:
-        """Hear of sessions from the gate's keeper, of people from *changes*; *clock* gives epoch seconds."""
+    def __init__(
+        self,
+        gate: Gate,
+        changes: Changes | None,
+        identities: Callable[[str], Awaitable[Collection[str]]],
+        clock: Callable[[], float],
+    ) -> None:
+        """Hear of sessions from the gate's keeper, of people from *changes*; *clock* gives epoch seconds.
+
+        *identities* gives the keys of the identities of a person (id), none when nobody knows them.
+        """
         self._gate = gate
+        self._identities = identities
         self._clock = clock
         self._doubted: set[str] = set()
+        self._people: set[str] = set()
         self._doubts_all = False
         gate.keeper.on_change(self._doubted.add)
         if changes is not None:
-            # Whose sessions those of a person are, only the directory knows.
-            changes.listen(lambda _: self._doubt_all(), self._doubt_all)
+            changes.listen(self._people.add, self._doubt_all)
 
     def _doubt_all(self) -> None:
         self._doubts_all = True
@@ -50,21 +62,34 @@ class Rechecks:
 
     async def look(self) -> None:
         """Look at those about whom something may have changed. Raises Unavailable."""
-        doubted, is_all = frozenset(self._doubted), self._doubts_all
+        doubted, people, is_all = frozenset(self._doubted), frozenset(self._people), self._doubts_all
         self._doubted.clear()
+        self._people.clear()
         self._doubts_all = False
-        if not doubted and not is_all:
+        sockets = self._gate.endings.sockets()
+        if not sockets or not (doubted or people or is_all):
             return
         try:
-            for number, socket in enumerate(self._gate.endings.sockets()):
-                if not socket.is_over and (is_all or socket.opener.session.id in doubted):
+            keys = await self._keys_of(people)
+            for number, socket in enumerate(sockets):
+                session = socket.opener.session
+                is_doubted = is_all or keys is None or session.id in doubted or session.identity.key in keys
+                if is_doubted and not socket.is_over:
                     await self._look_at(socket)
                 if number % _AT_ONCE == _AT_ONCE - 1:
                     await asyncio.sleep(0)
         except Unavailable:
             self._doubted |= doubted
+            self._people |= people
             self._doubts_all |= is_all
             raise
+
+    async def _keys_of(self, people: Collection[str]) -> frozenset[str] | None:
+        """Keys of all identities of *people*; None when they are anybody's: of somebody who is gone, or of too many."""
+        if len(people) > _MOST_PEOPLE:
+            return None
+        found = [await self._identities(one) for one in people]
+        return frozenset(key for keys in found for key in keys) if all(found) else None
 
     async def _look_at(self, socket: Socket) -> None:
         now = self._clock()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from sidecar import listening
 from sidecar.config.service import Server
@@ -97,6 +98,27 @@ async def test_a_handshake_takes_no_longer_than_a_head(tmp_path: Path, kind: str
         assert await reader.read() == b""
     writer.close()
     await listener.drain(1, _nothing)
+
+
+def test_those_who_come_together_are_let_in_together() -> None:
+    many = 128
+
+    async def turns_until_all_are_in() -> int:
+        port, turns = free_port(), 0
+        listener = Listener(server(f"127.0.0.1:{port}"), Nobody(), no_metrics)
+        await listener.start()
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(many)]
+        while len(listener._servers[0].connections) < many:
+            turns += 1
+            await asyncio.sleep(0)
+        for client in clients:
+            client.close()
+        await listener.drain(1, _nothing)
+        return turns
+
+    # A turn of a busy loop takes milliseconds.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(turns_until_all_are_in()) <= many / 8
 
 
 def test_newcomers_are_turned_away_and_whoever_has_come_is_served() -> None:

@@ -10,13 +10,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from sidecar.endings import Socket
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
+from sidecar.rechecks import Rechecks
 from tests.forger import Forger, running_forger, sign
 from tests.scim_world import TOKEN, ScimClient, client_section, with_scim
 from tests.test_attacks_tokens import API, CHANGES, signed_in
 from tests.test_journey import users_table
-from tests.world import Running, World
+from tests.world import Running, World, until
 
 BY_NAME = {"on": "userName", "join": {"corp": "{{ claims.preferred_username | lower }}"}}
 
@@ -39,6 +41,17 @@ def denials(running: Running) -> list[tuple[str, str]]:
 async def test_t56_t64_who_loses_a_role_loses_the_sockets_that_it_opened_and_no_others(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looked: list[str] = []
+    look_at = Rechecks._look_at
+
+    async def noted(self: Rechecks, socket: Socket) -> None:
+        looked.append(socket.opener.session.identity.username)
+        await look_at(self, socket)
+
+    async def seen_everybody() -> bool:
+        return set(looked) == {"alan", "grace"}
+
+    monkeypatch.setattr(Rechecks, "_look_at", noted)
     running = await with_scim(world, tmp_path, okta=client_section(profile="okta", **BY_NAME))
     origin = {"Origin": running.url}
     async with ScimClient(running) as scim, running.browser() as alan, running.browser() as grace:
@@ -51,6 +64,8 @@ async def test_t56_t64_who_loses_a_role_loses_the_sockets_that_it_opened_and_no_
             alan.http.ws_connect(f"{running.url}/ws", headers=origin) as kept,
             grace.http.ws_connect(f"{running.url}/admin/ws", headers=origin) as hers,
         ):
+            await asyncio.sleep(1.2)
+            looked.clear()
             members = f'members[value eq "{person["id"]}"]'
             answer = await scim.patch(f"/Groups/{group['id']}", {"op": "remove", "path": members})
             assert answer.status == 200
@@ -58,6 +73,11 @@ async def test_t56_t64_who_loses_a_role_loses_the_sockets_that_it_opened_and_no_
             assert await echoes(kept)
             assert await echoes(hers)
             assert denials(running) == [("/admin/ws", "role-missing")]
+            # Nobody else's, as a synchronisation changes many people for a long time.
+            assert set(looked) == {"alan"}
+            # Whose those of somebody who is gone were, nobody knows any more.
+            await scim("DELETE", f"/Users/{(await scim.make('ada'))['id']}")
+            await until(seen_everybody)
 
             # While nobody can say who somebody is, nothing ends; and it is asked again.
             gate, asked = running.sidecar.front.gate, asyncio.Event()
