@@ -29,7 +29,7 @@ from tests.services.nginx import Nginx  # noqa: E402 - found through the line ab
 from tests.services.process import free_port, start_on_free_port  # noqa: E402
 from tests.services.redis import RedisServer  # noqa: E402
 
-_CONFIG = """
+CONFIG = """
 server: {{listen: "127.0.0.1:{port}", public_url: "http://localhost:{port}", workers: {workers}, drain: 20s}}
 app: {{upstream: ["{one}", "{other}"], health: {{path: /}}}}
 logins:
@@ -107,7 +107,7 @@ async def sidecar(folder: Path, workers: int) -> AsyncIterator[tuple[asyncio.sub
         port = free_port()
         file = folder / "config.yaml"
         file.write_text(
-            _CONFIG.format(port=port, workers=workers, one=one.url, other=other.url, redis=redis.url, folder=folder)
+            CONFIG.format(port=port, workers=workers, one=one.url, other=other.url, redis=redis.url, folder=folder)
         )
         with (folder / "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(

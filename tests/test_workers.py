@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bench.soak import Client, Tally
+from bench.soak import CONFIG, Client, Tally
 from sidecar.cli import workers
 from sidecar.cli.notify import Notifier
 from sidecar.config.loader import load
@@ -28,16 +28,6 @@ SECRET = "a secret that is long enough for a test"
 
 pytestmark = pytest.mark.timeout(400)
 
-CONFIG = """
-server: {{listen: "127.0.0.1:{port}", public_url: "http://localhost:{port}", workers: 2}}
-app: {{upstream: "{application}"}}
-logins:
-  corp: {{type: oidc, issuer: "http://localhost:1", client_id: wiki, client_secret: {{env: WORKERS_SECRET}}}}
-identity: {{username: "{{{{ claims.sub }}}}"}}
-access: [{{path: /**, allow: anyone}}]
-sessions: {{redis: "{redis}", secrets: [{{env: WORKERS_SECRET}}]}}
-audit: {{file: "{folder}/audit.jsonl"}}
-"""
 # Stands where the interpreter does: while a file named "stuck" is there, what it starts never says a word.
 COMMAND = """#!/bin/sh
 if [ -e "{folder}/stuck" ]; then exec sleep 1000; fi
@@ -89,7 +79,7 @@ class Running:
 
 @pytest.fixture
 async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    monkeypatch.setenv("WORKERS_SECRET", SECRET)
+    monkeypatch.setenv("SOAK_SECRET", SECRET)
     redis = start_on_free_port(RedisServer)
     application = start_on_free_port(lambda at: Nginx(at, 'location / { return 200 "page"; }'))
     try:
@@ -104,7 +94,8 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 async def _parent(folder: Path, redis: RedisServer, application: Nginx) -> AsyncIterator[Running]:
     port = free_port()
     file, program = folder / "config.yaml", folder / "program"
-    file.write_text(CONFIG.format(port=port, application=application.url, redis=redis.url, folder=folder))
+    one, other = application.url, f"http://localhost:{application.port}"
+    file.write_text(CONFIG.format(port=port, workers=2, one=one, other=other, redis=redis.url, folder=folder))
     program.write_text(COMMAND.format(folder=folder, python=sys.executable))
     program.chmod(0o755)
     parent = workers.Workers(load(file, environment=os.environ).config, [str(program), "run", str(file)], Notifier({}))
