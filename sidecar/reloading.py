@@ -32,6 +32,7 @@ _FIXED: Sequence[Location] = (
     ("server", "metrics"),
     ("server", "workers"),
     ("server", "cpu_affinity"),
+    ("server", "huge_pages"),
     ("server", "proxy_protocol"),
     ("server", "max_header"),
     ("server", "head_timeout"),

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from tests.services.process import free_port
 from tests.services.redis import RedisServer
+from tests.test_hugepages import needs_huge
 from tests.world import BASE, Application, World, merged, until
 
 SLOW = 0.05
@@ -105,6 +106,12 @@ def is_there(pid: int) -> bool:
         os.kill(pid, 0)
         return True
     return False
+
+
+def huge(pid: int) -> int:
+    """KiB of that process in huge pages."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))
 
 
 async def send_until_refused(url: str, seen: Counter[str]) -> None:
@@ -226,6 +233,24 @@ async def test_each_worker_keeps_to_one_core_where_it_is_told_to(
         await until(are_four, within=PATIENCE)
         renewed = [os.sched_getaffinity(pid) for pid in process.pids() - first]
         assert sorted(map(sorted, renewed)) == sorted([one] for one in (cores * 2)[:2])
+
+
+@needs_huge
+async def test_memory_is_gathered_in_huge_pages_where_nobody_says_otherwise(world: World, tmp_path: Path) -> None:
+    folders = tmp_path / "with", tmp_path / "without"
+    for folder in folders:
+        folder.mkdir()
+    async with (
+        running(world, folders[0]) as process,
+        running(world, folders[1], {"server": {"huge_pages": False}}) as other,
+    ):
+
+        async def is_gathered() -> bool:
+            return huge(process.process.pid) > 0
+
+        await until(is_gathered, within=PATIENCE)
+        # It would have been by now: it was ready later.
+        assert huge(other.process.pid) == 0
 
 
 async def test_the_parent_says_what_is_wrong_in_its_workers(

@@ -15,6 +15,7 @@ import click
 import structlog
 
 from sidecar.app import build
+from sidecar.cli.hugepages import keep_gathered
 from sidecar.cli.leash import Leash
 from sidecar.cli.levels import Levels
 from sidecar.cli.loading import CONFIG, load_or_leave
@@ -77,9 +78,12 @@ async def serve(path: Path, loaded: Loaded, leash: Leash, notifier: Notifier) ->
     stop = Stop(is_worker=leash.is_tied)
     reloading, levels = Reloading(path, loaded, await build(loaded.config)), Levels()
     alone, worker = Alone(reloading, levels), Worker(reloading, levels, leash)
+    gathering: list[asyncio.Task[None]] = []
 
     async def end() -> None:
         stop.next_time(reloading.hurry)
+        for task in gathering:
+            task.cancel()
         await worker.abandon()
         await reloading.stop(is_replaced=stop.is_replaced)
         _log.info("stopped", pid=os.getpid())
@@ -92,6 +96,8 @@ async def serve(path: Path, loaded: Loaded, leash: Leash, notifier: Notifier) ->
         _log.info("listening", on=list(sidecar.addresses), public_url=loaded.config.server.public_url, pid=os.getpid())
         # What is there now stays: the collector need not look through it again while somebody waits.
         gc.freeze()
+        if loaded.config.server.huge_pages:
+            gathering.append(asyncio.create_task(keep_gathered()))
 
     if not leash.is_tied:
         operations = Operating(alone, notifier, loaded.config.reload.control)

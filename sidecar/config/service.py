@@ -52,6 +52,9 @@ class Server(Section):
     cpu_affinity: bool = Field(
         default=False, description="true: each worker keeps to one core, as nginx's with worker_cpu_affinity auto"
     )
+    huge_pages: bool = Field(
+        default=True, description="gather the memory of each worker in huge pages (Linux 6.1 or later): quicker"
+    )
     metrics: Text | None = Field(None, description="host:port of the metrics and health listener")
     drain: Duration = Field(timedelta(seconds=30), description="how long stopping may take; running requests end")
     notice: Duration = Field(
