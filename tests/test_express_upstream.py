@@ -87,6 +87,7 @@ async def test_a_client_that_does_not_read_is_waited_for(station: Any) -> None:
         writer.close()
 
 
+@pytest.mark.uncompiled
 async def test_a_connection_that_takes_nothing_is_given_back(station: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     send, failing = Connection.send, [True]
 

@@ -222,6 +222,55 @@ async def test_a_body_until_the_end_is_whole_when_the_end_was_proper(
             await payload.read()
 
 
+async def test_what_was_read_before_the_end_can_be_had_after_it(connection: Connection) -> None:
+    said = b"x" * 300_000
+    connection.data_received(SWITCH + said)
+    payload = connection.payload
+    assert payload is not None
+    # So much that nothing more was read.
+    assert connection._reading_paused
+    transport = connection.transport
+    connection.connection_lost(None)
+    assert await payload.read() == said
+    transport.abort()
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_more_comes_than_anybody_takes_while_it_ends(connection: Connection, end: str) -> None:
+    size = 300_000
+    getattr(connection, end)()
+    # The event loop may have read this before; it can neither be told to pause any more, nor to go on.
+    connection.data_received(SWITCH + b"x" * size)
+    payload = connection.payload
+    assert payload is not None
+    assert connection._reading_paused
+    assert len(await payload.readany()) == size
+    assert not connection._reading_paused
+
+
+async def test_whoever_waits_to_write_hears_of_the_end() -> None:
+    async def deaf(_caller: Caller) -> None:
+        await asyncio.Event().wait()
+
+    lost: list[Connection] = []
+    loop = asyncio.get_running_loop()
+    async with raw_application(deaf) as application:
+        _, connection = await loop.create_connection(
+            lambda: Connection(loop, lost.append), "127.0.0.1", application.port
+        )
+        connection.begin(for_head=False)
+        connection.send(b"x" * 50_000_000)
+        waiting = asyncio.create_task(connection.drain())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        connection.abort()
+        async with asyncio.timeout(2):
+            with pytest.raises(Unavailable):
+                await waiting
+        with pytest.raises(Unavailable):
+            await connection.drain()
+
+
 async def test_a_fault_before_the_end_counts(connection: Connection) -> None:
     connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nok")
     payload = connection.payload

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.client_exceptions import ClientConnectionError
 from aiohttp.streams import StreamReader
 
 from sidecar.model import Unavailable
@@ -16,69 +16,51 @@ from sidecar.upstream.answer import MAX_HEAD, bad_answer
 from sidecar.upstream.parser import BUFFER, has_leftover, new_parser
 from sidecar.upstream.plain import Plain, plain_answer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from aiohttp.http import RawResponseMessage
-
+# Head of an answer: aiohttp's parser makes other objects in C than in Python.
+Message = Any
+# What transports say that are closed or being closed, or cannot pause.
+_CANNOT = AttributeError, NotImplementedError, RuntimeError
 _MAX_INTERIM = 16
 _CONTINUE = 100
 _SWITCHING = 101
 _FIRST_FINAL_STATUS = 200
 
 
-class Connection(BaseProtocol):
+class Connection:
     """A keep-alive connection; ``begin``, ``send``, ``message``, read ``payload``, ``finish``.
 
     Parsed by aiohttp's parser (in C where it is there), which is kept from request to request. Reading pauses at the
-    transport when ``payload`` holds 128 KiB, so memory stays flat.
+    transport when ``payload`` holds 128 KiB, so memory stays flat. To the event loop this is a protocol as
+    asyncio's, to the parser and ``payload`` one as aiohttp's; it is a child of neither, as compiled code wants no
+    foreign parents.
     """
-
-    __slots__ = (
-        "_early",
-        "_error",
-        "_for_head",
-        "_for_others",
-        "_interim",
-        "_is_at_work",
-        "_is_spoilt",
-        "_message",
-        "_on_interim",
-        "_on_lost",
-        "_on_word",
-        "_on_writable",
-        "_size",
-        "_waiter",
-        "has_received",
-        "has_served",
-        "holds_slot",
-        "idle_since",
-        "is_sent",
-        "payload",
-        "plain",
-        "touched",
-    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
         """Wait to be connected; *on_lost* is told when the connection has ended."""
-        super().__init__(loop)
+        self._loop = loop
         self._on_lost = on_lost
         self._on_writable: Callable[[], None] | None = None
         self._on_word: Callable[[], None] | None = None
-        self._on_interim: Callable[[RawResponseMessage], None] | None = None
+        self._on_interim: Callable[[Message], None] | None = None
         # Interim answers that came before somebody took them.
-        self._early: tuple[RawResponseMessage, ...] = ()
+        self._early: tuple[Message, ...] = ()
+        self._parser: Any = None
         self._for_head: Any = None
         self._for_others: Any = None
-        self._message: RawResponseMessage | None = None
+        self._message: Message = None
         self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._interim = 0
         self._size = 0
         self._is_at_work = False
         self._is_spoilt = False
+        self._reading_paused = False  # payload looks at it
+        self.transport: Any = None
         self.payload: StreamReader | None = None
         self.plain: Plain | None = None
+        self.writing_paused = False
+        self.is_upgraded = False  # True once the application has switched to raw bytes, which are then the payload
         self.has_received = False
         self.has_served = False
         self.holds_slot = False
@@ -107,11 +89,11 @@ class Connection(BaseProtocol):
 
     async def drain(self) -> None:
         """Wait until the application has taken what was sent; raises Unavailable when it goes away."""
-        if self._paused:
-            try:
-                await self._drain_helper()
-            except (ClientConnectionError, ConnectionError) as error:
-                raise self._error or _lost() from error
+        if self.writing_paused and self.transport is not None:
+            self._drained = self._drained or self._loop.create_future()
+            await self._drained
+        if self.transport is None:
+            raise self._error or _lost()
 
     def tell(self, callback: Callable[[], None] | None) -> None:
         """Call *callback* once, when the answer begins or has failed to; ``message`` gives it without waiting then.
@@ -122,7 +104,7 @@ class Connection(BaseProtocol):
         self._on_word = callback
 
     @property
-    def at_hand(self) -> RawResponseMessage | None:
+    def at_hand(self) -> Message | None:
         """Head of the final answer if all of that answer has come, and nothing is wrong with it."""
         message, payload = self._message, self.payload
         if message is None or payload is None or self._error is not None or self._is_spoilt or self._early:
@@ -138,13 +120,13 @@ class Connection(BaseProtocol):
         if callback is not None:
             callback()
 
-    def watch_interim(self, callback: Callable[[RawResponseMessage], None]) -> None:
+    def watch_interim(self, callback: Callable[[Message], None]) -> None:
         """Give *callback* each interim answer, but for 100, in time before the final one; it may raise Unavailable."""
         self._on_interim = callback
         for message in self._early:
             callback(message)
 
-    async def message(self) -> RawResponseMessage:
+    async def message(self) -> Message:
         """Head of the final answer (or of a 101); raises Unavailable, or what ``fail`` was given."""
         if self._message is None:
             if self._error is not None:
@@ -154,7 +136,6 @@ class Connection(BaseProtocol):
                 await self._waiter
             finally:
                 self._waiter = None
-        assert self._message is not None  # noqa: S101 - the waiter is resolved by it
         return self._message
 
     def finish(self, *, may_be_shared: bool) -> bool:
@@ -215,11 +196,6 @@ class Connection(BaseProtocol):
         """True while nobody has begun to close it."""
         return self.transport is not None and not self.transport.is_closing()
 
-    @property
-    def is_upgraded(self) -> bool:
-        """True once the application has switched to raw bytes, which are then the ``payload``."""
-        return self._upgraded
-
     def close(self) -> None:
         """Close once everything is sent."""
         if self.transport is not None:
@@ -236,10 +212,19 @@ class Connection(BaseProtocol):
 
     # What the event loop and aiohttp's parser do with it
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; the event loop has switched off Nagle's algorithm."""
+        self.transport = transport
+
+    @property
+    def connected(self) -> bool:
+        """True while there is a connection; ``payload`` asks."""
+        return self.transport is not None
+
     def data_received(self, data: bytes) -> None:
         """Parse what came; bytes that nobody asked for end the connection."""
         self.touched = time.monotonic()
-        if self._upgraded:
+        if self.is_upgraded:
             self._feed_tunnel(data)
         elif self._parser is None:
             self.abort()
@@ -293,7 +278,7 @@ class Connection(BaseProtocol):
         if is_upgraded:
             self._switch(tail)
 
-    def _take(self, message: RawResponseMessage, payload: StreamReader) -> None:
+    def _take(self, message: Message, payload: StreamReader) -> None:
         if self._message is not None:
             # A second answer to one request: somebody smuggles, and nobody shall get it.
             self._is_spoilt = True
@@ -306,7 +291,7 @@ class Connection(BaseProtocol):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
 
-    def _take_interim(self, message: RawResponseMessage) -> None:
+    def _take_interim(self, message: Message) -> None:
         self._interim += 1
         if self._interim > _MAX_INTERIM:
             raise bad_answer("too many interim answers")
@@ -321,17 +306,23 @@ class Connection(BaseProtocol):
     def _switch(self, tail: bytes) -> None:
         self._is_spoilt = True
         if self._message is not None and self._message.code == _SWITCHING:
-            self._upgraded = True
-            self.payload = StreamReader(self, BUFFER, loop=self._loop)
+            self.is_upgraded = True
+            as_protocol: Any = self
+            self.payload = StreamReader(as_protocol, BUFFER, loop=self._loop)
             self._feed_tunnel(tail)
 
     def _feed_tunnel(self, data: bytes) -> None:
         if data and self.payload is not None and not self.payload.is_eof():
             self.payload.feed_data(data)
 
+    def eof_received(self) -> bool:
+        """Nothing more comes: close it."""
+        return False
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell everybody who waits: the end of a body that ends so, or the loss of one that does not."""
-        super().connection_lost(None)
+        self.transport = None
+        self._go_on_writing()
         self._on_lost(self)
         if not self._is_at_work:
             return
@@ -341,7 +332,7 @@ class Connection(BaseProtocol):
         self.fail(self._error or _lost())
 
     def _end_payload(self, payload: StreamReader) -> None:
-        if self._upgraded:
+        if self.is_upgraded:
             payload.feed_eof()
             return
         parser: Any = self._parser
@@ -350,23 +341,35 @@ class Connection(BaseProtocol):
         except Exception:  # noqa: BLE001 - a body that was cut short; the caller says so
             return
 
+    def pause_writing(self) -> None:
+        """The application takes no more data for now."""
+        self.writing_paused = True
+
     def resume_writing(self) -> None:
         """The application takes data again."""
-        super().resume_writing()
+        self.writing_paused = False
+        self._go_on_writing()
         if self._on_writable is not None:
             self._on_writable()
+
+    def _go_on_writing(self) -> None:
+        waiter, self._drained = self._drained, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def pause_reading(self) -> None:
         """Stop at the transport only: what has been read is parsed, so that the parser never holds a tail."""
         if not self._reading_paused:
             self._reading_paused = True
-            self._pause_transport_reading()
+            with suppress(*_CANNOT):
+                self.transport.pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - aiohttp's signature
         """Go on reading."""
         if self._reading_paused:
             self._reading_paused = False
-            self._resume_transport_reading()
+            with suppress(*_CANNOT):
+                self.transport.resume_reading()
 
     def _parser_for(self, *, for_head: bool) -> Any:
         if for_head:

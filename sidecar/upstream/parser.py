@@ -11,12 +11,10 @@ from sidecar.upstream.answer import MAX_HEAD, MAX_LINES
 if TYPE_CHECKING:
     import asyncio
 
-    from aiohttp.base_protocol import BaseProtocol
-
 BUFFER = 64 * 1024
 
 
-def new_parser(protocol: BaseProtocol, loop: asyncio.AbstractEventLoop, *, with_body: bool) -> Any:
+def new_parser(protocol: Any, loop: asyncio.AbstractEventLoop, *, with_body: bool) -> Any:
     """Make one for *protocol*, whose reading is paused while a body piles up; *with_body* False for answers to HEAD."""
     return HttpResponseParser(
         protocol,

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidecar.config.trust import words_of
 from sidecar.core.unaccepted import certificate_fault
@@ -148,10 +148,11 @@ class Pool:
             raise NoConnectionError(Reason.UPSTREAM_DOWN, f"{self._target}: {_said(error)}", 502) from error
 
     async def _dial(self) -> Connection:
+        connection: Connection
         loop = asyncio.get_running_loop()
         target = self._target
 
-        def protocol() -> Connection:
+        def protocol() -> Any:
             return Connection(loop, self._forget)
 
         if target.path:
