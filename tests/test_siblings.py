@@ -143,6 +143,20 @@ async def test_a_page_of_the_application_does_nothing_at_a_console_on_another_po
     assert console.audited("signed-out") == console.audited("console-act") == []
 
 
+async def test_what_a_sibling_posts_is_not_sent_on_after_the_sign_in(
+    world: World, page: Page, sibling: Sibling
+) -> None:
+    running = await at_wiki(world)
+    sibling.attack = (
+        WAYS["form"].format(f"{running.url}/save").replace("></form>", '><input name="text" value="x"></form>')
+    )
+    async with page.expect_request(lambda request: request.url == f"{running.url}/save"):
+        await page.goto(sibling.url)
+    await page.wait_for_load_state("networkidle")
+    await sign_in(page, f"{running.url}/save")
+    assert [one.method for one in running.application.seen if one.target == "/save"] == ["GET"]
+
+
 async def test_nobody_shows_our_pages_in_a_frame(world: World, page: Page, sibling: Sibling, tmp_path: Path) -> None:
     console = await a_console(world, tmp_path)
     wiki = console.running.url
