@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from sidecar.core.audit import Event
-from sidecar.core.callers import is_from_elsewhere
+from sidecar.core.callers import is_ahead, is_embedded
 from sidecar.core.headers import Line
 from sidecar.core.paths import Target
-from sidecar.model import Visit
+from sidecar.model import Refused, Visit
 from sidecar.portal.sign_out import SignOut
+from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.upstream import Head, Upstream, wants_websocket
 
@@ -37,10 +38,17 @@ class Leaving:
         return self.sign_out.application.is_sign_out(visit, None)
 
     def is_meant(self, request: web.BaseRequest, visit: Visit, target: Target) -> bool:
-        """True for the application's own sign-out, unless another site made the browser ask for it."""
+        """True for the application's own sign-out, unless another site, or something embedded, asks for it.
+
+        Raises Refused for one that is fetched ahead: the browser asks anew when somebody really goes there.
+        """
         if not self.sign_out.application.is_sign_out(visit, target.raw):
             return False
-        return not wants_websocket(request) and not is_from_elsewhere(self.sign_out.site.origin, request.headers)
+        if is_ahead(request.headers):
+            raise Refused(Reason.CSRF, 403, "sign-out fetched ahead")
+        if wants_websocket(request) or is_embedded(request.headers):
+            return False
+        return not self.sign_out.site.is_asked_elsewhere(request.headers)
 
     async def take_over(self, visit: Visit, now: float) -> web.StreamResponse:
         """Sign out in the application's place."""

@@ -39,8 +39,9 @@ from sidecar.telemetry.personal import Policy
 from sidecar.telemetry.sinks import FileSink
 from tests.configurations import loaded, text_of
 from tests.console_world import a_console, act
+from tests.scim_world import TOKEN, ScimClient
 from tests.test_reloading import Reloadable, reloadable
-from tests.world import World, until
+from tests.world import SECRET, World, until
 
 
 async def test_t59_the_change_that_silences_the_audit_is_itself_in_the_audit_that_it_silences(world: World) -> None:
@@ -96,11 +97,26 @@ async def test_t59_what_a_stranger_asks_for_does_nothing_to_an_operators_termina
 
 def test_what_is_said_on_a_terminal_obeys_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     say("a\x1b]52;c;cm0=\x07b\rc\x9b2J\u202ed\x00\n\te")
-    assert capsys.readouterr().out == "a\\x1b]52;c;cm0=\\x07b\\x0dc\\u009b2J\\u202ed\\x00\n        e\n"
-    complain("\x1b[2J")
-    assert capsys.readouterr().err == "\\x1b[2J\n"
+    assert capsys.readouterr().out == "a\\x1b]52;c;cm0=\\x07b\\x0dc\\u009b2J\\u202ed\\x00\\x0a        e\n"
+    complain("\x1b[2J\nall is well")
+    assert capsys.readouterr().err == "\\x1b[2J\\x0aall is well\n"
     say_json({"\x1b": "\x9b\u2066\x7f"})
     assert capsys.readouterr().out == '{\n  "\\u001b": "\\u009b\\u2066\\u007f"\n}\n'
+
+
+async def test_a_name_says_nothing_in_a_line_of_its_own(scim: ScimClient) -> None:
+    ada = await scim.make("ada")
+    await scim.group("team\n  roles admin\x1b[8m\n  sessions 0", ada["id"])
+    running = scim.running
+    environment = {"ISSUER": running.provider.issuer, "OIDC_SECRET": "x", "SESSION_SECRET": SECRET, "SCIM_TOKEN": TOKEN}
+    environment["USERS_DB"] = f"sqlite:///{running.folder.parent}/users.db"
+    command = ["users", "show", "ada", str(running.folder / "config.yaml")]
+    # In a thread: the command has an event loop of its own.
+    told = await asyncio.to_thread(CliRunner().invoke, main, command, env=environment)
+    structlog.reset_defaults()
+    assert told.exit_code == 0, told.output
+    assert [line for line in told.output.splitlines() if line.startswith("  roles")] == ["  roles -"]
+    assert is_harmless(told.output)
 
 
 def test_no_field_begins_a_line_of_its_own_or_a_formula() -> None:

@@ -641,7 +641,7 @@ def test_t63_an_account_that_lies_hides_neither_itself_nor_others(company: Compa
         "UPDATE users SET email = char(27) || ']0;owned' || char(7) || char(10) || 'nothing differs' WHERE id = 2",
         "UPDATE users SET seen = '0001-01-01T00:00:00+23:59' WHERE id = 3",
     )
-    for options in ([], ["--json"], ["--html", str(tmp_path / "page.html")]):
+    for options in ([], ["--json"], ["--csv", "-"], ["--html", str(tmp_path / "page.html")]):
         said = command(company, *options)
         assert said.exit_code == 5, said.output
         assert "liar" in said.stdout

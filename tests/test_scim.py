@@ -490,6 +490,43 @@ async def test_many_operations_in_one_message_with_references_among_them(scim: S
     assert [line["change"] for line in changed] == ["created", "created", "updated", "deleted"]
 
 
+async def test_what_refers_to_something_that_was_not_made_is_refused_and_changes_nothing(scim: ScimClient) -> None:
+    ada, _ = await scim.make("ada"), await scim.make("bob")
+    team = await scim.group("team", ada["id"])
+    path = f"/Groups/{team['id']}"
+    nobody = [{"value": "bulkId:b"}]
+
+    def patch(**operation: Any) -> dict[str, Any]:
+        return {"method": "PATCH", "path": path, "data": {"schemas": [PATCH], "Operations": [operation]}}
+
+    operations = [
+        # Taken, so it is not made; the group that refers to itself is not made yet.
+        {"method": "POST", "path": "/Users", "bulkId": "b", "data": {"userName": "bob"}},
+        {"method": "POST", "path": "/Groups", "bulkId": "g",
+         "data": {"displayName": "circle", "members": [{"value": "bulkId:g"}]}},
+        {"method": "PUT", "path": path, "data": {"displayName": "team", "members": nobody}},
+        patch(op="replace", path="members", value=nobody),
+        patch(op="remove", path="members", value=nobody),
+        patch(op="remove", path='members[value eq "bulkId:b"]'),
+        {"method": "DELETE", "path": "/Users/bulkId:b"},
+    ]  # fmt: skip
+    answer = await scim("POST", "/Bulk", {"Operations": operations})
+    assert [one["status"] for one in answer.body["Operations"]] == ["409"] * len(operations)
+    assert "bulkId:b" in answer.body["Operations"][-1]["response"]["detail"]
+    assert [one["value"] for one in (await scim("GET", path)).body["members"]] == [ada["id"]]
+    refused = [line["reason"] for line in scim.running.audit() if line["event"] == "scim-refused"]
+    assert refused == ["conflict"] * len(operations)
+
+    made = [
+        {"method": "POST", "path": "/Users", "bulkId": "c", "data": {"userName": "carol"}},
+        patch(op="add", path="members", value=[{"value": "bulkId:c"}]),
+        patch(op="remove", path='members[value eq "bulkId:c"]'),
+    ]
+    answer = await scim("POST", "/Bulk", {"Operations": made})
+    assert [one["status"] for one in answer.body["Operations"]] == ["201", "200", "200"]
+    assert [one["value"] for one in (await scim("GET", path)).body["members"]] == [ada["id"]]
+
+
 # Deactivation
 
 

@@ -188,15 +188,16 @@ _HEAD = tuple(enumerate(COLUMNS[:6]))
 
 
 def _cells(one: Found) -> tuple[str, ...]:
-    cells = map(on_one_line, _rows([one])[0])
-    return tuple(cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 1]}…" for cell in cells)
+    return tuple(cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 1]}…" for cell in _rows([one])[0])
 
 
 def _rows(found: Iterable[Found]) -> list[tuple[str, ...]]:
-    return [
+    """The cells of the table, the CSV and the page. They are the application's words, and may go to a terminal."""
+    rows = (
         (one.finding.value, one.account, one.username, one.there, one.here, moment(one.seen or 0.0), one.person_id)
         for one in found
-    ]
+    )
+    return [tuple(map(on_one_line, row)) for row in rows]
 
 
 def _write(report: Report, csv_file: Path | None, html_file: Path | None) -> None:

@@ -64,12 +64,13 @@ def confirm(question: str, *, yes: bool) -> None:
         raise SystemExit(EXIT_PROBLEMS)
 
 
-def answer(value: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Print *value* as JSON, or *text* for people."""
+def answer(value: Mapping[str, Any], *lines: str, as_json: bool) -> None:
+    """Print *value* as JSON, or *lines* for people."""
     if as_json:
         say_json(value)
-    else:
-        say(text)
+        return
+    for line in lines:
+        say(line)
 
 
 def called(person: Person) -> str:

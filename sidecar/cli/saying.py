@@ -36,7 +36,7 @@ def console(*, error: bool = False) -> Console:
 
 
 def say(text: str = "", style: str = "") -> None:
-    """Print *text* for the reader, who may be shown what strangers wrote; *style* is one of rich's."""
+    """Print *text* on a line for the reader, who may be shown what strangers wrote; *style* is one of rich's."""
     console().print(_shown(text, style))
 
 
@@ -46,8 +46,9 @@ def complain(text: str, style: str = "red") -> None:
 
 
 def _shown(text: str, style: str) -> Text:
-    # A name, a path or an answer must not speak to the terminal: rich lets most of that through.
-    return Text("\n".join("\t".join(map(on_one_line, line.split("\t"))) for line in text.split("\n")), style=style)
+    # A name, a path or an answer must not speak to the terminal, or begin a line of its own, which would read as ours:
+    # rich lets most of that through.
+    return Text("\t".join(map(on_one_line, text.split("\t"))), style=style)
 
 
 def say_json(value: Any) -> None:

@@ -98,7 +98,7 @@ def add(  # noqa: PLR0913, PLR0917 - one option each
     value = {"change": taken.change, "id": taken.person_id, "username": username, "dry_run": dry_run, **link}
     known = f" ({taken.person_id})" if taken.person_id else ""
     text = f"{'would be ' if dry_run else ''}{taken.change}: {username}{known}"
-    answer(value, text + (f"\n{link['link']}" if link else ""), as_json=as_json)
+    answer(value, text, *([link["link"]] if link else ()), as_json=as_json)
 
 
 def _pairs(attributes: tuple[str, ...]) -> Mapping[str, str]:
@@ -315,7 +315,7 @@ def provision(who: str, config: Path, patience: float, *, dry_run: bool, as_json
 
     value = in_office(config, work)
     lines = [f"{one['step']} on {one['on']}: {one['does']}" for one in value.get("calls", ())]
-    answer(value, "\n".join([f"{who}: {value['state']} {value.get('error', '')}".rstrip(), *lines]), as_json=as_json)
+    answer(value, f"{who}: {value['state']} {value.get('error', '')}".rstrip(), *lines, as_json=as_json)
     if value["state"] == "failed":
         raise SystemExit(EXIT_PROBLEMS)
     if value["state"] in ("pending", "retrying"):

@@ -25,13 +25,26 @@ def wants_page(method: str, headers: Mapping[str, str]) -> bool:
     return method in ("GET", "HEAD", "POST") and "text/html" in headers.get("Accept", "")
 
 
-def is_from_elsewhere(origin: str, headers: Mapping[str, str]) -> bool:
-    """True when another site surely made the browser send this; older browsers only tell where a form comes from."""
+def is_from_elsewhere(origin: str, headers: Mapping[str, str], *, trusts_siblings: bool) -> bool:
+    """True when another site surely made the browser send this; older browsers only tell where a form comes from.
+
+    Another name below the same domain, or another port of this host, is another site, unless *trusts_siblings*.
+    """
     site = headers.get("Sec-Fetch-Site")
     if site is not None:
-        return site not in ("none", "same-origin", "same-site")
+        return site not in ("none", "same-origin") and not (trusts_siblings and site == "same-site")
     # "null" is also what our own pages send, since they ask for no referrer.
     return headers.get("Origin", origin).lower() not in (origin, "null")
+
+
+def is_embedded(headers: Mapping[str, str]) -> bool:
+    """True when a page shows this as a picture, loads it as a script or the like: nobody goes there."""
+    return headers.get("Sec-Fetch-Dest", "document") not in ("document", "iframe", "frame", "empty")
+
+
+def is_ahead(headers: Mapping[str, str]) -> bool:
+    """True when the browser fetches this in case that somebody goes there (Speculation Rules)."""
+    return headers.get("Sec-Purpose", "").lower().startswith("prefetch")
 
 
 def is_from_here(origin: str, headers: Mapping[str, str]) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from sidecar.core.audit import Event
-from sidecar.core.callers import is_from_elsewhere
+from sidecar.core.callers import is_ahead, is_embedded
 from sidecar.core.conditions import user_of
 from sidecar.core.cookies import values_of
 from sidecar.logins.login import Ask
@@ -136,7 +136,10 @@ class Portal:
         )
 
     async def _logout(self, request: web.BaseRequest, visit: Visit, _rest: str, now: float) -> web.Response:
-        if is_from_elsewhere(self.site.origin, request.headers):
+        if is_embedded(request.headers) or is_ahead(request.headers):
+            # Refused, not asked: a browser would keep the question for whoever then really goes there.
+            raise Refused(Reason.CSRF, 403, "sign-out by something embedded, or fetched ahead")
+        if self.site.is_asked_elsewhere(request.headers):
             if visit.method == "POST":
                 raise Refused(Reason.CSRF, 403, "sign-out from another site")
             return self.answers.page("confirm_sign_out", 200, {})

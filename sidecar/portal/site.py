@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from sidecar.config.service import Server, Sessions
 from sidecar.core.addresses import host_of
+from sidecar.core.callers import is_from_elsewhere
 from sidecar.core.cookies import CookieStyle, expire_cookie, set_cookie
 from sidecar.core.paths import read_target, safe_return_to
 from sidecar.model import Visit
@@ -61,6 +63,10 @@ class Site:
     def owns(self, path: str) -> bool:
         """True when the canonical *path* is below our prefix."""
         return path.startswith(self.prefix + "/") or path == self.prefix
+
+    def is_asked_elsewhere(self, headers: Mapping[str, str]) -> bool:
+        """True when a page of another site made the browser ask for this; one that has our sessions is none."""
+        return is_from_elsewhere(self.origin, headers, trusts_siblings=bool(self.style.domain))
 
     def difference(self, visit: Visit) -> str:
         """How the address that the browser uses differs from public_url; "" when it does not, or nobody can know."""

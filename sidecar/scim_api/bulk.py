@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sidecar.core.scim.fault import Fault, bad_syntax, bad_value
@@ -14,11 +16,12 @@ from sidecar.scim_api.discovery import MOST_BULK_OPERATIONS
 
 _RESPONSE = "urn:ietf:params:scim:api:messages:2.0:BulkResponse"
 _METHODS = frozenset(["POST", "PUT", "PATCH", "DELETE"])
-_REFERENCE = "bulkId:"
+# A value, or one that a filter in a path compares with.
+_REFERENCE = re.compile(r'(?:^|(?<="))bulkId:([^"]*)')
 _DEEPEST = 20
 
-# Does one operation and makes an answer of whatever comes of it.
-Perform = Callable[[Call], Awaitable[Reply]]
+# Does one operation of a message, which is read first, and makes an answer of whatever comes of it.
+Perform = Callable[[Call, Callable[[], Call]], Awaitable[Reply]]
 # Counts so many operations of a client. Raises Refused(RATE_LIMITED).
 Charge = Callable[[Client, int], Awaitable[None]]
 
@@ -53,7 +56,7 @@ async def _one(
     answer: dict[str, Any] = {"method": method}
     if isinstance(bulk_id, str):
         answer["bulkId"] = bulk_id
-    reply = await perform(_inner(call, method, operation, made))
+    reply = await perform(call, partial(_inner, call, method, operation, made))
     if reply.location:
         answer["location"] = reply.location
     if reply.version is not None:
@@ -86,9 +89,12 @@ def _inner(call: Call, method: str, operation: Mapping[str, Any], made: Mapping[
 
 
 def _resolved(value: Any, made: Mapping[str, str], depth: int = 0) -> Any:
-    """*value* with the ids of what was made before in place of references to it; not deeper than any resource is."""
-    if isinstance(value, str) and value.startswith(_REFERENCE):
-        return made.get(value.removeprefix(_REFERENCE), value)
+    """*value* with the ids of what was made before in place of references to it; not deeper than any resource is.
+
+    Raises Fault for what was not: an id that is nobody's is passed over in groups, and would look as if it were done.
+    """
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda found: _id_of(found[1], made), value)
     if depth > _DEEPEST:
         return value
     if isinstance(value, list):
@@ -96,6 +102,12 @@ def _resolved(value: Any, made: Mapping[str, str], depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         return {key: _resolved(one, made, depth + 1) for key, one in value.items()}
     return value
+
+
+def _id_of(bulk_id: str, made: Mapping[str, str]) -> str:
+    if bulk_id not in made:
+        raise Fault("", f"nothing was made before as bulkId:{bulk_id[:64]}", 409, Reason.CONFLICT)
+    return made[bulk_id]
 
 
 def refuse_operation() -> Fault:

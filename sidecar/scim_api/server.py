@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -192,9 +192,10 @@ class ScimServer:
             room -= len(page["Resources"])
         return _given(list_response(total, found, start), "")
 
-    async def _performed(self, call: Call) -> Reply:
-        """One operation of a bulk message, whatever becomes of it."""
+    async def _performed(self, call: Call, read: Callable[[], Call]) -> Reply:
+        """One operation of the bulk message *call*, as *read* gives it, whatever becomes of it."""
         try:
+            call = read()
             reply = await self._route(call)
         except Refused as refused:
             about = {"address": call.address, "reference": call.reference}
