@@ -181,7 +181,7 @@ class OpenIdLogin:
         return Begin(_with_parameters(endpoint, _without_empty({**own, **parameters})))
 
     async def logged_out(self, token: str, now: float) -> LoggedOut:
-        """Verify a logout token; the caller claims its ``jti`` before acting on it."""
+        """Verify a logout token; the caller acts once on its ``jti``."""
         verified = await verify(token, self.provider.keys, self._section.algorithms)
         if verified.header.type not in _LOGOUT_TYPES:
             raise Refused(Reason.TOKEN_INVALID, detail="typ is not logout+jwt")
