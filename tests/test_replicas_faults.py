@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,7 +20,7 @@ from sidecar.logins.token_claims import LOGOUT_EVENT
 from tests.forger import Forger, running_forger, sign
 from tests.saml_farewells import Partners, section
 from tests.services.redis import AclUser, RedisServer
-from tests.test_replicas import asked
+from tests.test_replicas import asked, at
 from tests.world import Browser, Running, World
 
 Servers = Callable[..., RedisServer]
@@ -55,12 +57,14 @@ async def two_at(world: World, redis_url: str, *issuers: str) -> list[Running]:
 
 @asynccontextmanager
 async def signed_in(running: Running, forger: Forger) -> AsyncIterator[Browser]:
-    """Somebody who has just signed in."""
+    """Somebody who has just signed in, at this very replica."""
+    told = {"Host": running.url.removeprefix("http://")}
     async with running.browser() as browser:
-        begun = URL((await browser.page("/-/login")).headers["Location"])
+        begun = URL((await browser.page(str(at(running, "/-/login")), headers=told)).headers["Location"])
         forger.nonce, forger.claims = begun.query["nonce"], {"groups": ["wiki-readers"]}
-        await browser.page(f"/-/callback/corp?state={begun.query['state']}&code=c")
-        assert (await browser.fetch("/")).status == 200
+        back = at(running, f"/-/callback/corp?state={begun.query['state']}&code=c")
+        assert (await browser.page(str(back), headers=told)).status == 302
+        assert (await asked(browser, running)).status == 200
         yield browser
 
 
@@ -76,12 +80,14 @@ class Rotating:
         self.before: Callable[[], Awaitable[None]] = at_once
         self.again: Callable[[], Awaitable[None]] = at_once
         self._forger = forger
-        self._issued = 0
-        forger.token_answer = {"refresh_token": "r-0", "expires_in": 60}
+        self._numbers = count()
         forger.handlers["/token"] = self._answer
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        token = dict(parse_qsl(await request.text())).get("refresh_token", "")
+        form = dict(parse_qsl(await request.text()))
+        token = form.get("refresh_token", "")
+        if "code" in form:
+            self._forger.token_answer = {"refresh_token": f"r-{next(self._numbers)}", "expires_in": 60}
         if not token:
             return await self._forger._token(request)
         is_used = token in self.shown
@@ -89,10 +95,9 @@ class Rotating:
         await (self.again if is_used else self.before)()
         if is_used:
             return web.json_response({"error": "invalid_grant"}, status=400)
-        self._issued += 1
         signed = sign(self._forger.standard_claims(nonce=None, **self._forger.claims))
         answer = {"access_token": "at", "token_type": "Bearer", "expires_in": 60, "id_token": signed}
-        return web.json_response({**answer, "refresh_token": f"r-{self._issued}"})
+        return web.json_response({**answer, "refresh_token": f"r-{next(self._numbers)}"})
 
 
 async def test_t31_tokens_that_come_while_redis_is_away_are_stored_when_it_is_back(
@@ -176,6 +181,35 @@ async def test_t31_another_provider_of_the_same_name_is_never_shown_the_refresh_
     assert theirs.shown == []
 
 
+async def test_secrets_change_one_replica_after_the_other_and_nobody_is_signed_out(
+    world: World, redis_url: str
+) -> None:
+    secrets = {
+        "OLD": "the old secret, which is long enough for all",
+        "NEW": "a new secret, long enough for anybody, too",
+    }
+    async with running_forger() as forger:
+        Rotating(forger)
+        running: list[Running] = []
+        for names in (["OLD"], ["OLD", "NEW"], ["NEW", "OLD"], ["NEW"]):
+            changes: dict[str, Any] = {"sessions": {**REDIS["sessions"], "secrets": [{"env": name} for name in names]}}
+            if running:
+                changes["server"] = {"public_url": running[0].url}
+            known = {"REDIS_URL": redis_url, **secrets}
+            running.append(await world(changes, environment=known, issuer=forger.issuer))
+        former, *later = [replace(one, url=running[0].url) for one in running]
+        for newer in later:
+            for one, other in ((former, newer), (newer, former)):
+                async with signed_in(one, forger) as browser:
+                    # A refresh writes the session and its tokens anew.
+                    world.clock.ahead = DUE
+                    assert (await asked(browser, other)).status == 200
+                    world.clock.ahead = 2 * DUE
+                    assert (await asked(browser, one)).status == 200
+                    world.clock.ahead = 0
+            former = newer
+
+
 async def test_t30_a_logout_that_the_store_broke_off_is_done_when_the_provider_tells_another_replica(
     world: World, redis_servers: Servers
 ) -> None:
@@ -188,11 +222,11 @@ async def test_t30_a_logout_that_the_store_broke_off_is_done_when_the_provider_t
             form = {"logout_token": sign({**claims, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
             with half_down(server, "getdel", "del"):
                 assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 503
-            assert (await browser.fetch("/")).status == 200
+            assert (await asked(browser, one)).status == 200
             elsewhere = f"http://127.0.0.1:{other.port}/-/backchannel/corp"
             told = {"Host": one.url.removeprefix("http://")}
             assert (await browser.fetch(elsewhere, "POST", data=form, headers=told)).status == 200
-            assert (await browser.fetch("/")).status == 401
+            assert (await asked(browser, one)).status == 401
             assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 400
 
 
