@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+import aiohttp
 import pytest
 from aiohttp import web
 from yarl import URL
@@ -155,6 +156,24 @@ async def test_t31_who_lost_the_turn_and_asks_with_a_used_token_signs_nobody_out
     assert provider.shown == ["r-0", "r-0", "r-1"]
 
 
+async def test_t30_who_signs_out_while_the_provider_is_waited_for_is_let_in_nowhere(
+    world: World, redis_url: str
+) -> None:
+    async with running_forger() as forger:
+        provider = Rotating(forger)
+        one, other = await two_at(world, redis_url, forger.issuer, forger.issuer)
+        async with signed_in(one, forger) as browser:
+
+            async def signs_out() -> None:
+                assert (await asked(browser, other, "/-/logout")).status == 302
+                raise web.HTTPServiceUnavailable
+
+            provider.before = signs_out
+            world.clock.ahead = DUE
+            assert (await asked(browser, one)).status == 401
+    assert provider.shown == ["r-0"]
+
+
 async def test_t31_a_no_to_the_newest_token_is_a_no(world: World, redis_url: str) -> None:
     async with running_forger() as forger:
         provider = Rotating(forger)
@@ -228,6 +247,25 @@ async def test_t30_a_logout_that_the_store_broke_off_is_done_when_the_provider_t
             assert (await browser.fetch(elsewhere, "POST", data=form, headers=told)).status == 200
             assert (await asked(browser, one)).status == 401
             assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 400
+
+
+async def test_t30_a_logout_told_to_both_at_once_counts_once(world: World, redis_url: str) -> None:
+    async with running_forger() as forger, aiohttp.ClientSession() as http:
+        running = await two_at(world, redis_url, forger.issuer, forger.issuer)
+        now, told = int(time.time()), {"Host": running[0].url.removeprefix("http://")}
+        for turn in range(5):
+            claims = {
+                "iss": forger.issuer,
+                "aud": "wiki",
+                "iat": now,
+                "exp": now + 60,
+                "jti": f"j-{turn}",
+                "sub": "ada",
+            }
+            form = {"logout_token": sign({**claims, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
+            doors = [at(one, "/-/backchannel/corp") for one in running] * 3
+            answers = await asyncio.gather(*(http.post(door, data=form, headers=told) for door in doors))
+            assert sorted(answer.status for answer in answers) == [200, 400, 400, 400, 400, 400]
 
 
 async def test_t45_a_logout_request_that_the_store_broke_off_counts_when_it_comes_again(

@@ -64,7 +64,9 @@ class Renewal:
                 await self._outages.answered(session.provider, now)
             else:
                 await self._outages.failed(session.provider, fault, now)
-            return self._outages.bear(session, now)
+            # It may have ended while the provider was waited for.
+            current = await self._keeper.reread(token, now)
+            return None if current is None else self._outages.bear(current, now)
         renewed = await self._kept(token, session, signed_in, now)
         await self._outages.answered(session.provider, now)
         if renewed is not None:
