@@ -88,6 +88,26 @@ def test_a_redis_that_failed_to_save(tmp_path: Path, redis_servers: RedisServers
     assert one(asyncio.run(with_redis(tmp_path, server)), "redis-persistence").severity is WARNING
 
 
+def test_a_redis_that_would_bring_ended_sessions_back_from_a_snapshot(
+    tmp_path: Path, redis_servers: RedisServers
+) -> None:
+    server = redis_servers()
+
+    def said() -> Any:
+        return one(asyncio.run(with_redis(tmp_path, server)), "redis-persistence")
+
+    assert said().severity is OK
+    with server.client() as client:
+        client.bgsave()
+        for _ in range(200):
+            if client.info("persistence")["rdb_last_bgsave_time_sec"] >= 0:
+                break
+            time.sleep(0.02)
+        assert said().severity is WARNING
+        client.config_set("appendonly", "yes")
+    assert said().severity is OK
+
+
 async def test_a_redis_that_is_too_old_or_far_away_without_tls(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

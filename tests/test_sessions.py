@@ -19,6 +19,7 @@ from sidecar.reason import Reason
 from sidecar.sessions import keeper as keeper_module
 from sidecar.sessions.codec import pack, read_session, unpack, write_session
 from sidecar.sessions.keeper import SessionKeeper
+from sidecar.sessions.marks import Mark
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store
 from sidecar.sessions.store import Store
@@ -680,6 +681,13 @@ async def test_a_session_that_is_being_opened_while_its_person_is_ended_can_be_e
     token, _ = await opening
     assert await keeper.end_person(ADA.key) == 1
     assert await keeper.find(token, clock.now) is None
+
+
+async def test_a_mark_is_no_session(keeper: SessionKeeper, clock: Clock) -> None:
+    keeper.take_marks()
+    _, session = await keeper.open(signed_in(), clock.now)
+    await keeper.mark_person(ADA.key, Mark.WEAK, clock.now)
+    assert await keeper.list_all() == (session.id,)
 
 
 @pytest.mark.parametrize("name", ["the person", "the provider's session"])

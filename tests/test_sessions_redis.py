@@ -266,6 +266,22 @@ async def test_t58_a_full_redis_is_down_for_writes_and_lets_go(redis_servers: Re
         await store.put("key", b"value", LONG)
 
 
+async def test_t58_a_redis_that_no_replica_follows_ends_nothing_that_a_failover_would_bring_back(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    async with opened(redis_url) as store:
+        await store.put("key", b"value", LONG)
+        with redis_server.client() as client:
+            client.config_set("min-replicas-to-write", "1")
+            try:
+                assert await is_down(store, WRITES) == {"ResponseError NOREPLICAS"}
+                with pytest.raises(Unavailable):
+                    await store.take("key")
+            finally:
+                client.config_set("min-replicas-to-write", "0")
+        assert await store.take("key") == b"value"
+
+
 async def test_t58_t59_a_wrong_password_is_down_and_not_told(guarded: RedisServer) -> None:
     wrong = guarded.url.replace("app:", "app:hunter2")
     with structlog.testing.capture_logs() as logs:

@@ -134,8 +134,9 @@ _SUBJECTS = {
     ),
     "redis-persistence": Subject(
         "redis",
-        "Without persistence a restart of Redis signs everybody out; nothing else is lost.",
-        "Set appendonly yes if that matters to you.",
+        "A Redis that crashes and goes on from a snapshot has the sessions again that ended since. Without persistence "
+        "a restart signs everybody out.",
+        'Set appendonly yes, or save "" where signing in again is no trouble.',
     ),
     "redis-permissions": Subject(
         "redis",

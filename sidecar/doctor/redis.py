@@ -122,6 +122,10 @@ def _persistence(patient: Patient, about: Mapping[str, Any]) -> Finding:
         )
     if int(about.get("aof_enabled", 0) or 0):
         return patient.ok("redis-persistence", "an append-only file: sessions survive a restart")
+    # Of itself, without leave for CONFIG: seconds that its last snapshot took, -1 before the first.
+    if int(about.get("rdb_last_bgsave_time_sec", -1)) >= 0:
+        seen = "snapshots and no append-only file: after a crash it goes on from the last one"
+        return patient.warning("redis-persistence", seen, _PLACE)
     return patient.ok("redis-persistence", "no append-only file: a restart may sign people out")
 
 

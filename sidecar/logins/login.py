@@ -70,8 +70,8 @@ class LogoutAsked:
 class LoggedOut:
     """What a provider's logout token says: which of its sessions, or all of which subject, must end.
 
-    ``jti`` names the token: whoever acts on it first claims (issuer, jti) in the store, until ``expires`` (epoch
-    seconds), so that it cannot be used a second time. ``provider`` is the login's name.
+    ``jti`` names the token: whoever has acted on it notes that in the store, until ``expires`` (epoch seconds), so that
+    it cannot be used a second time. ``provider`` is the login's name.
     """
 
     issuer: str

@@ -151,6 +151,9 @@ class OpenIdLogin:
         """Ask with the refresh token. When only the claims cannot be had, the identity stays, to be asked for soon."""
         if not grant.refresh_token:
             raise Refused(Reason.REFRESH_REFUSED, detail="there is no refresh token")
+        if session.identity.issuer != self.provider.issuer:
+            # This login had another provider once, or has in another replica: its token is not for this one's eyes.
+            raise Refused(Reason.REFRESH_REFUSED, detail="the session was opened at another provider")
         tokens = await self.provider.tokens(
             Reason.REFRESH_REFUSED, now, "refresh_token", refresh_token=grant.refresh_token
         )
@@ -181,7 +184,7 @@ class OpenIdLogin:
         return Begin(_with_parameters(endpoint, _without_empty({**own, **parameters})))
 
     async def logged_out(self, token: str, now: float) -> LoggedOut:
-        """Verify a logout token; the caller claims its ``jti`` before acting on it."""
+        """Verify a logout token; the caller acts once on its ``jti``."""
         verified = await verify(token, self.provider.keys, self._section.algorithms)
         if verified.header.type not in _LOGOUT_TYPES:
             raise Refused(Reason.TOKEN_INVALID, detail="typ is not logout+jwt")

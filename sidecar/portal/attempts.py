@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
@@ -14,6 +15,7 @@ from sidecar.portal.room import Room
 from sidecar.portal.site import Site
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store
+from sidecar.sessions.turn import once
 from sidecar.sessions.vault import Vault
 
 _BROWSER_LENGTH = 43
@@ -116,12 +118,30 @@ class Attempts:
             raise Refused(Reason.LOGIN_COOKIE_MISSING, 400, "no binding cookie" if not browser else "another browser")
         return _read(await self._vault.take(state))
 
-    async def never_again(self, login: str, once: Sequence[tuple[str, float]], now: float) -> None:
+    async def never_again(self, login: str, messages: Sequence[tuple[str, float]], now: float) -> None:
         """Remember message ids until the given times; Refused(LOGIN_ANSWER_INVALID) for one that was used before."""
-        for name, until in once:
-            key = f"once:{hashlib.sha256(f'{len(login)}:{login}{name}'.encode()).hexdigest()}"
-            if not await self._store.claim(key, b"1", max(0.0, until - now) + CLOCKS_APART):
-                raise Refused(Reason.LOGIN_ANSWER_INVALID, 400, "used before")
+        for name, until in messages:
+            if not await self._store.claim(_used(login, name), b"1", max(0.0, until - now) + CLOCKS_APART):
+                raise _used_before()
+
+    @contextlib.asynccontextmanager
+    async def acting_once(self, login: str, name: str, until: float, now: float) -> AsyncIterator[None]:
+        """Act inside on a message whose id counts once until that time; one that failed half way may come again.
+
+        Raises Refused(LOGIN_ANSWER_INVALID) for one that was acted on before.
+        """
+        async with once(self._store, _used(login, name), max(0.0, until - now) + CLOCKS_APART) as is_first:
+            if not is_first:
+                raise _used_before()
+            yield
+
+
+def _used(login: str, name: str) -> str:
+    return f"once:{hashlib.sha256(f'{len(login)}:{login}{name}'.encode()).hexdigest()}"
+
+
+def _used_before() -> Refused:
+    return Refused(Reason.LOGIN_ANSWER_INVALID, 400, "used before")
 
 
 def _read(raw: bytes | None) -> Attempt:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 
 from sidecar.core.audit import Event
 from sidecar.logins.login import Login
-from sidecar.model import Refused, Session, Unavailable
+from sidecar.model import Grant, Refused, Session, SignedIn, Unavailable
 from sidecar.portal.outages import Outages
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 
+# Longer than a Redis takes that restarts or fails over, in seconds.
+_PATIENCE, _PAUSE = 15.0, 0.1
 Record = Callable[[Event, Mapping[str, object]], None]
 
 
@@ -42,8 +46,9 @@ class Renewal:
             return await self._renew(login, token, current, now)
 
     async def _renew(self, login: Login, token: str, session: Session, now: float) -> Session | None:
+        grant = await self._keeper.grant(token)
         try:
-            signed_in = await login.refresh(session, await self._keeper.grant(token), now)
+            signed_in = await self._asked(login, token, session, grant, now)
         except Refused as refused:
             await self._keeper.end(token)
             await self._outages.answered(session.provider, now)
@@ -59,12 +64,36 @@ class Renewal:
                 await self._outages.answered(session.provider, now)
             else:
                 await self._outages.failed(session.provider, fault, now)
-            return self._outages.bear(session, now)
+            # It may have ended while the provider was waited for.
+            current = await self._keeper.reread(token, now)
+            return None if current is None else self._outages.bear(current, now)
+        renewed = await self._kept(token, session, signed_in, now)
         await self._outages.answered(session.provider, now)
-        renewed = await self._keeper.renew(token, session, signed_in, now)
         if renewed is not None:
             self._note(Event.SESSION_REFRESHED, session, Reason.RULE)
         return renewed
+
+    async def _asked(self, login: Login, token: str, session: Session, grant: Grant, now: float) -> SignedIn:
+        try:
+            return await login.refresh(session, grant, now)
+        except Refused:
+            # Who lost the turn (Redis failed over, the machine stood still) asked with what another replica had used up
+            # meanwhile: what counts is the provider's word on what that one got for it.
+            newer = await self._keeper.grant(token)
+            if newer in (grant, Grant()):
+                raise
+            return await login.refresh(session, newer, now)
+
+    async def _kept(self, token: str, session: Session, signed_in: SignedIn, now: float) -> Session | None:
+        """Store the tokens that came, be it a while later: those before are used up, and these come once."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return await self._keeper.renew(token, session, signed_in, now)
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_PAUSE)
 
     def _note(self, event: Event, session: Session, reason: Reason, **more: str) -> None:
         fields = {"session": session.id, "person": session.identity.username, "provider": session.provider}

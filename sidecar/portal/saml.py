@@ -72,12 +72,12 @@ class SamlPages:
         person = visit._replace(wants_page=True)
         try:
             asked = await self.parties[name].logout_asked(brought, now)
-            await self.attempts.never_again(name, [(asked.message, asked.expires)], now)
+            async with self.attempts.acting_once(name, asked.message, asked.expires, now):
+                ended = await self._end(asked)
         except Refused as refused:
             fields = {"provider": name, "reason": refused.reason.value, "detail": refused.detail}
             self.audit.record(Event.PROVIDER_LOGOUT, {**fields, "client": visit.client, "reference": visit.reference})
             return self.answers.refused(person, refused)
-        ended = await self._end(asked)
         said = {"provider": name, "issuer": asked.issuer, "ended": ended, "client": visit.client}
         self.audit.record(Event.PROVIDER_LOGOUT, said)
         cookies = await self._cookies(visit, now)

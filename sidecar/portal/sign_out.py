@@ -13,11 +13,13 @@ from sidecar.logins.login import Begin, LoggedOut, Login
 from sidecar.model import Grant, Refused, Session, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.application import ApplicationSession
+from sidecar.portal.attempts import CLOCKS_APART
 from sidecar.portal.farewells import Farewells
 from sidecar.portal.site import Site
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.store import Store
+from sidecar.sessions.turn import once
 
 _LONGEST_MEMORY = 24 * 3600.0
 
@@ -95,18 +97,12 @@ class SignOut:
         if login is None:
             raise Refused(Reason.LOGIN_PROVIDER_UNKNOWN, 404, "no login of that name")
         said = await login.logged_out(token, now)
-        lifetime = min(max(said.expires - now, 60.0), _LONGEST_MEMORY)
+        lifetime = min(max(said.expires - now, 60.0), _LONGEST_MEMORY) + CLOCKS_APART
         used = f"jti:{len(name)}:{name}:{said.jti}"
-        if not await self.store.claim(used, b"1", lifetime):
-            raise Refused(Reason.TOKEN_INVALID, 400, "logout token used before")
-        try:
+        async with once(self.store, used, lifetime) as is_first:
+            if not is_first:
+                raise Refused(Reason.TOKEN_INVALID, 400, "logout token used before")
             return said, await self._end(said)
-        except BaseException:
-            # Also when we are stopped half way. The provider will send it again, and must not hear then that it has
-            # been used: the sessions still live.
-            with contextlib.suppress(Unavailable):
-                await self.store.delete(used)
-            raise
 
     async def _end(self, said: LoggedOut) -> int:
         if said.sid:

@@ -342,7 +342,9 @@ class SessionKeeper:
 
     async def list_all(self) -> tuple[str, ...]:
         """Ids of all open sessions; looks through the whole store."""
-        return tuple(sorted(name.partition(":")[2] for name in await self._store.names("session:")))
+        keys = await self._store.names("session:")
+        # What sessions are marked with stands beside them, and may be there without one.
+        return tuple(sorted(session_of(key) for key in keys if "/" not in key))
 
     async def mark_person(self, key: str, mark: Mark, now: float) -> int:
         """Mark all sessions of an identity (Identity.key); number marked. Only after ``take_marks``."""

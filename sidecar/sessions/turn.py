@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections.abc import AsyncIterator
 from types import TracebackType
 from weakref import WeakValueDictionary
 
@@ -13,6 +14,8 @@ from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 
 _LEASE = 30.0
+# Whoever comes again waits longer than somebody who died may seem to be at work.
+_ONCE_WAIT, _ONCE_LEASE = 10.0, 5.0
 _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.25
 
@@ -105,3 +108,17 @@ class Turn:
                 await self._store.release(self._key, self._token)
         finally:
             self._line.head.release()
+
+
+@contextlib.asynccontextmanager
+async def once(store: Store, key: str, lifetime: float) -> AsyncIterator[bool]:
+    """One at a time inside, for *key*; True until somebody got to the end.
+
+    Noted at the end, for *lifetime* seconds: whoever died half way, or lost the store, did nothing that counts, so that
+    it is done when it comes again. Raises Unavailable.
+    """
+    async with Turn(store, f"{key}:turn", _ONCE_WAIT, Reason.BUSY, _ONCE_LEASE):
+        is_first = await store.get(key) is None
+        yield is_first
+        if is_first:
+            await store.put(key, b"1", lifetime)
