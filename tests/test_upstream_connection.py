@@ -38,17 +38,36 @@ async def lost() -> list[Connection]:
     return []
 
 
-@pytest_asyncio.fixture
-async def connection(application: RawApplication, lost: list[Connection]) -> AsyncIterator[Connection]:
-    """A real one, at work for a GET whose head has been sent."""
+async def connected(application: RawApplication, lost: list[Connection]) -> Connection:
+    """A real one, at work for a GET; nothing has been sent."""
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(lambda: Connection(loop, lost.append), "127.0.0.1", application.port)
     connection.begin(for_head=False)
+    return connection
+
+
+@pytest_asyncio.fixture
+async def connection(application: RawApplication, lost: list[Connection]) -> AsyncIterator[Connection]:
+    """One whose head has been sent."""
+    connection = await connected(application, lost)
     connection.send(b"GET / HTTP/1.1\r\n\r\n")
     connection.is_sent = True
     yield connection
     connection.abort()
     await until(lambda: lost)
+
+
+@pytest_asyncio.fixture
+async def stuck(lost: list[Connection]) -> AsyncIterator[Connection]:
+    """One to an application that takes nothing, with more to send than anybody holds."""
+
+    async def deaf(_caller: Caller) -> None:
+        await asyncio.Event().wait()
+
+    async with raw_application(deaf) as application:
+        connection = await connected(application, lost)
+        connection.send(b"x" * 50_000_000)
+        yield connection
 
 
 async def test_it_serves_another_request_once_an_answer_is_whole(connection: Connection) -> None:
@@ -248,27 +267,16 @@ async def test_more_comes_than_anybody_takes_while_it_ends(connection: Connectio
     assert not connection._reading_paused
 
 
-async def test_whoever_waits_to_write_hears_of_the_end() -> None:
-    async def deaf(_caller: Caller) -> None:
-        await asyncio.Event().wait()
-
-    lost: list[Connection] = []
-    loop = asyncio.get_running_loop()
-    async with raw_application(deaf) as application:
-        _, connection = await loop.create_connection(
-            lambda: Connection(loop, lost.append), "127.0.0.1", application.port
-        )
-        connection.begin(for_head=False)
-        connection.send(b"x" * 50_000_000)
-        waiting = asyncio.create_task(connection.drain())
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        connection.abort()
-        async with asyncio.timeout(2):
-            with pytest.raises(Unavailable):
-                await waiting
+async def test_whoever_waits_to_write_hears_of_the_end(stuck: Connection) -> None:
+    waiting = asyncio.create_task(stuck.drain())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    stuck.abort()
+    async with asyncio.timeout(2):
         with pytest.raises(Unavailable):
-            await connection.drain()
+            await waiting
+    with pytest.raises(Unavailable):
+        await stuck.drain()
 
 
 async def test_a_fault_before_the_end_counts(connection: Connection) -> None:
@@ -305,18 +313,7 @@ async def test_many_requests_may_have_interim_answers_and_heads_in_pieces() -> N
         assert len(application.callers) == 1
 
 
-async def test_what_is_not_taken_does_not_keep_it_open() -> None:
-    async def deaf(_caller: Caller) -> None:
-        await asyncio.Event().wait()
-
-    lost: list[Connection] = []
-    loop = asyncio.get_running_loop()
-    async with raw_application(deaf) as application:
-        _, connection = await loop.create_connection(
-            lambda: Connection(loop, lost.append), "127.0.0.1", application.port
-        )
-        connection.begin(for_head=False)
-        connection.send(b"x" * 50_000_000)
-        assert not connection.finish(may_be_shared=True)
-        async with asyncio.timeout(2):
-            await until(lambda: lost)
+async def test_what_is_not_taken_does_not_keep_it_open(stuck: Connection, lost: list[Connection]) -> None:
+    assert not stuck.finish(may_be_shared=True)
+    async with asyncio.timeout(2):
+        await until(lambda: lost)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import mmap
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _HUGE = 2 << 20
-_PAGE = 4096
+_PAGE = mmap.PAGESIZE
 _COLLAPSE = 25  # MADV_COLLAPSE of madvise(2), since Linux 6.1
 # Pages in use of those that a huge one takes the place of; the others cost memory from then on.
 _LEAST_USED = _HUGE // _PAGE // 2
