@@ -25,6 +25,7 @@ from sidecar.core.claims import IdentityPlan
 from sidecar.core.template import Compiler
 from sidecar.logins.login import Ask
 from sidecar.logins.oidc import OpenIdLogin
+from sidecar.logins.token_claims import LOGOUT_EVENT
 from sidecar.model import SignedIn
 
 CLIENT = "wiki"
@@ -134,6 +135,12 @@ class Forger:
             "groups": ["staff"],
         }
         return {name: value for name, value in {**standard, **claims}.items() if value is not None}
+
+    def farewell(self, jti: str = "j", /, **whom: str) -> dict[str, str]:
+        """What a proper back-channel logout sends of *whom* (OpenID Connect Back-Channel Logout 1.0, section 2.5)."""
+        now = int(time.time())
+        claims = {"iss": self.issuer, "aud": CLIENT, "iat": now, "exp": now + 60, "jti": jti, **whom}
+        return {"logout_token": sign({**claims, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer a request by its path."""

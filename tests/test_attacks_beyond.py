@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 
 import aiohttp
 import pytest
 from yarl import URL
 
-from sidecar.logins.token_claims import LOGOUT_EVENT
 from sidecar.model import Unavailable
 from sidecar.portal import attempts, forms
 from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
-from tests.forger import running_forger, sign
+from tests.forger import running_forger
 from tests.world import Running, World
 
 FORM = "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nContent-Type: text/plain"
@@ -100,9 +98,7 @@ async def test_t30_a_logout_that_failed_half_way_is_done_when_the_provider_tries
             forger.claims = {"groups": ["wiki-readers"]}
             await browser.page(f"/-/callback/corp?state={begun.query['state']}&code=c")
             assert (await browser.fetch("/")).status == 200
-            now = int(time.time())
-            claims = {"iss": forger.issuer, "aud": "wiki", "iat": now, "exp": now + 60, "jti": "j", "sub": "ada"}
-            form = {"logout_token": sign({**claims, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
+            form = forger.farewell(sub="ada")
 
             async def down(_key: str) -> frozenset[str]:
                 if way == "the store is down":

@@ -249,13 +249,12 @@ async def test_a_logout_token_with_a_session_leaves_those_of_other_browsers_and_
     world: World, forger: Forger
 ) -> None:
     running = await world(CHANGES, issuer=forger.issuer)
-    now, number = int(time.time()), 0
+    number = 0
 
     async def told(**claims: str) -> int:
         nonlocal number
         number += 1
-        whole = {"iss": forger.issuer, "aud": "wiki", "iat": now, "exp": now + 60, "jti": f"j-{number}", **claims}
-        form = {"logout_token": sign({**whole, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
+        form = forger.farewell(f"j-{number}", **claims)
         return (await provider.fetch("/-/backchannel/corp", "POST", data=form)).status
 
     async with running.browser() as phone, running.browser() as laptop, running.browser() as provider:
@@ -298,10 +297,7 @@ async def test_t30_a_sign_out_at_the_provider_counts_for_a_sign_in_that_is_under
         state = await began(phone, forger)
         coming = asyncio.create_task(phone.page(f"/-/callback/corp?state={state}&code=c"))
         await is_asked.wait()
-        now = int(time.time())
-        whom = {"sub": "ada", **({"sid": "s-1"} if by == "sid" else {})}
-        said = {"iss": forger.issuer, "aud": "wiki", "iat": now, "exp": now + 60, "jti": f"j-{by}", **whom}
-        form = {"logout_token": sign({**said, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
+        form = forger.farewell(f"j-{by}", sub="ada", **({"sid": "s-1"} if by == "sid" else {}))
         assert (await provider.fetch("/-/backchannel/corp", "POST", data=form)).status == 200
         goes_on.set()
         answer = await coming

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -17,7 +16,6 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from sidecar.logins.token_claims import LOGOUT_EVENT
 from tests.forger import Forger, running_forger, sign
 from tests.saml_farewells import Partners, section
 from tests.services.redis import AclUser, RedisServer
@@ -236,9 +234,7 @@ async def test_t30_a_logout_that_the_store_broke_off_is_done_when_the_provider_t
     async with running_forger() as forger:
         one, other = await two_at(world, server.url, forger.issuer, forger.issuer)
         async with signed_in(one, forger) as browser:
-            now = int(time.time())
-            claims = {"iss": forger.issuer, "aud": "wiki", "iat": now, "exp": now + 60, "jti": "j", "sub": "ada"}
-            form = {"logout_token": sign({**claims, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
+            form = forger.farewell(sub="ada")
             with half_down(server, "getdel", "del"):
                 assert (await browser.fetch("/-/backchannel/corp", "POST", data=form)).status == 503
             assert (await asked(browser, one)).status == 200
@@ -252,17 +248,9 @@ async def test_t30_a_logout_that_the_store_broke_off_is_done_when_the_provider_t
 async def test_t30_a_logout_told_to_both_at_once_counts_once(world: World, redis_url: str) -> None:
     async with running_forger() as forger, aiohttp.ClientSession() as http:
         running = await two_at(world, redis_url, forger.issuer, forger.issuer)
-        now, told = int(time.time()), {"Host": running[0].url.removeprefix("http://")}
+        told = {"Host": running[0].url.removeprefix("http://")}
         for turn in range(5):
-            claims = {
-                "iss": forger.issuer,
-                "aud": "wiki",
-                "iat": now,
-                "exp": now + 60,
-                "jti": f"j-{turn}",
-                "sub": "ada",
-            }
-            form = {"logout_token": sign({**claims, "events": {LOGOUT_EVENT: {}}}, typ="logout+jwt")}
+            form = forger.farewell(f"j-{turn}", sub="ada")
             doors = [at(one, "/-/backchannel/corp") for one in running] * 3
             answers = await asyncio.gather(*(http.post(door, data=form, headers=told) for door in doors))
             assert sorted(answer.status for answer in answers) == [200, 400, 400, 400, 400, 400]
