@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from sidecar.config.renewing import Renewing
+from sidecar.config.sqlite import open_file
 from sidecar.config.trust import OF_MYSQL, OF_POSTGRESQL, Trust, trust_of_mysql, trust_of_postgresql
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
@@ -62,7 +63,7 @@ def address_of(text: str, timeout: float) -> Address:
 def _sqlite(url: URL, timeout: float) -> Address:
     if not url.database or url.database == ":memory:":
         raise Unavailable(Reason.DIRECTORY_DOWN, "a directory in SQLite needs a file: sqlite:///path/directory.db")
-    return Address("sqlite", url, {"timeout": timeout})
+    return Address("sqlite", url, {"timeout": timeout, "async_creator_fn": open_file})
 
 
 def _postgresql(url: URL, timeout: float) -> Address:

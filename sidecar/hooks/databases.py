@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sidecar.config.renewing import Renewing
+from sidecar.config.sqlite import open_file
 from sidecar.config.trust import OF_MYSQL, OF_POSTGRESQL, Trust, trust_of_mysql, trust_of_postgresql
 from sidecar.config.values import Dsn
 
@@ -149,7 +150,7 @@ def _driver_arguments(url: URL, seconds: float) -> dict[str, Any]:
     backend = url.get_backend_name()
     if backend == "sqlite":
         # Waiting for a lock ends before the statement's own time does, so that the reason is known.
-        return {"timeout": seconds * 0.8}
+        return {"timeout": seconds * 0.8, "async_creator_fn": open_file}
     if backend == "postgresql":
         return {"timeout": seconds, "server_settings": {"application_name": "sidecar"}}
     return {
