@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from sidecar import __version__
+from sidecar.cancelling import cancelled
 from sidecar.condition import Condition, Parts
 from sidecar.config.models import Config
 from sidecar.core.audit import Event
@@ -121,7 +122,7 @@ class Sidecar:
     async def _see_off(self, before: Sidecar, former: dict[int, tuple[Sidecar, asyncio.Task[None]]]) -> None:
         """Let *before*, one of *former*, finish what is under way, however long that takes, and close it."""
         try:
-            await _cancelled(before._tasks)
+            await cancelled(before._tasks)
             if before.console is not None:
                 await before.console.rest()
             # All of them: those that were cut a moment ago are still there.
@@ -146,7 +147,7 @@ class Sidecar:
 
     async def close(self) -> None:
         """Let go of everything of this configuration."""
-        await _cancelled([*self._tasks, *self._lasting_tasks])
+        await cancelled([*self._tasks, *self._lasting_tasks])
         await self.parts.close()
         await self.audit_share.close()
 
@@ -167,9 +168,9 @@ class Sidecar:
                 one.upstream.drain()
             await self._listener.drain(drain - notice, self._cut_all)
         for former, task in tuple(self._former.values()):
-            await _cancelled([task])
+            await cancelled([task])
             await former.close()
-        await _cancelled([*self._tasks, *self._lasting_tasks])
+        await cancelled([*self._tasks, *self._lasting_tasks])
         await self.parts.close()
         await self.lasting.close()
         self.audit.record(Event.SERVICE_STOPPED, {"version": __version__})
@@ -186,12 +187,6 @@ class Sidecar:
         """Make a ``stop`` that is under way end at once."""
         if self._listener is not None:
             self._listener.hurry()
-
-
-async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _lasting(work: Work) -> None:

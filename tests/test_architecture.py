@@ -39,6 +39,7 @@ ROOMS = [
     ["upstream", "logins"],
     ["sessions", "hooks"],
     ["pages", "telemetry"],
+    ["cancelling"],
     ["config"],
     ["core"],
     ["model"],

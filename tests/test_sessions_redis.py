@@ -91,6 +91,28 @@ async def listening(store: Store) -> tuple[list[str], list[float]]:
     return heard, lost
 
 
+# Told to end
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+async def test_a_task_that_is_told_to_end_in_the_middle_of_a_call_ends(redis_url: str, name: str) -> None:
+    async with opened(redis_url) as store:
+        await CALLS[name](store)
+
+        async def call_and_go_on() -> None:
+            await CALLS[name](store)
+            await asyncio.sleep(3600)
+
+        # At every turn of the loop that a call takes, and some more.
+        for turns in range(20):
+            task = asyncio.create_task(call_and_go_on())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            _, left = await asyncio.wait({task}, timeout=5)
+            assert not left, turns
+
+
 # Gone and back
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from sidecar.cancelling import cancelled
 from sidecar.listening import bound
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ async def control(path: Path | None, serve: Serve) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled([task])
         door.close()
         with contextlib.suppress(OSError):
             path.unlink()  # noqa: ASYNC240 - as above

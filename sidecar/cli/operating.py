@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from sidecar.cancelling import cancelled
 from sidecar.cli.control import control
 from sidecar.cli.levels import asked_of
 from sidecar.cli.outcomes import outcome_fields
@@ -83,9 +84,7 @@ class Operating:
 
     async def close(self) -> None:
         """End everything."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(self._tasks)
 
     def _in_background(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> None:
         task = asyncio.create_task(_carefully(work), name=name)

@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from sidecar.arrival import Arrival
+from sidecar.cancelling import cancelled
 from sidecar.config.console import Console as Section
 from sidecar.console.acts import Act, Acts, operator_fields
 from sidecar.console.history import History
@@ -98,17 +99,13 @@ class Console:
             self.listener = None
 
     async def _rest(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(self._tasks)
         while self._busy:  # noqa: ASYNC110 - a few seconds at most, once for each reload
             await asyncio.sleep(_UNTIL_ANSWERED)
 
     async def close(self) -> None:
         """Stop listening."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(self._tasks)
         if self.listener is not None:
             await self.listener.close()
 

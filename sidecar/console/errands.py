@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 
+from sidecar.cancelling import cancelled
 from sidecar.condition import Accounts
 from sidecar.console.operators import Operator
 from sidecar.directory.sync_runs import RunRecord
@@ -95,9 +96,7 @@ class Errands:
 
     async def close(self) -> None:
         """End what goes on; what was begun in the application or the directory goes on with the next run."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(self._tasks)
 
 
 def told(run: RunRecord) -> Mapping[str, object]:

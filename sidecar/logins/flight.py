@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from sidecar.cancelling import cancelled
+
 Thing = TypeVar("Thing")
 
 
@@ -36,8 +38,7 @@ class Flight(Generic[Thing]):
     async def close(self) -> None:
         """Give the work up."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancelled([self._task])
 
     def _landed(self, task: asyncio.Task[Thing]) -> None:
         self._task = None

@@ -15,6 +15,7 @@ from functools import partial
 
 import structlog
 
+from sidecar.cancelling import cancelled
 from sidecar.logins.flight import Flight
 from sidecar.logins.login import Login
 from sidecar.model import Unavailable, Unreached
@@ -103,10 +104,8 @@ class Lookout:
         """Stop looking."""
         for due in self._dues.values():
             due.cancel()
-        waits = list(self._waits.values())
-        for task in waits:
-            task.cancel()
-        await asyncio.gather(*waits, *(flight.close() for flight in self._flights.values()), return_exceptions=True)
+        closing = (flight.close() for flight in self._flights.values())
+        await asyncio.gather(cancelled(self._waits.values()), *closing, return_exceptions=True)
 
     def _age(self, name: str) -> float:
         return _now() - self._seen[name][0] if name in self._seen else float("inf")

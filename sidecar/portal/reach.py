@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from sidecar.cancelling import cancelled
 from sidecar.config.break_glass import BreakGlass
 from sidecar.core.policy import is_within
 from sidecar.model import Unavailable, Visit
@@ -69,8 +70,7 @@ class Reach:
     async def close(self) -> None:
         """Stop finding out."""
         if self._wondering is not None:
-            self._wondering.cancel()
-            await asyncio.wait([self._wondering])
+            await cancelled([self._wondering])
 
     def _age(self) -> float:
         return asyncio.get_running_loop().time() - self._asked
@@ -117,4 +117,5 @@ class Doorplate:
         section = self.section
         if section is not None and section.offered and section.while_ == "outage":
             with contextlib.suppress(TimeoutError, Unavailable):
-                await asyncio.wait_for(self.reach.is_outage(), _GLANCE)
+                async with asyncio.timeout(_GLANCE):
+                    await self.reach.is_outage()

@@ -72,7 +72,9 @@ def _open_cluster(section: Sessions, url: str, tls: Renewing | None) -> RedisClu
 def _options(section: Sessions) -> dict[str, Any]:
     timeout = section.timeout.total_seconds()
     options: dict[str, Any] = {
-        "socket_timeout": timeout,
+        # RedisStore itself bounds each call. The library's bound for writing loses a cancellation on Python 3.11, where
+        # asyncio.wait_for does (https://github.com/python/cpython/issues/86296): whoever waits for its task waits on.
+        "socket_timeout": None,
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,
         # RedisStore itself knows what may be asked twice.

@@ -15,6 +15,7 @@ import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from sidecar.cancelling import cancelled
 from sidecar.core.unaccepted import certificate_fault
 
 _log = structlog.get_logger("redis")
@@ -70,8 +71,7 @@ class Watch:
 
     async def _stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await cancelled([self._task])
 
     async def _keep_watching(self) -> None:
         while True:
@@ -123,8 +123,7 @@ class Watch:
         finally:
             self._lose()
             if pinging is not None:
-                pinging.cancel()
-                await asyncio.wait({pinging})
+                await cancelled([pinging])
             await _let_go(connection)
 
     async def _begin_tracking(self, connection: Any) -> None:

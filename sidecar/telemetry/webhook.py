@@ -16,6 +16,7 @@ import aiohttp
 import structlog
 
 from sidecar import __version__
+from sidecar.cancelling import cancelled
 from sidecar.config.audit import Webhook
 from sidecar.core.unaccepted import certificate_fault
 from sidecar.telemetry.aside import Aside
@@ -197,8 +198,7 @@ class Sender:
 
     async def _ended(self, work: asyncio.Task[None]) -> None:
         # What is under way may have arrived; it is sent again by whoever comes next.
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await cancelled([work])
 
 
 class WebhookSink:
