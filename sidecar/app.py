@@ -254,7 +254,7 @@ async def _wired(config: Config, audit_share: Share[AuditLog], parts: Parts, las
         arrival=arrival,
         portal=portal,
         gate=gate,
-        express=Express(arrival, portal.owns, gate, limits, max_body=config.server.max_body),
+        express=Express(arrival, portal.site.owns, gate, limits, max_body=config.server.max_body),
         answers=answers,
         audit=audit,
         metrics=metrics,

@@ -127,14 +127,14 @@ class Arrival:
             path,
             before.host,
             before.client,
-            before.scheme,
-            before.cookies,
-            before.authorization,
-            path,
-            before.wants_page,
-            self._reference(now),
-            before.certificate,
-            before.is_browser,
+            scheme=before.scheme,
+            cookies=before.cookies,
+            authorization=before.authorization,
+            literal=path,
+            wants_page=before.wants_page,
+            reference=self._reference(now),
+            certificate=before.certificate,
+            is_browser=before.is_browser,
         )
 
     def _scheme(self, request: web.BaseRequest, peer: str) -> str:
@@ -160,7 +160,7 @@ class Arrival:
         """Add the canonical path. Raises what ``target`` raises."""
         target = self.target(request)
         host = host_of(target.authority) if target.authority else visit.host
-        return visit._replace(path=target.path, literal=target.literal, host=host), target
+        return visit.but(path=target.path, literal=target.literal, host=host), target
 
     def target(self, request: web.BaseRequest) -> Target:
         """Where it goes. Raises Refused: TARGET_INVALID, PATH_AMBIGUOUS, METHOD_REFUSED, HEADERS_INVALID."""

@@ -14,13 +14,14 @@ from typing import TypeVar
 from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
+from sidecar.admission import Admission
 from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.cookies import weight_of
 from sidecar.core.headers import Line
 from sidecar.core.paths import SIMPLE_METHODS, read_simple_start
 from sidecar.core.regulars import Recurring, differing, is_length, varies, without_varying
 from sidecar.core.variance import Variance
-from sidecar.gate import Admission, Gate
+from sidecar.gate import Gate
 from sidecar.limits import Limits
 from sidecar.model import Visit
 from sidecar.upstream import Client, Departure, Ending, Outgoing, Whole, written
@@ -224,7 +225,7 @@ class Express:
         caller, words = admission.caller, gate.words(admission, visit)
         departure = gate.upstream.depart(
             client,
-            Whole(visit.method, regular.written(target, values, body), regular.is_last),
+            Whole(visit.method, regular.written(target, values, body), is_last=regular.is_last),
             alter=self._alter,
             ended=regular.ended,
             affinity=caller.session.id if caller is not None else "",

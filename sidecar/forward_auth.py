@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from sidecar.admission import Caller
 from sidecar.arrival import Arrival
 from sidecar.core.addresses import Network, client_address, host_of, is_trusted, parse_address
 from sidecar.core.callers import wants_page
@@ -15,7 +16,7 @@ from sidecar.core.dialects import Dialect, refuse_misleading, told_method, told_
 from sidecar.core.headers import Line
 from sidecar.core.paths import Target
 from sidecar.core.references import is_reference
-from sidecar.gate import Caller, Gate
+from sidecar.gate import Gate
 from sidecar.model import Decision, Effect, Refused, Unavailable, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.site import Site
@@ -70,7 +71,7 @@ class ForwardAuth:
             raise Refused(Reason.FRONT_UNKNOWN, 403, "not one of forward_auth.from")
         method = told_method(_one(request, self.dialect.method) if self.dialect.method else request.method)
         host = host_of(_one(request, self.dialect.host or "Host"))
-        visit = visit._replace(
+        visit = visit.but(
             method=method,
             host=host,
             client=self._client(request),
@@ -85,7 +86,7 @@ class ForwardAuth:
         self.arrival.refuse_strange(host)
         if self.site.owns(asked.path):
             raise Refused(Reason.NOT_FOUND, 404, "a page of ours, which the front proxy has to pass on to us")
-        return visit._replace(path=asked.path, literal=asked.literal), asked
+        return visit.but(path=asked.path, literal=asked.literal), asked
 
     def _may_ask(self, peer: str) -> bool:
         return is_trusted(peer, self.networks) if peer else self.takes_unix

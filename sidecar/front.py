@@ -179,8 +179,8 @@ class Front:
         """Note that a trip of ours that *began* then is over."""
         self._trips -= 1
         self.metrics.ended(max(0.0, self.clock() - began))
-        self._quiet.set()
         if not self._trips:
+            self._quiet.set()
             self.audit.catch_up()
 
     async def _counted(self, request: web.BaseRequest, trip: Trip | None, began: float) -> web.StreamResponse:

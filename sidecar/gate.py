@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
+from sidecar.admission import Admission, Caller
 from sidecar.core.audit import Event
 from sidecar.core.cookies import lines_without_marked, values_of, weight_of
 from sidecar.core.headers import HeaderPlan, Line, Origin, forwarding_lines
 from sidecar.core.paths import Target
-from sidecar.core.policy import Rule, Standing, decide, is_open
+from sidecar.core.policy import Rule, decide, is_open
 from sidecar.core.regulars import Recurring
 from sidecar.core.roles import Role, roles_of
 from sidecar.core.rulebook import Rulebook
@@ -72,24 +73,6 @@ class Assert(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Somebody who is known: how they came in, what they are here, and with which token."""
-
-    session: Session
-    standing: Standing
-    roles: tuple[str, ...]
-    token: str = ""
-
-
-class Admission(NamedTuple):
-    """Somebody gets in: why, who it is (None where anyone may), and the header lines about them."""
-
-    decision: Decision
-    caller: Caller | None
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class GatePlan:
     """What the gate was told at load: rules, roles, headers; ``always`` are sent with public requests too."""
 
@@ -138,7 +121,7 @@ class Gate:
         ended = self.endings.of(caller.session, is_kept=bool(caller.token), since=heard) if caller else None
         form = await self.forms.take(visit, target.raw, caller.session) if caller and caller.token else None
         if form is not None:
-            visit = visit._replace(method="POST")
+            visit = visit.but(method="POST")
             rules = self.plan.rules.about(visit)
         decision = await self._decided(rules, visit, caller, now)
         if decision.effect is not Effect.ALLOW:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from sidecar.reason import Reason
 
@@ -235,8 +235,25 @@ class SignedIn:
     alias: str = ""
 
 
-# One is made for nearly every request, and a frozen dataclass sets each field by a call.
-class Visit(NamedTuple):
+_VISIT = (
+    "method",
+    "path",
+    "host",
+    "client",
+    "scheme",
+    "cookies",
+    "authorization",
+    "literal",
+    "wants_page",
+    "reference",
+    "certificate",
+    "is_browser",
+)
+
+
+# One is made for nearly every request: a frozen dataclass sets each field by a call, and a tuple with names is made and
+# read by calls, also where this is compiled.
+class Visit:
     """The only part of a request that decisions may depend on.
 
     ``path`` is the canonical path and ``literal`` the same with ``;parameters`` kept (see core.paths); ``host`` is
@@ -247,18 +264,41 @@ class Visit(NamedTuple):
     ``reference`` names this request in audit lines and on refusal pages.
     """
 
-    method: str
-    path: str
-    host: str
-    client: str
-    scheme: str = ""
-    cookies: tuple[tuple[str, str], ...] = ()
-    authorization: str = ""
-    literal: str = ""
-    wants_page: bool = False
-    reference: str = ""
-    certificate: bytes = b""
-    is_browser: bool = False
+    __slots__ = _VISIT
+
+    def __init__(  # noqa: PLR0913 - the parts of one request
+        self,
+        method: str,
+        path: str,
+        host: str,
+        client: str,
+        *,
+        scheme: str = "",
+        cookies: tuple[tuple[str, str], ...] = (),
+        authorization: str = "",
+        literal: str = "",
+        wants_page: bool = False,
+        reference: str = "",
+        certificate: bytes = b"",
+        is_browser: bool = False,
+    ) -> None:
+        """Nobody changes it afterwards: who needs another one asks ``but``."""
+        self.method = method
+        self.path = path
+        self.host = host
+        self.client = client
+        self.scheme = scheme
+        self.cookies = cookies
+        self.authorization = authorization
+        self.literal = literal
+        self.wants_page = wants_page
+        self.reference = reference
+        self.certificate = certificate
+        self.is_browser = is_browser
+
+    def but(self, **changes: Any) -> Visit:
+        """Give the same with *changes*, each by the name of what it is."""
+        return Visit(**{name: changes.pop(name, getattr(self, name)) for name in _VISIT}, **changes)
 
 
 @dataclass(frozen=True, slots=True)

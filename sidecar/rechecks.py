@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING
 
+from sidecar.admission import Caller
 from sidecar.core.policy import decide
 from sidecar.endings import Opener, Socket
-from sidecar.gate import Caller, Gate
+from sidecar.gate import Gate
 from sidecar.model import Decision, Effect, Refused, Session, Unavailable, Visit
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ ROOMS = [
     ["express", "serving", "forward_auth", "rechecks"],
     ["trips", "parsed", "queueing"],
     ["gate"],
-    ["endings", "assertion", "arrival", "condition", "doorway", "leaving", "limits"],
+    ["endings", "admission", "assertion", "arrival", "condition", "doorway", "leaving", "limits"],
     ["drift"],
     ["portal", "scim_api", "signals", "manual", "sync", "insights"],
     ["provision", "engines"],

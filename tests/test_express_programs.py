@@ -215,7 +215,7 @@ async def test_a_certificate_beside_it_takes_the_gate(world: World, tmp_path: Pa
         gate, now = here.running.sidecar.front.gate, here.running.sidecar.front.clock()
         visit = Visit("GET", "/api/x", "h", "127.0.0.1", authorization=f"Bearer {token}")
         assert gate._program_at_hand(visit, now) is not None
-        assert gate._program_at_hand(visit._replace(certificate=b"x"), now) is None
+        assert gate._program_at_hand(visit.but(certificate=b"x"), now) is None
 
 
 # Tokens of providers

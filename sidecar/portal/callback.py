@@ -33,7 +33,7 @@ class Callback:
 
     async def posted(self, request: web.BaseRequest, visit: Visit, name: str, _now: float) -> web.Response:
         """Answer a provider's cross-site POST: keep it, and ask the browser to come again with its cookies."""
-        person = visit._replace(wants_page=True)
+        person = visit.but(wants_page=True)
         try:
             form = parameters_of(await read_form(request))
             await self.sign_in.expect_post(name, form)
@@ -44,7 +44,7 @@ class Callback:
 
     async def answered(self, request: web.BaseRequest, visit: Visit, name: str, now: float) -> web.Response:
         """Answer the GET that brings the provider's answer, or the token of a posted one."""
-        person = visit._replace(wants_page=True)
+        person = visit.but(wants_page=True)
         to = "/"
         try:
             answer: Mapping[str, str] = parameters_of(query_of(request))

@@ -38,7 +38,7 @@ class InvitationPage:
         try:
             invitation = await self.open(query.get("code", ""), query.get("with", ""), now)
         except Refused as refused:
-            return self.answers.refused(visit._replace(wants_page=True), refused)
+            return self.answers.refused(visit.but(wants_page=True), refused)
         wanted = {name: query[name] for name in ("with",) if name in query}
         # Whoever is signed in here may be somebody else: the provider is to ask.
         return await self.sign_in.begin(visit, wanted, Ask(prompt="login"), None, now, invitation)

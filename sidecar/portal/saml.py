@@ -69,7 +69,7 @@ class SamlPages:
     ) -> web.Response:
         if "SAMLResponse" in fields:
             return await self._answered(name, brought, fields.get("RelayState", ""), now)
-        person = visit._replace(wants_page=True)
+        person = visit.but(wants_page=True)
         try:
             asked = await self.parties[name].logout_asked(brought, now)
             async with self.attempts.acting_once(name, asked.message, asked.expires, now):

@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
-from typing import NamedTuple
 
 from sidecar.core.audit_export import DECEIVING
 from sidecar.telemetry.personal import Treat
@@ -17,12 +16,16 @@ _HOLE, _QUOTED = secrets.token_hex(16), secrets.token_hex(16)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
 
-class Form(NamedTuple):
+class Form:
     """A line with holes: what stands before and after its time, then what is done to each value and stands after it."""
 
-    start: bytes
-    middle: bytes
-    holes: tuple[tuple[Treat | None, bytes], ...]
+    __slots__ = ("holes", "middle", "start")
+
+    def __init__(self, start: bytes, middle: bytes, holes: tuple[tuple[Treat | None, bytes], ...]) -> None:
+        """Put together what surrounds the *holes*."""
+        self.start = start
+        self.middle = middle
+        self.holes = holes
 
 
 class Stamp:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import hdrs
 
 from sidecar.model import Unavailable
 from sidecar.reason import Reason
-from sidecar.upstream.exchange import Alter, Arrived, Exchange
+from sidecar.upstream.exchange import Alter, Exchange
+from sidecar.upstream.plain import Arrived
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -41,15 +42,19 @@ class Client(Protocol):
         """Give the request as an object, which is made only when somebody needs it."""
 
 
-class Whole(NamedTuple):
+class Whole:
     """A whole request as it goes to the application: its method, and all bytes of it.
 
     ``is_last`` when its client wants nothing more over its connection (RFC 9112, section 9.6).
     """
 
-    method: str
-    data: bytes
-    is_last: bool = False
+    __slots__ = ("data", "is_last", "method")
+
+    def __init__(self, method: str, data: bytes, *, is_last: bool = False) -> None:
+        """Of *method*, as *data*."""
+        self.method = method
+        self.data = data
+        self.is_last = is_last
 
 
 class Carrier(Protocol):
@@ -128,7 +133,7 @@ class Departure:
         if transport is not None and stays:
             transport.write(_last(plain.data) if self.whole.is_last else plain.data)
         self._end(may_be_shared=True)
-        return Arrived(plain.status, stays and not self.whole.is_last)
+        return Arrived(plain.status, stays=stays and not self.whole.is_last)
 
     def _arrive_parsed(self) -> Arrived | None:
         if self.connection.at_hand is None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpVersion11
@@ -15,6 +15,7 @@ from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.answer import Answer, bad_answer, head_bytes, interim_bytes, judge, judge_switch
 from sidecar.upstream.head import Framing, Line, Outgoing
+from sidecar.upstream.plain import Arrived
 from sidecar.upstream.response import ClientGone, RelayedResponse, gone, reset
 from sidecar.upstream.tunnel import Tunnel, check_accept
 from sidecar.upstream.upload import LAST_CHUNK, Upload, chunk
@@ -53,13 +54,6 @@ class Patience:
 
     answer: float
     idle: float
-
-
-class Arrived(NamedTuple):
-    """An answer that the client has got: its status, and whether the client's connection ``stays``."""
-
-    status: int
-    stays: bool
 
 
 class UntouchedError(Exception):
@@ -171,7 +165,7 @@ class Exchange:
             return None
         self._may_be_shared = self._may_be_shared and answer.may_be_shared
         self._connection = None
-        return Arrived(answer.status, response.keep_alive)
+        return Arrived(answer.status, stays=response.keep_alive)
 
     def resume(self, request: web.BaseRequest) -> None:
         """Go on for *request*, which is the same one in the hands of aiohttp's server."""

@@ -7,7 +7,7 @@ no cookie, no coding, no challenge, no stream. What a line means is remembered, 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from sidecar.upstream.answer import BODILESS, MAX_LINES, Fate, fate_of
 
@@ -22,18 +22,37 @@ _LENGTH = re.compile(rb"0|[1-9][0-9]{0,8}")
 V = TypeVar("V")
 
 
-class Plain(NamedTuple):
+class Plain:
     """A whole answer: its status, and the bytes that the client gets."""
 
-    status: int
-    data: bytes
+    __slots__ = ("data", "status")
+
+    def __init__(self, status: int, data: bytes) -> None:
+        """Of *status*, as *data*."""
+        self.status = status
+        self.data = data
 
 
-class _Line(NamedTuple):
+class Arrived:
+    """An answer that the client has got: its status, and whether the client's connection ``stays``."""
+
+    __slots__ = ("status", "stays")
+
+    def __init__(self, status: int, *, stays: bool) -> None:
+        """Of *status*."""
+        self.status = status
+        self.stays = stays
+
+
+class _Line:
     """What one line means: bytes for the client, and the length of the body if it tells."""
 
-    data: bytes
-    length: int | None = None
+    __slots__ = ("data", "length")
+
+    def __init__(self, data: bytes, length: int | None = None) -> None:
+        """Pass *data* on; *length* is None where the line does not tell it."""
+        self.data = data
+        self.length = length
 
 
 _starts: dict[bytes, int] = {}
