@@ -11,9 +11,10 @@ from sidecar.config.models import Config
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.database import Database
+from sidecar.faults import Unavailable
 from sidecar.hooks.hook import StepHook
 from sidecar.manual.register import MANUAL
-from sidecar.model import Person, Unavailable
+from sidecar.model import Person
 from sidecar.people import Changes, Invitations, People, SourcePlan
 from sidecar.plans import login_domains, roles_plan
 from sidecar.provision import Provisioner

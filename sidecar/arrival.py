@@ -17,7 +17,8 @@ from sidecar.core.cookies import parse_cookies
 from sidecar.core.paths import Target, is_shortened, read_target, refuse_windows_names
 from sidecar.core.policy import REFUSED_METHODS
 from sidecar.core.references import CHANCE, beginning_of
-from sidecar.model import Refused, Visit
+from sidecar.faults import Refused
+from sidecar.model import Visit
 from sidecar.reason import Reason
 
 # Where a connection comes from: address of its other side, and whether it is TLS.

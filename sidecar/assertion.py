@@ -15,7 +15,8 @@ from sidecar.config.login import Assertion
 from sidecar.core.headers import Line
 from sidecar.core.standing import header_context
 from sidecar.core.template import MissingValueError, TemplateError
-from sidecar.model import Account, Refused, Session
+from sidecar.faults import Refused
+from sidecar.model import Account, Session
 from sidecar.reason import Reason
 
 # A token made for the application must never pass as a token made for us: bearer checks refuse this typ.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
+from sidecar.faults import Unavailable
 from sidecar.logins.saml.parties import ProviderMetadata
-from sidecar.model import Account, Identity, Unavailable
+from sidecar.model import Account, Identity
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.telemetry.metrics import Metrics

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-from sidecar.model import Session, Unavailable, Visit
+from sidecar.faults import Unavailable
+from sidecar.model import Session, Visit
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.upstream.ending import Callback, Ending
 

@@ -21,9 +21,10 @@ from sidecar.core.policy import Standing
 from sidecar.core.roles import RoleFound, find_roles
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.core.template import Compiler
+from sidecar.faults import Refused, Unavailable
 from sidecar.hooks.order import PlannedCall
 from sidecar.logins.saml.naming import issuer_of
-from sidecar.model import Decision, Effect, Identity, Refused, Session, Unavailable, Visit
+from sidecar.model import Decision, Effect, Identity, Session, Visit
 from sidecar.plans import (
     certificate_plan,
     header_plan,

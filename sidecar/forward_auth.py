@@ -16,8 +16,9 @@ from sidecar.core.dialects import Dialect, refuse_misleading, told_method, told_
 from sidecar.core.headers import Line
 from sidecar.core.paths import Target
 from sidecar.core.references import is_reference
+from sidecar.faults import Refused, Unavailable
 from sidecar.gate import Gate
-from sidecar.model import Decision, Effect, Refused, Unavailable, Visit
+from sidecar.model import Decision, Effect, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.site import Site
 from sidecar.reason import Reason

@@ -14,10 +14,11 @@ from sidecar.arrival import Arrival, Seen, Whence
 from sidecar.core.audit import Event
 from sidecar.core.paths import Target
 from sidecar.express import Sent
+from sidecar.faults import Refused, Unavailable
 from sidecar.forward_auth import ForwardAuth
 from sidecar.gate import Gate
 from sidecar.limits import Limits
-from sidecar.model import Refused, Unavailable, Visit
+from sidecar.model import Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.portal import Portal
 from sidecar.reason import Reason

@@ -20,9 +20,10 @@ from sidecar.core.rulebook import Rulebook
 from sidecar.core.standing import HeaderTemplate, header_context, header_lines, standing_of
 from sidecar.endings import Endings
 from sidecar.engines.engines import Engines, Verdict
+from sidecar.faults import Refused
 from sidecar.leaving import Leaving
 from sidecar.logins.login import Authenticator
-from sidecar.model import Account, Decision, Effect, Identity, Refused, Session, Visit
+from sidecar.model import Account, Decision, Effect, Identity, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.forms import KeptForm, KeptForms
 from sidecar.portal.renewal import Renewal

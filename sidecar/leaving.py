@@ -11,7 +11,8 @@ from sidecar.core.audit import Event
 from sidecar.core.callers import is_ahead, is_embedded
 from sidecar.core.headers import Line
 from sidecar.core.paths import Target
-from sidecar.model import Refused, Visit
+from sidecar.faults import Refused
+from sidecar.model import Visit
 from sidecar.portal.sign_out import SignOut
 from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sidecar.config.service import Limits as Section
 from sidecar.core.limits import Meter
-from sidecar.model import Refused, Visit
+from sidecar.faults import Refused
+from sidecar.model import Visit
 from sidecar.reason import Reason
 
 # Pages of ours that cost something, or at which something could be guessed.

@@ -13,9 +13,10 @@ from sidecar.accounts import open_accounts
 from sidecar.condition import Accounts, Parts
 from sidecar.config.models import Config
 from sidecar.directory import Directory
+from sidecar.faults import Refused, Unavailable
 from sidecar.hooks.order import PlannedCall
 from sidecar.manual import Desk, Register
-from sidecar.model import Person, Refused, Unavailable
+from sidecar.model import Person
 from sidecar.people import Invitations
 from sidecar.portal.site import Site, site_of
 from sidecar.reason import Reason

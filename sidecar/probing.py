@@ -13,9 +13,9 @@ from sidecar.config.audit import Syslog, Webhook
 from sidecar.config.models import Config
 from sidecar.directory import Directory
 from sidecar.engines.opening import open_engine
+from sidecar.faults import Unavailable
 from sidecar.hooks.hook import StepHook
 from sidecar.logins.opening import open_logins
-from sidecar.model import Unavailable
 from sidecar.plans import identity_plan
 from sidecar.portal.site import site_of
 from sidecar.sessions.opening import open_store

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from sidecar.admission import Caller
 from sidecar.core.policy import decide
 from sidecar.endings import Opener, Socket
+from sidecar.faults import Refused, Unavailable
 from sidecar.gate import Gate
-from sidecar.model import Decision, Effect, Refused, Session, Unavailable, Visit
+from sidecar.model import Decision, Effect, Session, Visit
 
 if TYPE_CHECKING:
     from sidecar.people import Changes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from sidecar.config.models import Config
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.opening import open_audit
 from sidecar.telemetry.sinks import Sink

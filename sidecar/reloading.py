@@ -18,9 +18,9 @@ from sidecar.config.document import Document, Location, read_document
 from sidecar.config.loader import ConfigError, Loaded, Problem, load
 from sidecar.config.models import Config
 from sidecar.core.audit import Event
+from sidecar.faults import Unavailable
 from sidecar.hooks.passwords import FILTERS
 from sidecar.lasting import Outcome
-from sidecar.model import Unavailable
 from sidecar.running import Sidecar
 from sidecar.telemetry.log import set_up
 

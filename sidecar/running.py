@@ -15,10 +15,10 @@ from sidecar.cancelling import cancelled
 from sidecar.condition import Condition, Parts
 from sidecar.config.models import Config
 from sidecar.core.audit import Event
+from sidecar.faults import Unavailable
 from sidecar.front import Front
 from sidecar.lasting import Lasting, Share
 from sidecar.listening import Listener
-from sidecar.model import Unavailable
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.page import MetricsPage

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from sidecar.config.loader import load
+from sidecar.faults import Unavailable
 from sidecar.hooks.passwords import FILTERS
-from sidecar.model import Unavailable
 from sidecar.sync.runs import Wish
 from sidecar.syncing import open_syncing
 

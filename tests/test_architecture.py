@@ -42,7 +42,7 @@ ROOMS = [
     ["cancelling"],
     ["config"],
     ["core"],
-    ["model"],
+    ["model", "faults"],
     ["reason"],
     ["demo"],
 ]

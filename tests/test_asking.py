@@ -15,7 +15,8 @@ from sidecar.config.engines import CedarEngine, EngineSection, OpaEngine, OpenFg
 from sidecar.core.patterns import compile_pattern
 from sidecar.core.policy import Rule, Who
 from sidecar.core.standing import standing_of
-from sidecar.model import Identity, Refused, Session, Visit
+from sidecar.faults import Refused
+from sidecar.model import Identity, Session, Visit
 from sidecar.reason import Reason
 
 ENGINES: dict[str, EngineSection] = {

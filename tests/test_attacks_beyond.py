@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.portal import attempts, forms
 from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore

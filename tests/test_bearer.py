@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from sidecar.config.login import Bearer
+from sidecar.faults import Refused
 from sidecar.logins.bearer import BearerAuthenticator
 from sidecar.logins.opening import open_bearer, open_logins
-from sidecar.model import Refused, Session, Visit
+from sidecar.model import Session, Visit
 from sidecar.reason import Reason
 from tests.forger import Forger, encode, half_hash, hmac_with_public_key, key, plan, running_forger, section, sign
 

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from sidecar.core.totp import totp_code, totp_key
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.portal.vetting import Vetting, hashed
 from tests.services.process import free_port
 from tests.services.redis import RedisServers

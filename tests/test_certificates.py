@@ -27,8 +27,9 @@ from sidecar.core.binding import thumbprint
 from sidecar.core.claims import IdentityPlan
 from sidecar.core.client_certificates import UNREADABLE, certificate_in, is_named
 from sidecar.core.template import Compiler
+from sidecar.faults import Refused
 from sidecar.logins.certificates import CertificateAuthenticator
-from sidecar.model import Refused, Session, Visit, identity_key
+from sidecar.model import Session, Visit, identity_key
 from sidecar.reason import Reason
 from tests.forger import running_forger, sign
 from tests.services.certificates import make_certificates

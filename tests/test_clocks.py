@@ -9,7 +9,7 @@ import pytest
 from sidecar.config.break_glass import BreakGlassAccount
 from sidecar.config.secret import Secret
 from sidecar.core.totp import totp_code, totp_key
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.vetting import Vetting, hashed
 from sidecar.reason import Reason

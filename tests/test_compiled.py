@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import tomllib
 from pathlib import Path
@@ -27,6 +28,22 @@ def test_all_of_them_are_compiled_or_none(path: str) -> None:
     assert (ROOT / path).is_file()
     assert str(module.__file__).startswith(str(ROOT / path.removesuffix(".py")))
     assert str(module.__file__).endswith(".so") == sidecar.is_compiled()
+
+
+def test_no_class_that_is_interpreted_inherits_from_one_that_is_compiled() -> None:
+    compiled = {ROOT / path for path in modules()}
+    classes = {
+        path: [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+        for path in (ROOT / "sidecar").rglob("*.py")
+    }
+    native = {one.name for path in compiled for one in classes[path]}
+    heirs = {
+        one.name
+        for path in classes.keys() - compiled
+        for one in classes[path]
+        if native & {ast.unparse(base).partition("[")[0] for base in one.bases}
+    }
+    assert not heirs, "mypyc forbids it, and says so only when one of them is made"
 
 
 def test_the_copy_that_says_so_is_the_one_that_is_tested() -> None:

@@ -15,8 +15,9 @@ from sidecar.console.acts import NEEDS, Act
 from sidecar.console.operators import Level
 from sidecar.directory import Owed
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
+from sidecar.faults import Refused
 from sidecar.insights.alerts import remember
-from sidecar.model import Duty, Refused, identity_key
+from sidecar.model import Duty, identity_key
 from sidecar.people import Changes
 from sidecar.tokens import Issuer, Order
 from tests.console_world import a_console, act, seal_of
@@ -418,7 +419,8 @@ async def test_what_is_owed_is_tried_again_and_cancelled(world: World, tmp_path:
 @pytest.mark.parametrize("act", ["retry", "cancel"])
 async def test_what_is_being_worked_on_is_left_alone(world: World, tmp_path: Path, act: str) -> None:
     from sidecar.directory import Directory, Owed  # noqa: PLC0415
-    from sidecar.model import Identity, Refused  # noqa: PLC0415
+    from sidecar.faults import Refused  # noqa: PLC0415
+    from sidecar.model import Identity  # noqa: PLC0415
     from sidecar.reason import Reason  # noqa: PLC0415
 
     directory = await Directory.open(f"sqlite:///{tmp_path}/d.db", "app")

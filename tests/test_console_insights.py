@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.faults import Unavailable
 from sidecar.insights.alerts import remember
 from sidecar.insights.present import Present
 from sidecar.insights.unused import Unused, UnusedCount
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from tests.console_world import a_console
 from tests.world import World

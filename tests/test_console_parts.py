@@ -18,7 +18,8 @@ from sidecar.console.views.house import place_of as place_of_part
 from sidecar.console.views.people import parts_of
 from sidecar.console.views.trail import shown
 from sidecar.directory import Directory
-from sidecar.model import Identity, Refused, Unavailable, identity_key
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Identity, identity_key
 from sidecar.reason import Reason
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.trail import look_back, place_of

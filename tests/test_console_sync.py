@@ -14,7 +14,7 @@ from sidecar.cli import main
 from sidecar.console.acts import NEEDS, Act
 from sidecar.console.operators import Level
 from sidecar.directory.sync_runs import RunRecord
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.sync.consent import is_asker
 from sidecar.sync.runs import Wish
 from tests.console_world import Consoled, a_console, act

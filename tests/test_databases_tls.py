@@ -17,8 +17,8 @@ from sidecar.config.renewing import Renewing
 from sidecar.config.trust import Trust, trust_of
 from sidecar.config.values import Dsn
 from sidecar.directory.database import Database
+from sidecar.faults import Unavailable
 from sidecar.hooks.sql import Database as Application
-from sidecar.model import Unavailable
 from tests.services.certificates import Certificates, make_certificates
 from tests.services.mariadb import MariadbServer
 from tests.services.postgres import PostgresServer

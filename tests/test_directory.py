@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecar.directory import Directory, Owed
-from sidecar.model import Account, Duty, Identity, Person, Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Account, Duty, Identity, Person
 from sidecar.reason import Reason
 
 if TYPE_CHECKING:

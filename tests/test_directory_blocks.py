@@ -17,7 +17,8 @@ from sidecar.core.wanted import folded
 from sidecar.directory import Directory, migrate, upgrading
 from sidecar.directory.address import address_of
 from sidecar.directory.tables import block, digest
-from sidecar.model import Identity, Person, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity, Person
 from sidecar.reason import Reason
 
 if TYPE_CHECKING:

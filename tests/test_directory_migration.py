@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sidecar.directory import Directory, audit, migrate, tables, upgrading
 from sidecar.directory.address import address_of
-from sidecar.model import Identity, Unavailable
+from sidecar.faults import Unavailable
+from sidecar.model import Identity
 from sidecar.reason import Reason
 
 ALICE = Identity("corp", "https://id.example.com", "a1", "alice")

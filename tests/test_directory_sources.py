@@ -17,7 +17,8 @@ from sidecar.directory.scim import Window
 from sidecar.directory.scim_query import USER_FIELDS, condition_of
 from sidecar.directory.tables import person as person_table
 from sidecar.directory.tables import scim_user, subgroup
-from sidecar.model import Account, Duty, Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Account, Duty, Identity
 from sidecar.reason import Reason
 
 ADA = Identity("scim:hr", "scim:hr", "4711", "ada", "ada@example.com", "Ada", (), {"department": "Numbers"})

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.database import Database
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 
 # Some tens of milliseconds of the driver's thread, which nobody can interrupt.
 BUSY = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT COUNT(*) FROM n"

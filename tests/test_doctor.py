@@ -19,7 +19,7 @@ from sidecar.doctor.catalogue import CATALOGUE, table
 from sidecar.doctor.examination import CHECKS, NAMES, examine, wanted_checks
 from sidecar.doctor.finding import Probe
 from sidecar.doctor.patient import Patient
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from tests.doctor_world import FAILURE, OK, VARIABLES, WARNING, commanded, examined, one, patient_of, written
 from tests.services.redis import AclUser, RedisServers

@@ -20,7 +20,7 @@ from sidecar.core.template import Compiler, TemplateError
 from sidecar.directory.sync_runs import RunRecord
 from sidecar.drift.schedule import DriftSchedule
 from sidecar.drift.watch import Report
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 from tests.sync_world import Company, person
 from tests.world import merged

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from sidecar import endings as endings_module
 from sidecar.endings import Endings
-from sidecar.model import Identity, Session, Unavailable
+from sidecar.faults import Unavailable
+from sidecar.model import Identity, Session
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.upstream.ending import Ending
 from sidecar.upstream.exchange import _GRACE

@@ -19,8 +19,9 @@ from sidecar.config.engines import EngineSection, OpaEngine, OpenFgaEngine
 from sidecar.core.standing import standing_of
 from sidecar.engines.engines import Engines, Verdict
 from sidecar.engines.opening import open_engine, open_engines
+from sidecar.faults import Unavailable
 from sidecar.foresight import Question, foresee
-from sidecar.model import Effect, Identity, Session, Unavailable, Visit
+from sidecar.model import Effect, Identity, Session, Visit
 from sidecar.people import Changes
 from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore

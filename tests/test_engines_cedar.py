@@ -12,8 +12,8 @@ import pytest
 from sidecar.config.cedar_files import read_policies
 from sidecar.config.engines import CedarEngine
 from sidecar.engines.cedar import Cedar
+from sidecar.faults import Refused
 from sidecar.foresight import Question, foresee
-from sidecar.model import Refused
 from sidecar.reason import Reason
 from tests.configurations import problems, text_of
 from tests.forger import running_forger, sign

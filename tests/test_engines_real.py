@@ -11,7 +11,7 @@ from sidecar.config.engines import OpaEngine, OpenFgaEngine
 from sidecar.config.values import Secret
 from sidecar.engines.opa import Opa as OpaAsked
 from sidecar.engines.openfga import OpenFga as OpenFgaAsked
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from tests.services.engines import KEY, Opa, OpenFga
 from tests.services.process import start_on_free_port
 from tests.test_engines import decisions

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from sidecar.demo.people import DemoPerson
+from sidecar.faults import Refused
 from sidecar.foresight import Foresight, Question, foresee
-from sidecar.model import Effect, Refused
+from sidecar.model import Effect
 from tests.services.certificates import make_certificates
 from tests.test_cli import Desk
 from tests.world import PEOPLE, Browser, Running, World, until

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sidecar.arrival import Arrival
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.connection import Connection
 from tests.services.upstream import Caller, raw_application, until

@@ -11,10 +11,10 @@ from aiohttp import web
 
 from sidecar.config.login import GroupsSource
 from sidecar.core.claims import is_overflowing
+from sidecar.faults import Unavailable
 from sidecar.logins.groups_source import Groups
 from sidecar.logins.login import Ask
 from sidecar.logins.oidc import OpenIdLogin
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from tests.forger import REDIRECT, Forger, plan, query, running_forger, section, sign_in
 

@@ -10,7 +10,7 @@ import pytest
 from sidecar.config.header_presets import PRESETS
 from sidecar.core.headers import encode_basic
 from sidecar.core.template import Compiler, TemplateError
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 from tests.configurations import loaded, problems, text_of
 from tests.world import World

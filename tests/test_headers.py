@@ -13,7 +13,7 @@ from sidecar.core.headers import (
     encode_value,
     forwarding_lines,
 )
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 PLAN = HeaderPlan(

@@ -18,11 +18,12 @@ from aiohttp import web
 from sidecar.config.provision import Provision
 from sidecar.config.values import Secret, Surroundings
 from sidecar.core.template import Compiler
+from sidecar.faults import Unavailable
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order
 from sidecar.hooks.passwords import FILTERS
 from sidecar.hooks.rest import is_link_local
-from sidecar.model import Account, Change, Identity, Outcome, Result, Unavailable
+from sidecar.model import Account, Change, Identity, Outcome, Result
 from sidecar.reason import Reason
 from tests.services.certificates import make_certificates
 

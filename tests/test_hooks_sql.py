@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sidecar.config.provision import Provision
 from sidecar.config.values import Surroundings
 from sidecar.core.template import Compiler
+from sidecar.faults import Unavailable
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order
 from sidecar.hooks.passwords import FILTERS
-from sidecar.model import Account, Change, Identity, Result, Unavailable
+from sidecar.model import Account, Change, Identity, Result
 from sidecar.reason import Reason
 from tests.services.mariadb import MariadbServer
 from tests.services.postgres import PostgresServer

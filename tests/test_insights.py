@@ -17,11 +17,12 @@ from sidecar.directory import Directory
 from sidecar.directory.database import Database
 from sidecar.directory.dormant import dormant, silent
 from sidecar.directory.tokens import ApiToken, Kind
+from sidecar.faults import Unavailable
 from sidecar.insights import Alert, Alerts, Watch
 from sidecar.insights.alerts import recent
 from sidecar.insights.opening import open_insights
 from sidecar.insights.watch import network_of
-from sidecar.model import Account, Identity, Unavailable
+from sidecar.model import Account, Identity
 from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store

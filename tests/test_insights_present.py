@@ -15,10 +15,10 @@ import pytest
 from sidecar.config.insights import Insights, SlowHooks
 from sidecar.config.service import Sessions
 from sidecar.core.audit import Event
+from sidecar.faults import Unavailable
 from sidecar.insights.alerts import MOST_KEPT, recent, remember
 from sidecar.insights.ledger import amend, read
 from sidecar.insights.present import Present, Took, present
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store

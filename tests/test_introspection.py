@@ -19,9 +19,10 @@ from yarl import URL
 from sidecar.config.login import Bearer, Introspection
 from sidecar.core.api_tokens import written
 from sidecar.core.binding import bound_to, refuse_others, thumbprint
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.introspection import IntrospectingAuthenticator
 from sidecar.logins.opening import open_introspection, open_logins
-from sidecar.model import Refused, Session, Unavailable, Visit
+from sidecar.model import Session, Visit
 from sidecar.reason import Reason
 from tests.forger import Forger, plan, running_forger, section
 from tests.services.oidc import OidcProvider

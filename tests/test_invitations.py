@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from sidecar.directory import Directory
-from sidecar.model import Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity
 from sidecar.reason import Reason
 from tests.manual_world import Terminal, beside
 from tests.services.process import free_port

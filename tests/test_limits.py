@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sidecar.config.values import parse_rate
-from sidecar.core.limits import Meter, Rate, client_of
+from sidecar.core.limits import Meter, client_of
+from sidecar.core.rates import Rate
 from tests.world import World
 
 # What a meter does

@@ -18,10 +18,11 @@ from joserfc.jwk import ECKey, RSAKey
 
 from sidecar.config.login import OidcLogin
 from sidecar.config.values import Secret
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.login import Ask
 from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import callback_address
-from sidecar.model import Grant, Refused, Session, SignedIn, Unavailable
+from sidecar.model import Grant, Session, SignedIn
 from sidecar.reason import Reason
 from tests.forger import plan, query
 from tests.services.oidc import Client, OidcProvider

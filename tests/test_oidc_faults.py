@@ -19,12 +19,13 @@ from joserfc.jwk import OKPKey
 
 from sidecar.config.values import Secret
 from sidecar.core.template import Compiler
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.discovery import metadata_from
 from sidecar.logins.login import Ask
 from sidecar.logins.oidc import OpenIdLogin
 from sidecar.logins.opening import callback_address, open_logins
 from sidecar.logins.token_claims import LOGOUT_EVENT
-from sidecar.model import Grant, Identity, Refused, Session, Unavailable
+from sidecar.model import Grant, Identity, Session
 from sidecar.reason import Reason
 from tests.forger import (
     CLIENT,

@@ -15,7 +15,8 @@ from aiohttp import web
 
 from sidecar.core.audit import Event
 from sidecar.demo.provider import DemoProvider
-from sidecar.model import Identity, Session, Unavailable, Unreached
+from sidecar.faults import Unavailable, Unreached
+from sidecar.model import Identity, Session
 from sidecar.portal.lookout import Lookout, Sight
 from sidecar.portal.outages import Outages
 from sidecar.reason import Reason

@@ -18,7 +18,8 @@ from aiohttp import web
 from playwright.async_api import Page
 
 from sidecar.core.reasons import EXPLANATIONS, Way
-from sidecar.model import Decision, Effect, Refused, Unavailable, Visit
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Decision, Effect, Visit
 from sidecar.pages.answers import Answers
 from sidecar.pages.samples import SAMPLES
 from sidecar.reason import Reason

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from sidecar.core.paths import read_target, safe_return_to
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 AMBIGUOUS = [

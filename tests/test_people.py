@@ -12,7 +12,8 @@ from sidecar.core.people import effective
 from sidecar.core.roles import Role
 from sidecar.core.template import Compiler
 from sidecar.directory import Directory
-from sidecar.model import Identity, Profile, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity, Profile
 from sidecar.people import Changes, People, SourcePlan
 from sidecar.reason import Reason
 from sidecar.sessions.memory import MemoryStore

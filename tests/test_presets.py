@@ -11,10 +11,11 @@ import pytest
 from sidecar.config.loader import Problem
 from sidecar.config.saml import Preset, SamlLogin
 from sidecar.config.saml_presets import PRESETS, with_presets
+from sidecar.faults import Refused
 from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.logins.saml.parties import ServiceProvider
-from sidecar.model import Refused, SignedIn
+from sidecar.model import SignedIn
 from sidecar.plans import identity_plan
 from sidecar.reason import Reason
 from tests.configurations import loaded, problems

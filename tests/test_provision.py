@@ -18,9 +18,10 @@ from sidecar.config.provision import Provision
 from sidecar.config.service import Sessions
 from sidecar.config.values import Dsn
 from sidecar.directory import Directory
+from sidecar.faults import Refused, Unavailable
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order, PlannedCall
-from sidecar.model import Account, Change, Identity, Outcome, Person, Refused, Result, Unavailable
+from sidecar.model import Account, Change, Identity, Outcome, Person, Result
 from sidecar.provision import Provisioner
 from sidecar.provision.ensure import Who
 from sidecar.provision.making import Made

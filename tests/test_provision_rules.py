@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sidecar.core.accounts import Verdict, decide, finish, known_roles, may_join, role_changes
 from sidecar.core.template import Compiler
 from sidecar.core.wanted import AccountRules, AttributeRule, Wanted, folded, identity_of, want
-from sidecar.model import Account, Change, Identity, Outcome, Person, Refused, Result
+from sidecar.faults import Refused
+from sidecar.model import Account, Change, Identity, Outcome, Person, Result
 from sidecar.reason import Reason
 
 COMPILE = Compiler().compile

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from sidecar.endings import Socket
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.rechecks import Rechecks
 from tests.forger import Forger, running_forger, sign

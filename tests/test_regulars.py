@@ -18,7 +18,8 @@ from sidecar.arrival import Arrival
 from sidecar.core.headers import HeaderPlan
 from sidecar.core.paths import read_simple_start, read_target
 from sidecar.core.regulars import VARYING, Recurring, varies, without_varying
-from sidecar.model import Refused, Visit
+from sidecar.faults import Refused
+from sidecar.model import Visit
 
 LINE = st.builds(
     lambda name, colon, value: name + colon + value,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.model import Change, Outcome, Result, Unavailable
+from sidecar.faults import Unavailable
+from sidecar.model import Change, Outcome, Result
 from sidecar.reason import Reason
 from tests.scim_world import ScimClient, client_section, with_scim
 from tests.test_journey import users_of

@@ -9,7 +9,8 @@ import pytest
 from sidecar.core.conditions import Answer, answer, facts_of
 from sidecar.core.roles import Role, find_roles, roles_of
 from sidecar.core.template import Compiler
-from sidecar.model import Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity
 from sidecar.reason import Reason
 from tests.world import World
 

@@ -20,6 +20,7 @@ from playwright.async_api import Page
 
 from sidecar.config.values import Secret
 from sidecar.core.template import Compiler
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.login import Ask
 from sidecar.logins.saml.attributes import claims_of
 from sidecar.logins.saml.bench import Bench
@@ -29,7 +30,7 @@ from sidecar.logins.saml.instants import read_instant, write_instant
 from sidecar.logins.saml.login import SamlSignIn
 from sidecar.logins.saml.naming import NameId, read_handle, session_key, subject_of, write_handle
 from sidecar.logins.saml.parties import KeyPair
-from sidecar.model import Refused, SignedIn, Unavailable
+from sidecar.model import SignedIn
 from sidecar.reason import Reason
 from tests.saml_forger import (
     ENTITY,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml import answer, signatures
 from sidecar.logins.saml.answer import ASSERTION, RESPONSE, Demand, verified
 from sidecar.logins.saml.document import parse
@@ -17,7 +18,6 @@ from sidecar.logins.saml.grammar import CHILDREN, KEY_INFO, tag
 from sidecar.logins.saml.screen import screen
 from sidecar.logins.saml.second_opinion import agrees
 from sidecar.logins.saml.signatures import signed_part
-from sidecar.model import Refused
 from sidecar.reason import Reason
 from tests.saml_forger import NS, pair, recipe
 from tests.saml_wrapping import KINDS, NOT_FOR_XMLSEC, VARIANTS, careless, wrapped

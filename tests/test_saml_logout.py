@@ -11,10 +11,10 @@ import pytest
 from lxml import etree
 from yarl import URL
 
+from sidecar.faults import Refused
 from sidecar.logins.login import Brought
 from sidecar.logins.saml.carried import unpack
 from sidecar.logins.saml.grammar import tag
-from sidecar.model import Refused
 from tests.saml_farewells import (
     Farewell,
     Partners,

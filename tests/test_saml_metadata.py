@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from sidecar.faults import Unavailable
 from sidecar.logins.saml import metadata_document
 from sidecar.logins.saml.metadata import ProviderDescription, certificate_remarks
 from sidecar.logins.saml.metadata_document import Seal
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from tests.saml_forger import ENTITY, SSO, instant, pair, sign
 from tests.saml_metadata import SLO, described, endless, federation, known, metadata_server, never, signed

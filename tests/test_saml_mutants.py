@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml.answer import Demand, verified
 from sidecar.logins.saml.attributes import claims_of, name_id_of
 from sidecar.logins.saml.conditions import Expected, check
 from sidecar.logins.saml.grammar import CHILDREN, tag
-from sidecar.model import Refused
 from tests.saml_forger import ACS, ENTITY, NS, SERVICE, pair, recipe
 from tests.saml_wrapping import careless
 

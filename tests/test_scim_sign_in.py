@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidecar.model import Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity
 from sidecar.reason import Reason
 from tests.scim_world import OTHER_TOKEN, STATE, TOKEN, ScimClient, client_section, with_scim
 from tests.services.oidc import OidcProvider

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from sidecar.config.service import Sessions
-from sidecar.model import Grant, Identity, Refused, Session, SignedIn, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Grant, Identity, Session, SignedIn
 from sidecar.reason import Reason
 from sidecar.sessions import keeper as keeper_module
 from sidecar.sessions.codec import pack, read_session, unpack, write_session

@@ -17,7 +17,7 @@ import pytest
 
 from sidecar.config.service import Sentinel as SentinelSection
 from sidecar.config.service import Sessions
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.opening import open_store, server_secrets

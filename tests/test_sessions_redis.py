@@ -16,7 +16,7 @@ import pytest
 import structlog
 
 from sidecar.config.service import Sentinel
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions import redis_watch
 from sidecar.sessions.opening import open_store

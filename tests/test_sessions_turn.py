@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.turn import Turn
 from tests.sessions_world import eventually, memory, opened, section

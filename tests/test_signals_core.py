@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sidecar.core.signals import Consequence, Signal, Subject, consequence_of, signals_of, subject_of
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 from tests.signals_world import CAEP, RISC
 

@@ -15,8 +15,8 @@ import pytest
 
 from sidecar.config.values import Dsn
 from sidecar.directory.database import Database
+from sidecar.faults import Unavailable
 from sidecar.hooks.databases import open_engine
-from sidecar.model import Unavailable
 
 
 @pytest.fixture

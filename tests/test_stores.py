@@ -14,7 +14,7 @@ import pytest
 
 from sidecar.config.secret import Dsn, Secret
 from sidecar.config.service import Sentinel, Sessions
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store, server_secrets
 from sidecar.sessions.store import Store

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from sidecar.config.service import Sessions
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.sessions.memory import MemoryStore
 from sidecar.sessions.opening import open_store
 from sidecar.sessions.store import Store

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sidecar.directory import Directory
-from sidecar.model import Identity, Person, Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Identity, Person
 from sidecar.provision import Provisioner
 from sidecar.reason import Reason
 from sidecar.sync import lease

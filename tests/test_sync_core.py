@@ -14,7 +14,8 @@ from sidecar.core.sync.guards import Limit, Limits, Past, Tally, breaches
 from sidecar.core.sync.plan import Grace, Item, Kind, Standing, Track, absent, differences, present
 from sidecar.core.sync.timetable import Timetable, parse_cron
 from sidecar.core.template import Compiler
-from sidecar.model import Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity
 
 HR = "sync:hr"
 COMPILE = Compiler().compile

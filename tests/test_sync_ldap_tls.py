@@ -14,7 +14,7 @@ import pytest
 
 from sidecar.config.secret import Secret
 from sidecar.config.sync_source import LdapSource
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.sync.sources.ldap_server import LdapServer
 from tests.services.certificates import Certificates, make_certificates

@@ -16,7 +16,7 @@ from sidecar.config.secret import Dsn
 from sidecar.config.sync_source import SourceSection
 from sidecar.config.values import Surroundings
 from sidecar.core.template import Compiler
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.sync.sources.opening import open_source
 from sidecar.sync.sources.source import End

@@ -15,6 +15,7 @@ from joserfc.errors import UnsupportedAlgorithmError
 
 from sidecar.core.claims import identity_from
 from sidecar.core.template import Compiler
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.claim_sources import lacks_claims, merged, remembered
 from sidecar.logins.discovery import Discovery, metadata_from
@@ -32,7 +33,6 @@ from sidecar.logins.token_claims import (
     time_claim,
 )
 from sidecar.logins.tokens import TOKEN_LIMIT, SignedClaims, _Pinned, read_header, verify
-from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from tests.forger import Forger, encode, half_hash, hmac_with_public_key, key, plan, running_forger, sign
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 from sidecar.upstream import Head
 from sidecar.upstream.head import Framing, compose

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream import exchange as exchange_module
 from sidecar.upstream.connection import Connection

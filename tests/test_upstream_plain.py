@@ -10,7 +10,7 @@ from aiohttp.http import HttpResponseParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.upstream import plain
 from sidecar.upstream.answer import MAX_LINES, head_bytes, judge
 from sidecar.upstream.plain import plain_answer

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from sidecar.config.service import App, UpstreamTls
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream import Head, Upstream
 from tests.services.certificates import Certificates, make_certificates

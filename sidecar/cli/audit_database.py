@@ -14,7 +14,7 @@ from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up
 from sidecar.core.chain import Finding, Verifier
 from sidecar.directory.audit import AuditBook, Wanted
 from sidecar.directory.database import Database
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.telemetry.reading import Line, Query, parsed
 
 if TYPE_CHECKING:

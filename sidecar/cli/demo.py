@@ -19,8 +19,8 @@ from sidecar.cli.run import Stop
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up, say
 from sidecar.config.loader import ConfigError, load
 from sidecar.demo import PEOPLE, DemoClient, settings, start
+from sidecar.faults import Unavailable
 from sidecar.hooks.passwords import FILTERS
-from sidecar.model import Unavailable
 from sidecar.portal.site import site_of
 from sidecar.telemetry.log import set_up
 

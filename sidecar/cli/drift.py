@@ -22,7 +22,7 @@ from sidecar.cli.sync_showing import EXIT_QUARANTINED, moment
 from sidecar.config.values import parse_duration
 from sidecar.core.audit_export import harmless, on_one_line
 from sidecar.core.drift import FIXABLE, WORDS, Finding, Found
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 
 if TYPE_CHECKING:
     from sidecar.config.models import Config

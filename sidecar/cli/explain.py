@@ -14,7 +14,8 @@ from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.plan import claims_in, login_of
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_USAGE, complain, give_up, say, say_json
 from sidecar.core.reasons import EXPLANATIONS
-from sidecar.model import NOTHING_NEEDED, Effect, Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import NOTHING_NEEDED, Effect
 
 if TYPE_CHECKING:
     from sidecar.config.models import Config

@@ -11,7 +11,7 @@ import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_UNAVAILABLE, EXIT_USAGE, give_up, say, say_json
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 
 if TYPE_CHECKING:
     from sidecar.config.insights import Insights

@@ -13,7 +13,8 @@ import click
 
 from sidecar.cli.loading import load_or_leave
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, give_up, say, say_json
-from sidecar.model import Person, Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Person
 
 if TYPE_CHECKING:
     from sidecar.config.models import Config

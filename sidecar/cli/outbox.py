@@ -14,7 +14,8 @@ from sidecar.cli.loading import CONFIG
 from sidecar.cli.officing import DRY_RUN, JSON, YES, answer, confirm, in_office, moment
 from sidecar.cli.saying import say, say_json
 from sidecar.core.audit import Event
-from sidecar.model import Duty, Refused
+from sidecar.faults import Refused
+from sidecar.model import Duty
 from sidecar.reason import Reason
 
 if TYPE_CHECKING:

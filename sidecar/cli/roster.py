@@ -15,7 +15,7 @@ from sidecar.cli.loading import CONFIG
 from sidecar.cli.officing import DRY_RUN, JSON, in_office
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_USAGE, complain, console, give_up, say, say_json
 from sidecar.core.roster import Entry, Flaw, Roster, read_roster
-from sidecar.model import Refused
+from sidecar.faults import Refused
 
 if TYPE_CHECKING:
     from sidecar.office import Office

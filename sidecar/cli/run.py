@@ -24,7 +24,7 @@ from sidecar.cli.operating import Operating
 from sidecar.cli.saying import EXIT_UNAVAILABLE, give_up
 from sidecar.cli.serving_process import Alone, Worker
 from sidecar.cli.workers import Workers
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reloading import Reloading
 from sidecar.telemetry.log import set_up
 

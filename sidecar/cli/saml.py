@@ -12,7 +12,7 @@ import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 
 if TYPE_CHECKING:
     from sidecar.config.models import Config

@@ -10,8 +10,8 @@ from sidecar.cli.outcomes import outcome_fields, outcome_of
 from sidecar.cli.watching import Watched
 from sidecar.config.loader import ConfigError
 from sidecar.core.audit import Event
+from sidecar.faults import Unavailable
 from sidecar.lasting import Outcome
-from sidecar.model import Unavailable
 from sidecar.reloading import Prepared, Reloading, problems_of
 
 if TYPE_CHECKING:

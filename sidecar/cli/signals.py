@@ -14,7 +14,7 @@ import click
 
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, give_up, say, say_json
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 
 if TYPE_CHECKING:
     from sidecar.config.models import Config

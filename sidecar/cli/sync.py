@@ -15,7 +15,7 @@ from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.progress import Bar
 from sidecar.cli.saying import EXIT_PROBLEMS, EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
 from sidecar.cli.sync_showing import EXIT_QUARANTINED, as_data, exit_code, standing, tell, tell_items, tell_state
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 
 if TYPE_CHECKING:
     from sidecar.config.models import Config

@@ -18,7 +18,8 @@ import click
 from sidecar.cli.loading import CONFIG, load_or_leave
 from sidecar.cli.saying import EXIT_UNAVAILABLE, EXIT_USAGE, complain, give_up, say, say_json
 from sidecar.core.api_tokens import digest_of, is_ours
-from sidecar.model import Person, Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Person
 from sidecar.reason import Reason
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from sidecar.cli.operating import Operating
 from sidecar.cli.outcomes import outcome_fields
 from sidecar.cli.watching import Watched
 from sidecar.cli.wire import Wire
+from sidecar.faults import Unavailable
 from sidecar.listening import bound
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.serving import server_of
 from sidecar.telemetry.metrics import Metrics

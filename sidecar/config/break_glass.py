@@ -20,7 +20,7 @@ from sidecar.config.values import (
     Texts,
     secret_of,
 )
-from sidecar.core.limits import Rate
+from sidecar.core.rates import Rate
 
 
 def _hash(value: Any, info: ValidationInfo) -> Secret:

@@ -21,7 +21,7 @@ from sidecar.config.values import (
     Text,
     Texts,
 )
-from sidecar.core.limits import Rate
+from sidecar.core.rates import Rate
 
 
 class ServerTls(Section):

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSc
 from sidecar.config.bounded import read_at_most
 from sidecar.config.secret import Dsn, Secret
 from sidecar.config.shorthand import OneOrMany, Shorthand
-from sidecar.core.limits import Rate
+from sidecar.core.rates import Rate
 from sidecar.core.template import Compiler, Template
 
 __all__ = [

@@ -14,8 +14,8 @@ from sidecar.console.operators import Level, Operator
 from sidecar.console.page import Asked
 from sidecar.console.syncs import Syncs
 from sidecar.core.audit import Event
+from sidecar.faults import Refused, Unavailable
 from sidecar.lasting import Lasting
-from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog

@@ -21,9 +21,10 @@ from sidecar.console.page import STYLE, Asked, Page, Pages
 from sidecar.console.seal import Seal
 from sidecar.core.audit import Event
 from sidecar.core.reasons import EXPLANATIONS
+from sidecar.faults import Refused, Unavailable
 from sidecar.limits import Limits
 from sidecar.logins.login import Ask
-from sidecar.model import Refused, Unavailable, Visit
+from sidecar.model import Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.parameters import parameters_of, query_of, read_form
 from sidecar.portal.portal import Portal

@@ -12,7 +12,7 @@ from sidecar.console.operators import Operator
 from sidecar.directory.sync_runs import RunRecord
 from sidecar.drift import DriftWatch
 from sidecar.drift.watch import SOURCE, Report
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 _RUN = re.compile(r"[0-9a-f]{32}")

@@ -13,7 +13,7 @@ from sidecar.cancelling import cancelled
 from sidecar.condition import Accounts
 from sidecar.console.operators import Operator
 from sidecar.directory.sync_runs import RunRecord
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 
 _log = structlog.get_logger("console")

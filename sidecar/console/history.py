@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from prometheus_client import CollectorRegistry, multiprocess
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.telemetry.metrics import Metrics
 
 EVERY = 60.0

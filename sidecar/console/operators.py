@@ -14,7 +14,8 @@ from sidecar.core.cookies import values_of
 from sidecar.core.policy import Who, group_line, origin_line, role_line, when_line
 from sidecar.core.roles import Role, roles_of
 from sidecar.core.standing import standing_of
-from sidecar.model import Refused, Session, Visit
+from sidecar.faults import Refused
+from sidecar.model import Session, Visit
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 

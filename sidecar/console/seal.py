@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 
 from sidecar.core.callers import is_from_here
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 FIELD = "seal"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sidecar.condition import Accounts
 from sidecar.console.errands import Errands, Note, asker_of, told
 from sidecar.console.operators import Operator
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 from sidecar.sync import Synchroniser
 from sidecar.sync.runs import Wish

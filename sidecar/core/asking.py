@@ -11,7 +11,8 @@ from typing import Any
 from sidecar.core.conditions import Facts, reads_groups
 from sidecar.core.policy import Standing, asked_method
 from sidecar.core.template import MissingValueError, Template, TemplateError
-from sidecar.model import Identity, Refused, Session, Visit
+from sidecar.faults import Refused
+from sidecar.model import Identity, Session, Visit
 from sidecar.reason import Reason
 
 # The longest that OpenFGA takes.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.core.template import MissingValueError, Template, TemplateError
-from sidecar.model import Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity
 from sidecar.reason import Reason
 
 _LONGEST_TEXT = 1024

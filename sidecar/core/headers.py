@@ -15,7 +15,7 @@ from enum import Enum, auto
 from urllib.parse import quote
 
 from sidecar.core.credentials import carries_ours, is_basic, is_bearer
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 Line = tuple[str, str]

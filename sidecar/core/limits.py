@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from dataclasses import dataclass
+
+from sidecar.core.rates import Rate
 
 _MOST = 20_000
 # RFC 6177: a site has at least a /64, so whoever has one address has all of them.
 _SITE_BITS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """At most ``number`` at once, and as many in every ``seconds``; no limit when ``number`` is 0."""
-
-    number: int
-    seconds: float
-
-    @property
-    def interval(self) -> float:
-        """Seconds in which one more is earned."""
-        return self.seconds / self.number
 
 
 class Meter:

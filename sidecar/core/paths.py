@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 # RFC 3986, section 3.3, and the four characters more that browsers leave as they are (WHATWG URL, path percent-encode

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from sidecar.core.conditions import Answer, Facts, answer, facts_of
 from sidecar.core.template import Template
-from sidecar.model import Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity
 from sidecar.reason import Reason
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from sidecar.core.patterns import compile_segment, read_pattern
 from sidecar.core.policy import Rule, asked_method, fitting
-from sidecar.model import Refused, Visit
+from sidecar.faults import Refused
+from sidecar.model import Visit
 from sidecar.reason import Reason
 
 

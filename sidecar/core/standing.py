@@ -11,7 +11,8 @@ from sidecar.core.headers import Line, encode_basic, encode_value
 from sidecar.core.policy import Standing
 from sidecar.core.scopes import scope_of
 from sidecar.core.template import MissingValueError, Template, TemplateError
-from sidecar.model import Account, Refused, Session
+from sidecar.faults import Refused
+from sidecar.model import Account, Session
 from sidecar.reason import Reason
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from sidecar.core.conditions import user_of
 from sidecar.core.template import MissingValueError, Template, TemplateError
-from sidecar.model import Account, Change, Identity, Person, Refused
+from sidecar.faults import Refused
+from sidecar.model import Account, Change, Identity, Person
 from sidecar.reason import Reason
 
 _LONGEST_KEY = 255

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from sidecar.config.renewing import Renewing
 from sidecar.config.sqlite import open_file
 from sidecar.config.trust import OF_MYSQL, OF_POSTGRESQL, Trust, trust_of_mysql, trust_of_postgresql
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 
 _DRIVERS = {

@@ -11,7 +11,7 @@ from sidecar.core.chain import place_of
 from sidecar.directory.audit import AuditBook, Entry, entry_of
 from sidecar.directory.database import Database
 from sidecar.directory.migrate import migrate
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.telemetry.aside import Aside
 
 T = TypeVar("T")

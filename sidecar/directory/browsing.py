@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidecar.directory import records
 from sidecar.directory.database import Database
 from sidecar.directory.tables import outbox, person, searchable
-from sidecar.model import Duty, Person, Refused
+from sidecar.faults import Refused
+from sidecar.model import Duty, Person
 from sidecar.reason import Reason
 
 WAITING, DEAD, DONE = "due", "dead", "done"

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from sidecar.core.unaccepted import certificate_fault
 from sidecar.directory.address import Address, address_of
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 
 T = TypeVar("T")

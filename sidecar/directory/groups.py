@@ -16,7 +16,7 @@ from sidecar.directory import nesting
 from sidecar.directory.database import Database, Work
 from sidecar.directory.outbox import owe_settling
 from sidecar.directory.tables import digest, group, member, searchable
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 # From here on all members are read instead of those that change.

@@ -16,7 +16,8 @@ from sidecar.directory import records
 from sidecar.directory.database import Database
 from sidecar.directory.switching import load_present
 from sidecar.directory.tables import digest, identity, invitation, person
-from sidecar.model import Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity
 from sidecar.reason import Reason
 
 

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidecar.directory.outbox import Owed, add, owe_settling
 from sidecar.directory.switching import blockers, load_present, switch_off
 from sidecar.directory.tables import account, identity, join, member, outbox, person, profile, token
-from sidecar.model import Duty, Refused
+from sidecar.faults import Refused
+from sidecar.model import Duty
 from sidecar.reason import Reason
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.directory.address import Address
 from sidecar.directory.database import DOWN, Database, reason_of
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 
 _LONGEST = 120.0

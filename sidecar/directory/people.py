@@ -31,7 +31,8 @@ from sidecar.directory.switching import blockers, lifted_by, load_present, switc
 from sidecar.directory.sync import SyncBook
 from sidecar.directory.tables import LONGEST_APPLICATION, account, digest, identity, person, searchable
 from sidecar.directory.tokens import Tokens
-from sidecar.model import Account, Duty, Identity, Person, Refused
+from sidecar.faults import Refused
+from sidecar.model import Account, Duty, Identity, Person
 from sidecar.reason import Reason
 
 T = TypeVar("T")

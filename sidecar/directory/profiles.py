@@ -17,7 +17,8 @@ from sidecar.directory.database import Database
 from sidecar.directory.merging import merge
 from sidecar.directory.outbox import owe_settling
 from sidecar.directory.tables import digest, identity, join, person, profile
-from sidecar.model import Identity, Person, Profile, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity, Person, Profile
 from sidecar.reason import Reason
 
 

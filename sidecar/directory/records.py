@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidecar.core.wanted import folded
 from sidecar.directory.tables import account, digest, identity, person, searchable
-from sidecar.model import Account, Identity, Person, Refused, identity_key
+from sidecar.faults import Refused
+from sidecar.model import Account, Identity, Person, identity_key
 from sidecar.reason import Reason
 
 _UNSTORABLE = frozenset(["Cc", "Cs"])

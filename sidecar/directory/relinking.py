@@ -9,7 +9,8 @@ from sidecar.directory.database import Database
 from sidecar.directory.outbox import owe_settling
 from sidecar.directory.switching import load_present
 from sidecar.directory.tables import account, person
-from sidecar.model import Account, Person, Refused
+from sidecar.faults import Refused
+from sidecar.model import Account, Person
 from sidecar.reason import Reason
 
 

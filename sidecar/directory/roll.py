@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidecar.directory import records
 from sidecar.directory.database import Database
 from sidecar.directory.tables import person, searchable
-from sidecar.model import Person, Refused
+from sidecar.faults import Refused
+from sidecar.model import Person
 from sidecar.reason import Reason
 
 

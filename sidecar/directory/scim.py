@@ -21,7 +21,8 @@ from sidecar.directory.profiles import adopt, profile_of, tell, unsay
 from sidecar.directory.scim_query import Condition
 from sidecar.directory.switching import lift, load_present, switch_off
 from sidecar.directory.tables import digest, group, member, profile, scim_email, scim_user, searchable, subgroup
-from sidecar.model import Duty, Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Duty, Identity
 
 _BATCH = 500
 # From so far into a list on, a page is found by its ids first.

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidecar.directory import records
 from sidecar.directory.outbox import Owed, add, owe_settling, withdraw
 from sidecar.directory.tables import account, block, person, scim_user
-from sidecar.model import Duty, Person, Refused
+from sidecar.faults import Refused
+from sidecar.model import Duty, Person
 from sidecar.reason import Reason
 
 OPERATORS = frozenset(["manual", "console"])

@@ -16,7 +16,8 @@ from sidecar.directory.switching import lift, load_present, switch_off
 from sidecar.directory.sync import holds
 from sidecar.directory.sync_tables import sync_item, sync_track
 from sidecar.directory.tables import digest
-from sidecar.model import Duty, Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Duty, Identity
 from sidecar.reason import Reason
 
 _LONGEST_ERROR = 500

@@ -11,7 +11,7 @@ from sidecar.doctor.looking import UnseenError, skew_of
 from sidecar.doctor.patient import Patient
 from sidecar.doctor.providers import document_of
 from sidecar.doctor.redis import fault_of, stored
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.upstream import Head, Upstream
 
 # What no setting bounds is still strange beyond this.

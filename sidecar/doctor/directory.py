@@ -10,7 +10,7 @@ from sidecar.directory.database import Database
 from sidecar.directory.migrate import standing
 from sidecar.doctor.finding import Finding, Probe
 from sidecar.doctor.patient import Patient
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 
 _PLACE = ("directory", "url")
 _NETWORKED = frozenset(["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph", "afs"])

@@ -28,7 +28,7 @@ from sidecar.doctor import (
 from sidecar.doctor.catalogue import CATALOGUE
 from sidecar.doctor.finding import Finding, Probe, Severity, Tell
 from sidecar.doctor.patient import Patient
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 
 PATIENCE = 20.0
 _SHORTEST_SECRET = 6

@@ -10,9 +10,10 @@ from sidecar.config.document import Location
 from sidecar.config.provision import Provision
 from sidecar.doctor.finding import Probe
 from sidecar.doctor.patient import Patient
+from sidecar.faults import Unavailable
 from sidecar.hooks.hook import StepHook
 from sidecar.hooks.order import Order, PlannedCall
-from sidecar.model import Account, Change, Identity, Result, Unavailable
+from sidecar.model import Account, Change, Identity, Result
 
 _MISSING = re.compile(r"<missing ([^<>]*)>")
 _ADDRESS = "sidecar-doctor@example.invalid"

@@ -14,6 +14,7 @@ from sidecar.doctor.finding import Finding, Probe
 from sidecar.doctor.looking import Seen, UnreachableError, UnseenError, fetch
 from sidecar.doctor.patient import Patient
 from sidecar.doctor.providers import discovered
+from sidecar.faults import Unavailable
 from sidecar.logins.client_auth import ClientCredentials
 from sidecar.logins.discovery import Metadata, metadata_from
 from sidecar.logins.http import ProviderHttp
@@ -22,7 +23,6 @@ from sidecar.logins.login import Ask
 from sidecar.logins.opening import callback_address, open_logins
 from sidecar.logins.provider import error_code
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Unavailable
 from sidecar.plans import identity_plan
 
 _REDIRECTS = frozenset([302, 303, 307])

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from sidecar.config.lints.addresses import is_loopback
 from sidecar.doctor.finding import Finding, Probe
 from sidecar.doctor.patient import Patient
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.sessions.opening import open_store
 from sidecar.sessions.redis import RedisStore, is_too_old
 

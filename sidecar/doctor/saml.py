@@ -11,8 +11,8 @@ from sidecar.doctor.finding import Finding, Probe
 from sidecar.doctor.looking import UnseenError
 from sidecar.doctor.patient import Patient
 from sidecar.doctor.providers import document_of
+from sidecar.faults import Unavailable
 from sidecar.logins.opening import provider_metadata
-from sidecar.model import Unavailable
 
 _SOON = 30.0
 _DAY = 86400.0

@@ -9,7 +9,7 @@ import structlog
 
 from sidecar.core.drift import Finding
 from sidecar.drift.watch import DriftWatch
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 
 _POLL = 5.0
 _BY = "schedule"

@@ -20,7 +20,7 @@ from sidecar.directory.sync import SourceState, SyncBook
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
 from sidecar.directory.tables import digest
 from sidecar.drift.rules import DriftRules
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sync.consent import ASKED_KEYS, WAITING, Consent
 from sidecar.sync.lease import alone, claim_turn

@@ -11,7 +11,7 @@ from sidecar.config.cedar_files import read_policies
 from sidecar.config.engines import CedarEngine
 from sidecar.core.asking import Question
 from sidecar.engines.engine import Ruling
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 _FAILED_POLICY = re.compile(r"error while evaluating policy `([^`]*)`")

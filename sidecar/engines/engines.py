@@ -13,8 +13,9 @@ from typing import Protocol
 from sidecar.core.asking import Ask
 from sidecar.core.policy import Standing
 from sidecar.engines.engine import Engine, Ruling
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.flight import Flight
-from sidecar.model import Identity, Refused, Session, Unavailable, Visit
+from sidecar.model import Identity, Session, Visit
 from sidecar.reason import Reason
 from sidecar.telemetry.metrics import Metrics
 

@@ -13,8 +13,8 @@ from yarl import URL
 
 from sidecar.config.engines import OpaEngine, OpenFgaEngine
 from sidecar.core.unaccepted import certificate_fault
+from sidecar.faults import Unavailable
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 
 _MOST_CONNECTIONS = 32

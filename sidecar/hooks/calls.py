@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sidecar.config.provision import RestStep
+from sidecar.faults import Unavailable
 from sidecar.hooks.answer import Answer, AnswerUnusable
 from sidecar.hooks.matching import SUCCESSES, StepError, matched, read_saved, settled, success_of
 from sidecar.hooks.request import Request
 from sidecar.hooks.rest import RestApi, SentAndLost
-from sidecar.model import Change, Outcome, Result, Unavailable
+from sidecar.model import Change, Outcome, Result
 from sidecar.reason import Reason
 
 # Statuses that speak about the service account, the address or the load, not about the person.

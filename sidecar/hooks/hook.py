@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sidecar.config.provision import Provision, RestStep
 from sidecar.core.template import TemplateError
+from sidecar.faults import Unavailable
 from sidecar.hooks.calls import run_rest
 from sidecar.hooks.check import problems
 from sidecar.hooks.context import order_context
@@ -22,7 +23,7 @@ from sidecar.hooks.request import Request, build_request
 from sidecar.hooks.rest import RestApi
 from sidecar.hooks.sql import CommitLost, Database, Transaction, bound, refusal_of, run_sql
 from sidecar.hooks.step import Placed, evaluated, items_of, placed, section_steps, transactions
-from sidecar.model import Change, Outcome, Result, Unavailable
+from sidecar.model import Change, Outcome, Result
 from sidecar.telemetry import spans
 
 # Where every condition may say that there is nothing to do.

@@ -18,10 +18,10 @@ from yarl import URL
 from sidecar.config.provision import RestConnection
 from sidecar.config.values import Secret
 from sidecar.core.unaccepted import certificate_fault
+from sidecar.faults import Unavailable
 from sidecar.hooks.answer import Answer, AnswerUnusable, read_answer
 from sidecar.hooks.request import Request, base_problem
 from sidecar.hooks.token import ServiceToken
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 
 _MOST_CONNECTIONS = 16

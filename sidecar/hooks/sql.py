@@ -18,11 +18,12 @@ from sidecar.config.provision import SqlStep
 from sidecar.config.values import Dsn
 from sidecar.core.statement import parse_statement
 from sidecar.core.unaccepted import certificate_fault
+from sidecar.faults import Unavailable
 from sidecar.hooks.context import Fields
 from sidecar.hooks.databases import WRITES, open_engine, sqlite_words_of, sqlstate_of
 from sidecar.hooks.matching import SUCCESSES, StepError, matched, read_saved, settled, storable, success_of
 from sidecar.hooks.values import bindable, readable
-from sidecar.model import Change, Outcome, Result, Unavailable
+from sidecar.model import Change, Outcome, Result
 from sidecar.reason import Reason
 
 MOST_ROWS = 1000

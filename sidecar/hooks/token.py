@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from sidecar.config.provision import LoginToken
 from sidecar.core.template import TemplateError
+from sidecar.faults import Unavailable
 from sidecar.hooks.answer import Answer
 from sidecar.hooks.request import Request, body_of, header_value
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 
 SendsRequest = Callable[[Request], Awaitable[Answer]]

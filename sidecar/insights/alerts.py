@@ -16,8 +16,8 @@ import structlog
 
 from sidecar.config.insights import Insights
 from sidecar.core.audit import Event
+from sidecar.faults import Unavailable
 from sidecar.insights.ledger import amend, read
-from sidecar.model import Unavailable
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.metrics import Metrics

@@ -13,9 +13,9 @@ import structlog
 from sidecar.config.insights import Burst, Insights
 from sidecar.core.audit import Event
 from sidecar.core.limits import client_of
+from sidecar.faults import Unavailable
 from sidecar.insights.alerts import Alert, Alerts, key_of
 from sidecar.insights.present import Present
-from sidecar.model import Unavailable
 from sidecar.sessions.store import Store
 
 _log = structlog.get_logger("insights")

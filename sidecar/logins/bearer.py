@@ -11,6 +11,7 @@ from sidecar.config.login import Bearer, OidcLogin
 from sidecar.core.binding import bound_to, refuse_others
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.core.credentials import bearer_in
+from sidecar.faults import Refused
 from sidecar.logins.keys import Keys
 from sidecar.logins.token_claims import (
     ACCESS_TOKEN,
@@ -22,7 +23,7 @@ from sidecar.logins.token_claims import (
     time_claim,
 )
 from sidecar.logins.tokens import Header, unverified_claims, verify
-from sidecar.model import Refused, Session, Visit
+from sidecar.model import Session, Visit
 from sidecar.reason import Reason
 
 _CACHED_TOKENS = 10_000

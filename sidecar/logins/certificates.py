@@ -17,7 +17,8 @@ from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy,
 from sidecar.config.callers import CERTIFICATE_ISSUER, CERTIFICATES, CertificateCaller, Certificates
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.core.template import Template, TemplateError
-from sidecar.model import Refused, Session, Visit
+from sidecar.faults import Refused
+from sidecar.model import Session, Visit
 from sidecar.reason import Reason
 
 _MOST = 4096

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from sidecar.faults import Unavailable
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.flight import Flight
 from sidecar.logins.http import ProviderHttp
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 
 _FRESH = 3600.0

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from sidecar.config.login import GroupsSource
 from sidecar.core.claims import MOST_GROUPS, is_overflowing
+from sidecar.faults import Unavailable
 from sidecar.logins.http import ProviderHttp
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 
 

@@ -14,9 +14,9 @@ import aiohttp
 from yarl import URL
 
 from sidecar.core.unaccepted import certificate_fault
+from sidecar.faults import Unavailable, Unreached
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Unavailable, Unreached
 from sidecar.reason import Reason
 from sidecar.telemetry.spans import note, step
 

@@ -15,12 +15,13 @@ from sidecar.config.login import Introspection
 from sidecar.core.api_tokens import is_ours
 from sidecar.core.binding import bound_to, refuse_others
 from sidecar.core.credentials import bearer_in
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.bearer import AcceptedTokens, session_of
 from sidecar.logins.flight import Flight
 from sidecar.logins.provider import Provider
 from sidecar.logins.token_claims import INTROSPECTED_TOKEN, Expected, check, time_claim
 from sidecar.logins.tokens import SignedClaims
-from sidecar.model import Refused, Session, Unavailable, Visit
+from sidecar.model import Session, Visit
 from sidecar.reason import Reason
 
 _MOST = 10_000

@@ -10,9 +10,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.flight import Flight
 from sidecar.logins.http import ProviderHttp
-from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 
 _MOST_KEYS = 100

@@ -24,6 +24,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge  # type: ignore[im
 
 from sidecar.config.login import OidcLogin
 from sidecar.core.claims import IdentityPlan, identity_from
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.claim_sources import lacks_claims, merged, remembered
 from sidecar.logins.groups_source import Groups
@@ -41,7 +42,7 @@ from sidecar.logins.token_claims import (
     time_claim,
 )
 from sidecar.logins.tokens import SignedClaims, unverified_claims, verify
-from sidecar.model import Grant, Identity, Refused, Session, SignedIn, Unavailable
+from sidecar.model import Grant, Identity, Session, SignedIn
 from sidecar.reason import Reason
 
 _log = structlog.get_logger("oidc")

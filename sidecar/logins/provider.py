@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 from authlib.oauth2.rfc6749.parameters import prepare_token_request  # type: ignore[import-untyped]
 
 from sidecar.config.login import OidcLogin
+from sidecar.faults import Refused, Unavailable, Unreached
 from sidecar.logins.client_auth import ClientCredentials
 from sidecar.logins.discovery import Discovery, Metadata, discovery_address, metadata_from
 from sidecar.logins.http import Answer, ProviderHttp
 from sidecar.logins.keys import Keys
-from sidecar.model import Refused, Unavailable, Unreached
 from sidecar.reason import Reason
 
 _DEFAULT_LIFETIME = 3600.0

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sidecar.faults import Refused
 from sidecar.logins.tokens import SignedClaims
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"

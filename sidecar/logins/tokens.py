@@ -16,9 +16,9 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import Key
 from joserfc.util import urlsafe_b64decode
 
+from sidecar.faults import Refused
 from sidecar.logins.keys import Keys
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 TOKEN_LIMIT = 64 * 1024

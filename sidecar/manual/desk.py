@@ -11,8 +11,9 @@ from sidecar.core.audit import Event
 from sidecar.core.wanted import identity_of
 from sidecar.directory import Directory
 from sidecar.directory.progress import Progress
+from sidecar.faults import Refused
 from sidecar.manual.register import MANUAL, Register
-from sidecar.model import Account, Person, Refused
+from sidecar.model import Account, Person
 from sidecar.people import Changes
 from sidecar.provision import Provisioner
 from sidecar.reason import Reason

@@ -18,7 +18,8 @@ from markupsafe import Markup
 
 from sidecar.core.paths import safe_return_to
 from sidecar.core.reasons import EXPLANATIONS, Explanation, Way, provider_down
-from sidecar.model import Decision, Effect, Refused, Requirement, Unavailable, Unreached, Visit
+from sidecar.faults import Refused, Unavailable, Unreached
+from sidecar.model import Decision, Effect, Requirement, Visit
 from sidecar.pages.templates import Templates
 from sidecar.reason import Reason
 

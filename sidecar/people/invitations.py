@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.invitations import Invitation
-from sidecar.model import Identity, Person, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity, Person
 from sidecar.people.changes import Changes
 from sidecar.reason import Reason
 

@@ -11,7 +11,8 @@ from sidecar.core.people import effective
 from sidecar.core.roles import Role, roles_of
 from sidecar.core.template import Template, TemplateError
 from sidecar.directory import Directory
-from sidecar.model import Identity, Person, Profile, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity, Person, Profile
 from sidecar.people.changes import Changes
 
 _MOST = 10_000

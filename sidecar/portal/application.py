@@ -14,7 +14,8 @@ from aiohttp.http import HttpProcessingError
 from sidecar.core.cookies import CookieStyle, cookie_mark, expire_cookie, is_cookie_name
 from sidecar.core.headers import HeaderPlan, Line
 from sidecar.core.patterns import compile_pattern, compile_segment
-from sidecar.model import Refused, Unavailable, Visit
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Visit
 from sidecar.upstream import Head
 
 if TYPE_CHECKING:

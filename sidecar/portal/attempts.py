@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
-from sidecar.model import NOTHING_NEEDED, Refused, Requirement, Visit
+from sidecar.faults import Refused
+from sidecar.model import NOTHING_NEEDED, Requirement, Visit
 from sidecar.portal.room import Room
 from sidecar.portal.site import Site
 from sidecar.reason import Reason

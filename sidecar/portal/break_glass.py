@@ -16,7 +16,8 @@ from sidecar.core.audit import Event
 from sidecar.core.callers import is_from_here
 from sidecar.core.limits import client_of
 from sidecar.core.policy import is_within
-from sidecar.model import NOTHING_NEEDED, Refused, Session, SignedIn, Visit
+from sidecar.faults import Refused
+from sidecar.model import NOTHING_NEEDED, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import Attempt, browser_of, came_by, new_browser
 from sidecar.portal.emergency import PROVIDER, Emergency

@@ -9,7 +9,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from sidecar.core.audit import Event
-from sidecar.model import Refused, Unavailable, Visit
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.handover import Handover
 from sidecar.portal.parameters import parameters_of, query_of, read_form

@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass
 
 from sidecar.core.cookies import values_of
-from sidecar.model import Refused, Session, Visit
+from sidecar.faults import Refused
+from sidecar.model import Session, Visit
 from sidecar.portal.site import Site
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.config.break_glass import BreakGlass, BreakGlassAccount
-from sidecar.model import Account, Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Account, Identity
 from sidecar.reason import Reason
 
 PROVIDER = "break-glass"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 from sidecar.sessions.vault import Vault
 

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from sidecar.core.callers import is_from_here
 from sidecar.core.cookies import values_of
-from sidecar.model import Refused, Session, Visit
+from sidecar.faults import Refused
+from sidecar.model import Session, Visit
 from sidecar.portal.attempts import browser_of, new_browser
 from sidecar.portal.room import Room
 from sidecar.portal.site import Site

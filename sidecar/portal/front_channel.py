@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from sidecar.core.audit import Event
+from sidecar.faults import Refused
 from sidecar.logins.login import Framing
-from sidecar.model import Refused, Visit
+from sidecar.model import Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.parameters import parameters_of, query_of
 from sidecar.reason import Reason

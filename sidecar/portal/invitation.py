@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from sidecar.faults import Refused
 from sidecar.logins.login import Ask
-from sidecar.model import Identity, Refused, Visit
+from sidecar.model import Identity, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.parameters import parameters_of, query_of
 from sidecar.portal.sign_in import SignIn

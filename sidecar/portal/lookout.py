@@ -16,9 +16,9 @@ from functools import partial
 import structlog
 
 from sidecar.cancelling import cancelled
+from sidecar.faults import Unavailable, Unreached
 from sidecar.logins.flight import Flight
 from sidecar.logins.login import Login
-from sidecar.model import Unavailable, Unreached
 from sidecar.portal.outages import Outages
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store

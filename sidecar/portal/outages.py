@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import structlog
 
 from sidecar.core.audit import Event
-from sidecar.model import Session, Unavailable, Unreached
+from sidecar.faults import Unavailable, Unreached
+from sidecar.model import Session
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.telemetry.metrics import Metrics

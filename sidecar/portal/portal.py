@@ -12,8 +12,9 @@ from sidecar.core.audit import Event
 from sidecar.core.callers import is_ahead, is_embedded
 from sidecar.core.conditions import user_of
 from sidecar.core.cookies import values_of
+from sidecar.faults import Refused
 from sidecar.logins.login import Ask
-from sidecar.model import Refused, Session, Visit
+from sidecar.model import Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import browser_of
 from sidecar.portal.break_glass import PAGE, BreakGlassPage

@@ -11,7 +11,8 @@ from urllib.parse import quote
 from sidecar.cancelling import cancelled
 from sidecar.config.break_glass import BreakGlass
 from sidecar.core.policy import is_within
-from sidecar.model import Unavailable, Visit
+from sidecar.faults import Unavailable
+from sidecar.model import Visit
 from sidecar.portal.lookout import Lookout, Sight
 
 _PROBE_HOLDS, _KNOWN_FOR = 10.0, 60.0

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from sidecar.core.audit import Event
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.login import Login
-from sidecar.model import Grant, Refused, Session, SignedIn, Unavailable
+from sidecar.model import Grant, Session, SignedIn
 from sidecar.portal.outages import Outages
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper

@@ -9,8 +9,9 @@ from aiohttp import web
 
 from sidecar.core.audit import Event
 from sidecar.core.cookies import values_of
+from sidecar.faults import Refused
 from sidecar.logins.login import Brought, LogoutAsked, SamlParty
-from sidecar.model import Refused, Visit
+from sidecar.model import Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.attempts import Attempts
 from sidecar.portal.farewells import Farewells

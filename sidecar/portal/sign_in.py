@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from sidecar.core.cookies import values_of
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.login import Ask, Begin, Login
-from sidecar.model import Identity, Refused, Requirement, Session, SignedIn, Unavailable, Visit
+from sidecar.model import Identity, Requirement, Session, SignedIn, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import Attempt, Attempts, browser_of, came_by, new_browser

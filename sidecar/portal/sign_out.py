@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from sidecar.core.cookies import values_of
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.login import Begin, LoggedOut, Login
-from sidecar.model import Grant, Refused, Session, Unavailable, Visit
+from sidecar.model import Grant, Session, Visit
 from sidecar.pages.answers import Answers
 from sidecar.portal.application import ApplicationSession
 from sidecar.portal.attempts import CLOCKS_APART

@@ -16,7 +16,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sidecar.config.break_glass import BreakGlassAccount
 from sidecar.core.argon2id import LANES, MEMORY_KIB, PASSES, SALT_BYTES, TAG_BYTES, Parameters, parameters_of
 from sidecar.core.totp import STEP, TOLERANCE, fitting, totp_key
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.portal.attempts import CLOCKS_APART
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from sidecar.core.accounts import Verdict
 from sidecar.core.wanted import Wanted
+from sidecar.faults import Refused, Unavailable
 from sidecar.hooks.order import Hook, Order
-from sidecar.model import Account, Change, Identity, Outcome, Refused, Result, Unavailable
+from sidecar.model import Account, Change, Identity, Outcome, Result
 from sidecar.reason import Reason
 
 SUCCESSES = frozenset([Result.FOUND, Result.CREATED, Result.UPDATED])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from sidecar.config.provision import Outbox
 from sidecar.directory import Directory
 from sidecar.directory.backlog import Backlog
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 
 _EVERY = 10.0
 _FORGET_EVERY = 3600.0

@@ -11,8 +11,9 @@ from sidecar.core.accounts import refusal_of
 from sidecar.core.audit import Event
 from sidecar.core.wanted import folded, identity_of, target_of, want
 from sidecar.directory import Directory
+from sidecar.faults import Refused, Unavailable
 from sidecar.hooks.order import Hook
-from sidecar.model import Account, Identity, Person, Refused, Unavailable
+from sidecar.model import Account, Identity, Person
 from sidecar.people import Changes
 from sidecar.provision.application import Application, Job
 from sidecar.provision.journal import Journal, Record

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.core.audit import Event
-from sidecar.model import Identity, Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Identity
 
 Record = Callable[[str, Mapping[str, object]], None]
 

@@ -9,7 +9,8 @@ from sidecar.core.accounts import Verdict, decide, finish, known_roles, may_join
 from sidecar.core.audit import Event
 from sidecar.core.wanted import AccountRules, target_of
 from sidecar.directory import Directory
-from sidecar.model import Account, Change, Outcome, Person, Refused, Result, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Account, Change, Outcome, Person, Result
 from sidecar.provision.application import SUCCESSES, Application, Job, failure_of, order_of, repetition_key, with_saved
 from sidecar.provision.journal import Journal
 from sidecar.provision.renaming import Renamer

@@ -12,8 +12,9 @@ from sidecar.core.audit import Event
 from sidecar.core.patience import pause_after
 from sidecar.core.wanted import AccountRules, Wanted, folded, identity_of, is_protected
 from sidecar.directory import Directory, OutboxItem
+from sidecar.faults import Refused, Unavailable
 from sidecar.hooks.order import Order
-from sidecar.model import Account, Change, Duty, Person, Refused, Result, Unavailable
+from sidecar.model import Account, Change, Duty, Person, Result
 from sidecar.provision.application import Application, Job, generated, with_saved
 from sidecar.provision.journal import Journal
 from sidecar.reason import Reason

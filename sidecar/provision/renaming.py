@@ -8,7 +8,8 @@ from sidecar.core.accounts import Verdict, is_gone, refusal_of
 from sidecar.core.audit import Event
 from sidecar.core.wanted import AccountRules, is_protected
 from sidecar.directory import Directory
-from sidecar.model import Account, Change, Outcome, Person, Refused, Result, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Account, Change, Outcome, Person, Result
 from sidecar.provision.application import Application, Job, order_of, repetition_key
 from sidecar.provision.journal import Journal
 from sidecar.reason import Reason

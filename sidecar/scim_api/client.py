@@ -17,7 +17,8 @@ from sidecar.core.credentials import bearer_hash
 from sidecar.core.scim.claims import claims_of
 from sidecar.core.scim.fault import bad_value
 from sidecar.core.template import Compiler
-from sidecar.model import Identity, Refused, Visit
+from sidecar.faults import Refused
+from sidecar.model import Identity, Visit
 from sidecar.reason import Reason
 
 

@@ -20,7 +20,7 @@ from sidecar.directory.groups import Group, Members
 from sidecar.directory.scim import Window, windowed
 from sidecar.directory.scim_query import GROUP_FIELDS, GROUP_ORDERS, Condition
 from sidecar.directory.tables import group
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.people import Changes
 from sidecar.provision import Provisioner
 from sidecar.scim_api.call import Call, Reply, etag, moment

@@ -16,7 +16,8 @@ from aiohttp import web
 from sidecar.core.audit import Event
 from sidecar.core.limits import client_of
 from sidecar.core.scim.fault import Fault, bad_syntax, bad_value, not_there
-from sidecar.model import Refused, Unavailable, Visit
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Visit
 from sidecar.reason import Reason
 from sidecar.scim_api.bulk import bulk, refuse_operation
 from sidecar.scim_api.call import Call, Reply, error, etag

@@ -17,7 +17,7 @@ from sidecar.directory import Directory
 from sidecar.directory.progress import Progress
 from sidecar.directory.scim import Document, ScimUser, Window, Written
 from sidecar.directory.scim_query import USER_FIELDS, USER_ORDERS, Condition
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.people import Changes
 from sidecar.provision import Provisioner
 from sidecar.scim_api.call import Call, Reply, etag, moment

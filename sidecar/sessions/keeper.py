@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from sidecar.config.service import Sessions
-from sidecar.model import Grant, Refused, Session, SignedIn, Unavailable, identity_key
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Grant, Session, SignedIn, identity_key
 from sidecar.reason import Reason
 from sidecar.sessions.cache import Cache
 from sidecar.sessions.codec import pack, read_grant, read_session, unpack, write_grant, write_session

@@ -8,7 +8,8 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from sidecar.model import Session, Unavailable
+from sidecar.faults import Unavailable
+from sidecar.model import Session
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 

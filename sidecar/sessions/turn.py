@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from weakref import WeakValueDictionary
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sidecar.config.signals import SignalTransmitter
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.provider import Provider
-from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 
 _USED_FOR = 0.8

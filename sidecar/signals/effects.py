@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.core.signals import Consequence, Subject
-from sidecar.model import Refused, identity_key
+from sidecar.faults import Refused
+from sidecar.model import identity_key
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.sessions.marks import Mark

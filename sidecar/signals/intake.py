@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sidecar.core.audit import Event
 from sidecar.core.signals import STREAM_UPDATED, UNKNOWN, VERIFICATION, Consequence, Signal, consequence_of
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.sessions.turn import Turn

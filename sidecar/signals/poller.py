@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 
 from sidecar.config.signals import SignalPoll
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.addresses import is_safe_address
-from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.signals.intake import Intake

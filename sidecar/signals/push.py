@@ -12,8 +12,9 @@ from aiohttp import web
 from sidecar.core.audit import Event
 from sidecar.core.limits import client_of
 from sidecar.core.signals import UNKNOWN
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.tokens import TOKEN_LIMIT
-from sidecar.model import Refused, Unavailable, Visit
+from sidecar.model import Visit
 from sidecar.reason import Reason
 from sidecar.sessions.store import Store
 from sidecar.signals.intake import Intake

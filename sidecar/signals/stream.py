@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sidecar.core.signals import REQUESTED
+from sidecar.faults import Unavailable
 from sidecar.logins.strict_json import parse_object
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 from sidecar.signals.transmitter import Transmitter
 

@@ -15,13 +15,14 @@ from sidecar.config.signals import SignalTransmitter
 from sidecar.core.addresses import is_trusted
 from sidecar.core.credentials import bearer_hash
 from sidecar.core.signals import Consequence, Signal, Subject, signals_of
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.discovery import Discovery, address_in
 from sidecar.logins.http import Answer, ProviderHttp
 from sidecar.logins.keys import Keys
 from sidecar.logins.provider import Provider
 from sidecar.logins.token_claims import SECURITY_EVENT, Expected, check, text_claim, time_claim
 from sidecar.logins.tokens import verify
-from sidecar.model import Refused, Unavailable, Visit
+from sidecar.model import Visit
 from sidecar.reason import Reason
 from sidecar.signals.access import Access
 

@@ -16,7 +16,8 @@ from sidecar.core.sync.plan import QUIET, Item, Kind, shown
 from sidecar.directory.sync import SyncBook
 from sidecar.directory.sync_apply import Desk, carry_out, give_back
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
-from sidecar.model import Person, Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Person
 
 _AT_ONCE = 25
 _MOST_TRIES = 3

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sidecar.core.audit import Event
 from sidecar.core.wanted import folded
 from sidecar.directory.sync_runs import RunRecord, SyncRuns
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 # A run in one of these states is decided on, or may still be thought better of.

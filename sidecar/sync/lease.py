@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sidecar.core.sync.timetable import Timetable
 from sidecar.directory.sync import SyncBook
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 
 _PROC = Path("/proc")

@@ -16,7 +16,8 @@ from sidecar.core.sync.plan import Track as Known
 from sidecar.directory.sync import KnownPerson, SourceState, SyncBook, Track
 from sidecar.directory.sync_runs import PlannedItem
 from sidecar.directory.tables import digest
-from sidecar.model import Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity
 from sidecar.reason import Reason
 from sidecar.sync.rules import SourceRules
 from sidecar.sync.sources.source import Reading, Source

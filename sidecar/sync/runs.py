@@ -15,7 +15,7 @@ from sidecar.core.sync.plan import Item
 from sidecar.directory.sync import SourceState, SyncBook
 from sidecar.directory.sync_apply import Desk, LeaseLost
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.sync.applying import Accounts, Applier, Progress, Record
 from sidecar.sync.consent import ASKED_KEYS, WAITING, Consent

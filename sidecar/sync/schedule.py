@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from sidecar.directory.sync_runs import RunRecord
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.sync.runs import Synchroniser, Wish
 from sidecar.sync.sources.files import newest
 

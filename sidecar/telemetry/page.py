@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 
 # What the text format of Prometheus calls itself.
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"

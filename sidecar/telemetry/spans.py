@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Literal, Protocol
 
 from sidecar.core.headers import Line
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 
 Kind = Literal["internal", "client"]
 Value = str | int | float | bool

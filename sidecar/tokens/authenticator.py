@@ -15,7 +15,8 @@ from sidecar.core.api_tokens import digest_of, is_intact, is_ours
 from sidecar.core.audit import Event
 from sidecar.core.credentials import basic_in, bearer_in
 from sidecar.directory.tokens import ApiToken, Kind, Tokens
-from sidecar.model import Identity, Person, Refused, Session, Unavailable, Visit
+from sidecar.faults import Refused, Unavailable
+from sidecar.model import Identity, Person, Session, Visit
 from sidecar.people import Changes
 from sidecar.reason import Reason
 from sidecar.tokens.issuing import told

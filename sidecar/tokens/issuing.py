@@ -13,7 +13,8 @@ from sidecar.core.audit import Event
 from sidecar.core.scopes import path_in
 from sidecar.directory import Directory
 from sidecar.directory.tokens import ApiToken, Kind
-from sidecar.model import Person, Refused
+from sidecar.faults import Refused
+from sidecar.model import Person
 from sidecar.people import Changes
 from sidecar.reason import Reason
 

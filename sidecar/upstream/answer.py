@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 from aiohttp.http import HttpVersion10, HttpVersion11
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.head import CONTROLS, Line
 

@@ -6,7 +6,7 @@ import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.server import Server
 from sidecar.upstream.target import targets_of

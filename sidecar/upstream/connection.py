@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp.streams import StreamReader
 
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.answer import MAX_HEAD, bad_answer
 from sidecar.upstream.parser import BUFFER, has_leftover, new_parser
@@ -232,8 +232,8 @@ class Connection:
             self.has_received = True
             try:
                 self._parse(data)
-            except Unavailable as error:
-                self.fail(error)
+            except Unavailable as fault:
+                self.fail(fault)
             except Exception as error:  # noqa: BLE001 - whatever a parser trips over is a bad answer
                 self.fail(bad_answer(type(error).__name__))
             # Only when all that came has been looked at: it may hold a second answer.

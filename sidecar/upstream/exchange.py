@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpVersion11
 
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.answer import Answer, bad_answer, head_bytes, interim_bytes, judge, judge_switch
 from sidecar.upstream.head import Framing, Line, Outgoing

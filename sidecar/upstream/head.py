@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 from aiohttp.http import HttpVersion11
 
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 if TYPE_CHECKING:

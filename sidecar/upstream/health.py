@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from aiohttp.http import HttpProcessingError
 
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.upstream.asking import ask
 from sidecar.upstream.head import Head
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.config.trust import words_of
 from sidecar.core.unaccepted import certificate_fault
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.connection import Connection
 

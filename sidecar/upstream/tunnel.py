@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 from aiohttp.http import HttpVersion11
 
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.answer import Answer, bad_answer, head_bytes
 from sidecar.upstream.frames import FrameTrack, close_frame

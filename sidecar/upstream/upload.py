@@ -8,7 +8,7 @@ from aiohttp import hdrs
 from aiohttp.http import HttpVersion11
 from aiohttp.web_protocol import RequestPayloadError
 
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.response import ClientGone
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.asking import ask
 from sidecar.upstream.circuit import Budget

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from sidecar.config.service import App
 from sidecar.core.headers import HeaderPlan
-from sidecar.model import Refused, Unavailable
+from sidecar.faults import Refused, Unavailable
 from sidecar.upstream import Alter, Ending, Head, RelayedResponse, Upstream, wants_websocket
 
 Script = Callable[["Caller"], Awaitable[None]]

@@ -14,8 +14,8 @@ from sidecar.console.page import Asked, Page
 from sidecar.core.audit import Event
 from sidecar.core.policy import ORDINARY_METHODS
 from sidecar.core.reasons import EXPLANATIONS
+from sidecar.faults import Refused, Unavailable
 from sidecar.foresight import Foresight, Question, foresee
-from sidecar.model import Refused, Unavailable
 from sidecar.telemetry.audit import AuditLog
 
 _FIELDS = ("method", "target", "login", "claims", "client", "host", "via")

@@ -16,7 +16,7 @@ from sidecar.core.audit import Event
 from sidecar.core.drift import FIXABLE, WORDS, Finding
 from sidecar.directory.sync_runs import RunRecord
 from sidecar.drift.watch import SOURCE
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 from sidecar.sync.consent import WAITING, is_asker
 from sidecar.sync.lease import process_of

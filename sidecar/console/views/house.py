@@ -19,8 +19,8 @@ from sidecar.console.history import ACCOUNTS, HEIGHT, REQUESTS, SIGN_INS, WIDTH,
 from sidecar.console.page import Asked, Page
 from sidecar.console.views.trail import TrailPages
 from sidecar.directory.browsing import DEAD, WAITING
+from sidecar.faults import Unavailable
 from sidecar.lasting import Lasting
-from sidecar.model import Unavailable
 from sidecar.probing import Finding, probe
 from sidecar.telemetry.audit import AuditLog
 

@@ -11,10 +11,10 @@ from sidecar.console.acts import operator_fields
 from sidecar.console.history import HEIGHT, Series, stacked
 from sidecar.console.page import Asked, Page, span
 from sidecar.core.audit import Event
+from sidecar.faults import Unavailable
 from sidecar.insights.alerts import recent
 from sidecar.insights.present import MINUTES, present
 from sidecar.insights.unused import Unused, UnusedCount
-from sidecar.model import Unavailable
 from sidecar.sessions.store import Store
 from sidecar.telemetry.audit import AuditLog
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sidecar.condition import Accounts
 from sidecar.console.page import Asked, Page
 from sidecar.directory.browsing import DEAD, DONE, WAITING
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 PAGE = 50

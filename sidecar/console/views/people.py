@@ -14,7 +14,8 @@ from sidecar.console.acts import SOURCE, operator_fields
 from sidecar.console.page import Asked, Page
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
-from sidecar.model import Person, Refused, identity_key
+from sidecar.faults import Refused
+from sidecar.model import Person, identity_key
 from sidecar.reason import Reason
 from sidecar.sessions.keeper import SessionKeeper
 from sidecar.telemetry.audit import AuditLog

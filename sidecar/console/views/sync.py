@@ -18,7 +18,7 @@ from sidecar.core.audit import Event
 from sidecar.core.sync.plan import QUIET, Item, Kind, shown
 from sidecar.directory.sync import SourceState
 from sidecar.directory.sync_runs import PlannedItem, RunRecord
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 from sidecar.sync import Synchroniser
 from sidecar.sync.consent import WAITING, is_asker

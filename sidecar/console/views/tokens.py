@@ -16,7 +16,7 @@ from sidecar.console.page import Asked, Page
 from sidecar.core.audit import Event
 from sidecar.directory import Directory
 from sidecar.directory.tokens import Standing, standing_of
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 from sidecar.telemetry.reading import Line
 from sidecar.telemetry.trail import look_back

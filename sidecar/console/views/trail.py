@@ -16,7 +16,7 @@ from sidecar.console.trail_database import look_back_in
 from sidecar.core.audit import Event
 from sidecar.core.audit_export import is_bad
 from sidecar.core.reasons import EXPLANATIONS
-from sidecar.model import Unavailable
+from sidecar.faults import Unavailable
 from sidecar.reason import Reason
 from sidecar.telemetry.audit import AuditLog
 from sidecar.telemetry.reading import Line, Query

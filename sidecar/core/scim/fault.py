@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 

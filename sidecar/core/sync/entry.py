@@ -10,7 +10,8 @@ from typing import Any
 
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.core.template import Template, TemplateError
-from sidecar.model import Identity, Refused
+from sidecar.faults import Refused
+from sidecar.model import Identity
 from sidecar.reason import Reason
 
 LONGEST_ID = 255

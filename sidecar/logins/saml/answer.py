@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml.document import parse, text_of
 from sidecar.logins.saml.encryption import opened, uses_cbc
 from sidecar.logins.saml.grammar import tag
@@ -16,7 +17,6 @@ from sidecar.logins.saml.parties import KeyPair
 from sidecar.logins.saml.screen import screen
 from sidecar.logins.saml.second_opinion import agrees
 from sidecar.logins.saml.signatures import signature_of, signed_part
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 RESPONSE, ASSERTION = tag("p:Response"), tag("a:Assertion")

@@ -7,13 +7,13 @@ from typing import Any
 
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml.document import text_of
 from sidecar.logins.saml.encryption import opened
 from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.naming import NameId
 from sidecar.logins.saml.parties import KeyPair
 from sidecar.logins.saml.screen import screen
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 _NAME_ID, _ENCRYPTED_ID = tag("a:NameID"), tag("a:EncryptedID")

@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA384, SHA512, 
 from cryptography.x509 import load_pem_x509_certificate
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.login import Brought
 from sidecar.logins.saml.document import decode, inflate, parse
 from sidecar.logins.saml.names import DSIG, DSIG_MORE, RSA_SHA256
 from sidecar.logins.saml.parties import Binding
 from sidecar.logins.saml.screen import screen
 from sidecar.logins.saml.signatures import signature_of, signed_part
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 _OURS = frozenset(["SAMLRequest", "SAMLResponse", "RelayState", "SigAlg", "Signature", "SAMLEncoding"])

@@ -11,13 +11,13 @@ from functools import partial
 
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml.answer import Verified
 from sidecar.logins.saml.document import text_of
 from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.instants import ahead, past, read_instant
 from sidecar.logins.saml.names import ENTITY_FORMAT
 from sidecar.logins.saml.vocabulary import BEARER
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 # An answer is made when it is sent: more is left for slow people between the two sites.

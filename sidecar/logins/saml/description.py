@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509 import load_pem_x509_certificate
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.saml.document import text_of
 from sidecar.logins.saml.instants import read_instant
 from sidecar.logins.saml.metadata_document import bad, certificate_octets, pem_of
 from sidecar.logins.saml.names import BINDINGS, MDUI, PROTOCOL, XML, ds, md
 from sidecar.logins.saml.parties import Binding, IdentityProvider
-from sidecar.model import Refused
 
 _DURATION = re.compile(
     r"P(?:(\d{1,6})Y)?(?:(\d{1,6})M)?(?:(\d{1,6})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9})(?:\.\d+)?S)?)?",

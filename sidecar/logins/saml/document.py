@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from sidecar.model import Refused
+from sidecar.faults import Refused
 from sidecar.reason import Reason
 
 # White space of XML (1.0, section 2.3) and no other: "ada" and "ada" with a no-break space are two people's names.

@@ -14,11 +14,11 @@ from typing import Any
 import xmlsec
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml.document import parse
 from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.parties import KeyPair
 from sidecar.logins.saml.vocabulary import CBC
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 _DATA, _KEY, _KEY_INFO = tag("x:EncryptedData"), tag("x:EncryptedKey"), tag("d:KeyInfo")

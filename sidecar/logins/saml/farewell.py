@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml.attributes import name_in
 from sidecar.logins.saml.document import text_of
 from sidecar.logins.saml.grammar import tag
@@ -14,7 +15,6 @@ from sidecar.logins.saml.names import ENTITY_FORMAT, PARTIAL_LOGOUT, SUCCESS
 from sidecar.logins.saml.naming import NameId, session_key, subject_of
 from sidecar.logins.saml.parties import IdentityProvider, ServiceProvider
 from sidecar.logins.saml.request import message
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 REQUEST, ANSWER = tag("p:LogoutRequest"), tag("p:LogoutResponse")

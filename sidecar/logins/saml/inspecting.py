@@ -10,13 +10,13 @@ from urllib.parse import parse_qs
 
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml.answer import ASSERTION, RESPONSE, Demand, Verified, guarded, verified
 from sidecar.logins.saml.conditions import Expected, points
 from sidecar.logins.saml.document import inflate, parse, text_of
 from sidecar.logins.saml.encryption import opened
 from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.screen import screen
-from sidecar.model import Refused
 
 _LIMIT = 1024 * 1024
 _TIMES = ("IssueInstant", "NotBefore", "NotOnOrAfter", "AuthnInstant", "SessionNotOnOrAfter")

@@ -9,6 +9,7 @@ from typing import Any
 from sidecar.config.saml import SamlLogin
 from sidecar.core.claims import IdentityPlan, identity_from
 from sidecar.core.template import TemplateError
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.addresses import is_safe_address
 from sidecar.logins.login import Ask, Begin, Brought, LoggedOut, LogoutAsked
 from sidecar.logins.saml.answer import Demand, Verified, guarded, verified
@@ -23,7 +24,7 @@ from sidecar.logins.saml.publishing import published
 from sidecar.logins.saml.request import Wish, ask_for, message, posted, redirected
 from sidecar.logins.saml.sign_out import SamlSignOut, with_known_keys
 from sidecar.logins.saml.signing import check_pair, new_id
-from sidecar.model import Grant, Identity, Refused, Session, SignedIn, Unavailable
+from sidecar.model import Grant, Identity, Session, SignedIn
 from sidecar.reason import Reason
 
 _PUBLISHED_FOR = 14 * 24 * 3600.0

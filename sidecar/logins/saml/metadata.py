@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509 import load_pem_x509_certificate
 
 from sidecar.config.saml import SamlLogin
+from sidecar.faults import Unavailable
 from sidecar.logins.flight import Flight
 from sidecar.logins.saml.description import Description, describe
 from sidecar.logins.saml.metadata_document import Seal, bad, read_metadata
 from sidecar.logins.saml.metadata_place import Place
 from sidecar.logins.saml.parties import IdentityProvider
-from sidecar.model import Unavailable
 from sidecar.reason import Reason
 
 _log = structlog.get_logger("metadata")

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
 from lxml import etree
 
+from sidecar.faults import Refused, Unavailable
 from sidecar.logins.saml.document import text_of
 from sidecar.logins.saml.names import ds, md
 from sidecar.logins.saml.screen import screen_signature
 from sidecar.logins.saml.signatures import signature_of, signed_part
-from sidecar.model import Refused, Unavailable
 from sidecar.reason import Reason
 
 # A federation lists thousands of members; one parsed element costs a few hundred bytes, one attribute half of that.

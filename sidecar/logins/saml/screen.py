@@ -12,6 +12,7 @@ from collections import Counter
 
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml.document import everything
 from sidecar.logins.saml.grammar import CHILDREN, ENCRYPTED, FOREIGN, KEY_INFO, ONCE, OUR_NAMESPACES, tag
 from sidecar.logins.saml.names import ENVELOPED, EXCLUSIVE_C14N, XML
@@ -27,7 +28,6 @@ from sidecar.logins.saml.vocabulary import (
     WEAK_DIGESTS,
     WEAK_SIGNATURES,
 )
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 # xsd:ID without letters beyond ASCII.

@@ -8,6 +8,7 @@ from typing import TypeVar
 from lxml import etree
 
 from sidecar.config.saml import SamlLogin
+from sidecar.faults import Refused
 from sidecar.logins.login import Begin, Brought, LogoutAsked
 from sidecar.logins.saml.answer import guarded
 from sidecar.logins.saml.bench import Bench
@@ -17,7 +18,7 @@ from sidecar.logins.saml.naming import issuer_of, read_handle
 from sidecar.logins.saml.parties import Binding, IdentityProvider, ProviderMetadata, ServiceProvider
 from sidecar.logins.saml.request import posted, redirected
 from sidecar.logins.saml.signing import new_id
-from sidecar.model import Grant, Refused
+from sidecar.model import Grant
 from sidecar.reason import Reason
 
 _Read = TypeVar("_Read")

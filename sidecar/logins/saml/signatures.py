@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import xmlsec
 from lxml import etree
 
+from sidecar.faults import Refused
 from sidecar.logins.saml.document import parse, text_of
 from sidecar.logins.saml.grammar import tag
 from sidecar.logins.saml.vocabulary import DIGESTS, WEAK_DIGESTS
-from sidecar.model import Refused
 from sidecar.reason import Reason
 
 # Its readers of files and of the network: the screen lets no reference through that would call them, and here they go.

@@ -11,10 +11,10 @@ from sidecar.config.sync_source import RestSource, ScimSource
 from sidecar.core.scim.claims import claims_of
 from sidecar.core.sync.entry import Row
 from sidecar.core.template import MissingValueError, TemplateError
+from sidecar.faults import Unavailable
 from sidecar.hooks.answer import Answer, AnswerUnusable
 from sidecar.hooks.request import Request
 from sidecar.hooks.rest import RestApi
-from sidecar.model import Unavailable
 from sidecar.sync.sources.source import End, Reading, down
 
 _OK = 200

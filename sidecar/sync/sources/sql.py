@@ -11,10 +11,10 @@ from sqlalchemy.exc import DBAPIError
 from sidecar.config.sync_source import SqlSource
 from sidecar.core.statement import parse_statement
 from sidecar.core.sync.entry import Row
+from sidecar.faults import Unavailable
 from sidecar.hooks.databases import sqlstate_of
 from sidecar.hooks.matching import StepError
 from sidecar.hooks.sql import Database, Rows
-from sidecar.model import Unavailable
 from sidecar.sync.sources.source import End, Reading, down
 
 _MOST_PAGES = 100_000
