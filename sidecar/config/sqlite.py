@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 1
 
 
-def open_file(*arguments: Any, **options: Any) -> Coroutine[Any, Any, Connection]:
+async def open_file(*arguments: Any, **options: Any) -> Connection:
     """Connect as ``aiosqlite.connect`` does; for SQLAlchemy's ``async_creator_fn``. Raises sqlite3.Error.
 
     Where the file cannot be opened, the driver sends its thread away and does not wait for it (aiosqlite 0.22). A loop
@@ -19,10 +18,7 @@ def open_file(*arguments: Any, **options: Any) -> Coroutine[Any, Any, Connection
     """
     from aiosqlite import connect  # noqa: PLC0415 - only who has such a file loads the driver
 
-    return _opened(connect(*arguments, **options))
-
-
-async def _opened(connection: Connection) -> Connection:
+    connection = connect(*arguments, **options)
     thread = connection._thread  # noqa: SLF001 - SQLAlchemy reaches for it, too: there is no other way to it
     thread.daemon = True
     try:

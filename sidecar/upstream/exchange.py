@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 from aiohttp.http import HttpProcessingError, HttpVersion11
 
+from sidecar.cancelling import cancelled
 from sidecar.faults import Refused, Unavailable
 from sidecar.reason import Reason
 from sidecar.upstream.answer import Answer, bad_answer, head_bytes, interim_bytes, judge, judge_switch
@@ -229,8 +230,7 @@ class Exchange:
             # Cancelled in the middle: a plain close would end a body that is delimited by the close.
             response.break_off()
         if self._uploading is not None and not self._uploading.done():
-            self._uploading.cancel()
-            await asyncio.wait([self._uploading])
+            await cancelled([self._uploading])
 
     async def _tunnel(self, connection: Connection, message: RawResponseMessage) -> RelayedResponse:
         if not self._is_upgrade or not connection.is_upgraded:
